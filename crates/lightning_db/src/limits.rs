@@ -1,0 +1,16 @@
+//! The limits that users can meet, in one place.
+
+/// The longest key, in bytes (64 KiB).
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+/// The longest value, in bytes (4 GiB - 1).
+pub const MAX_VALUE_BYTES: u64 = u32::MAX as u64;
+/// Values of at least this many bytes are stored in blob pages, outside the tree.
+pub const BLOB_THRESHOLD_BYTES: usize = 16 * 1024;
+/// The raw bytes of a value that one blob page holds.
+pub const BLOB_CHUNK_BYTES: usize = 256 * 1024;
+/// The largest raw payload a page may claim; a header that claims more is damage.
+pub const MAX_PAGE_RAW_BYTES: usize = 1024 * 1024;
+/// The most bytes of one commit's log record (blob values aside).
+pub const MAX_COMMIT_BYTES: usize = 1024 * 1024 * 1024;
+/// The longest keyspace name, in bytes.
+pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;

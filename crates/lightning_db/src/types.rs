@@ -1,0 +1,208 @@
+//! The small types that every layer shares: ids, sequence numbers, addresses, entry values.
+//!
+//! An id is a new type, so that two ids side by side cannot change places. No I/O, no threads.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The id that follows this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// The number of a commit: commits are ordered by it. The first commit is 1; 0 stands for
+    /// *settled*, an entry that every present and future view sees.
+    Seq, u64
+);
+id!(
+    /// A segment file (`seg/NNNNNNNN.seg`). Never used twice.
+    SegmentId, u64
+);
+id!(
+    /// A log segment file (`wal/NNNNNNNN.wal`). Never used twice.
+    LogId, u64
+);
+id!(
+    /// A manifest file (`manifest/NNNNNN.man`).
+    ManifestId, u64
+);
+id!(
+    /// A keyspace. `0` is `"default"`.
+    KeyspaceId, u32
+);
+id!(
+    /// A partition: one immutable tree.
+    PartitionId, u64
+);
+id!(
+    /// A run: a row of partitions above the base.
+    RunId, u64
+);
+
+/// Sixteen random bytes drawn when a database is created; files of another database are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct DatabaseId(pub [u8; 16]);
+
+/// Where a page lies, and what it must look like there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PageAddress {
+    /// The segment file.
+    pub segment: SegmentId,
+    /// Byte offset of the page's envelope in the file.
+    pub offset: u64,
+    /// Stored length of the page in bytes, envelope included.
+    pub stored_bytes: u32,
+    /// The checksum in the page's envelope.
+    pub checksum: u32,
+}
+
+/// Where a large value lies: consecutive blob pages of one segment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct BlobRef {
+    /// The blob segment.
+    pub segment: SegmentId,
+    /// Byte offset of the first blob page.
+    pub offset: u64,
+    /// Stored bytes of all its pages, envelopes included.
+    pub stored_bytes: u64,
+    /// Length of the value in bytes.
+    pub value_bytes: u32,
+    /// CRC-32C over the checksums (little endian) of its pages, in order.
+    pub checksum: u32,
+}
+
+/// What an entry says of its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryValue<'a> {
+    /// The value itself.
+    Inline(&'a [u8]),
+    /// The value lies in blob pages.
+    Blob(BlobRef),
+    /// The key is deleted.
+    Tombstone,
+}
+
+impl EntryValue<'_> {
+    /// The byte that names the variant in pages and log records.
+    pub fn kind_byte(&self) -> u8 {
+        match self {
+            EntryValue::Tombstone => 0,
+            EntryValue::Inline(_) => 1,
+            EntryValue::Blob(_) => 2,
+        }
+    }
+
+    /// Bytes the value takes inside an entry.
+    pub fn inline_len(&self) -> usize {
+        match self {
+            EntryValue::Inline(v) => v.len(),
+            EntryValue::Blob(_) => BlobRef::ENCODED_BYTES,
+            EntryValue::Tombstone => 0,
+        }
+    }
+
+    /// Whether the key is deleted.
+    pub fn is_tombstone(&self) -> bool {
+        matches!(self, EntryValue::Tombstone)
+    }
+}
+
+impl PageAddress {
+    /// Encoded length in bytes.
+    pub const ENCODED_BYTES: usize = 24;
+
+    /// Segment, offset, stored length, checksum; little endian.
+    pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
+        let mut out = [0; Self::ENCODED_BYTES];
+        out[..8].copy_from_slice(&self.segment.0.to_le_bytes());
+        out[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        out[16..20].copy_from_slice(&self.stored_bytes.to_le_bytes());
+        out[20..].copy_from_slice(&self.checksum.to_le_bytes());
+        out
+    }
+
+    /// Reverse of [`encode`](Self::encode).
+    pub fn decode(b: &[u8; Self::ENCODED_BYTES]) -> Self {
+        Self {
+            segment: SegmentId(crate::codec::u64_at(b, 0)),
+            offset: crate::codec::u64_at(b, 8),
+            stored_bytes: crate::codec::u32_at(b, 16),
+            checksum: crate::codec::u32_at(b, 20),
+        }
+    }
+}
+
+impl BlobRef {
+    /// Encoded length in bytes.
+    pub const ENCODED_BYTES: usize = 32;
+
+    /// Segment, offset, stored length, value length, checksum; little endian.
+    pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
+        let mut out = [0; Self::ENCODED_BYTES];
+        out[..8].copy_from_slice(&self.segment.0.to_le_bytes());
+        out[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        out[16..24].copy_from_slice(&self.stored_bytes.to_le_bytes());
+        out[24..28].copy_from_slice(&self.value_bytes.to_le_bytes());
+        out[28..].copy_from_slice(&self.checksum.to_le_bytes());
+        out
+    }
+
+    /// Reverse of [`encode`](Self::encode).
+    pub fn decode(b: &[u8; Self::ENCODED_BYTES]) -> Self {
+        Self {
+            segment: SegmentId(crate::codec::u64_at(b, 0)),
+            offset: crate::codec::u64_at(b, 8),
+            stored_bytes: crate::codec::u64_at(b, 16),
+            value_bytes: crate::codec::u32_at(b, 24),
+            checksum: crate::codec::u32_at(b, 28),
+        }
+    }
+}
+
+/// A 64-bit hash of a key, the same in every build: filters and hash tags on disk depend on it.
+/// (Multiply-fold over 8-byte words, after the idea of wyhash.)
+#[inline]
+pub fn hash_key(key: &[u8]) -> u64 {
+    const A: u64 = 0x9E37_79B9_7F4A_7C15;
+    const B: u64 = 0xD6E8_FEB8_6659_FD93;
+    #[inline]
+    fn fold(x: u64, y: u64) -> u64 {
+        let p = u128::from(x) * u128::from(y);
+        (p as u64) ^ ((p >> 64) as u64)
+    }
+    let mut h = fold(key.len() as u64 ^ A, B);
+    let mut chunks = key.chunks_exact(8);
+    for c in &mut chunks {
+        h = fold(h ^ u64::from_le_bytes(c.try_into().expect("chunks of 8")), A ^ B);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        let mut last = [0u8; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        h = fold(h ^ u64::from_le_bytes(last) ^ A, B);
+    }
+    fold(h ^ B, A)
+}
