@@ -1,0 +1,159 @@
+//! Sealed memtables to runs.
+//!
+//! 1. Oldest first, so that runs stay in order of age.
+//! 2. Before the edit names a run, the log is durable past the run's highest number; otherwise a
+//!    power cut could keep one keyspace's half of a commit.
+//! 3. Without a log, all keyspaces were sealed at one number and are published in one edit.
+//! 4. The version in which the run replaces its memtable appears in one step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::manifest::{Edit, EditOp, RunMeta};
+use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::merge::{Tally, merge_until};
+use crate::store::retention::Retention;
+use crate::store::row_writer::{RowWriter, discard};
+use crate::store::source::Source;
+use crate::store::version::{Row, Run, Version};
+use crate::sync::atomic::Ordering;
+use crate::tree::PartitionReader;
+use crate::types::{RunId, SegmentId};
+
+struct Flushed {
+    keyspace: Arc<KeyspaceStore>,
+    memtable: Arc<Memtable>,
+    partitions: Vec<Arc<PartitionReader>>,
+    run: RunId,
+}
+
+/// Flushes the oldest sealed memtable of each of `keyspaces` (with a log: of one) in one edit.
+/// Tells whether there was one. Callers hold the flush latches.
+pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<bool> {
+    env.check_writable()?;
+    let floor = env.visible();
+    let views = env.views.raise_floor(floor);
+    let rule = Retention::new(floor, &views);
+    let oldest = keyspaces
+        .iter()
+        .filter_map(|k| k.version().sealed.last().map(|m| m.last_seq()))
+        .min();
+    let Some(oldest) = oldest else { return Ok(false) };
+    let mut flushed = Vec::new();
+    for keyspace in keyspaces {
+        let version = keyspace.pin();
+        let Some(memtable) = version.sealed.last().filter(|m| m.last_seq() == oldest) else {
+            continue;
+        };
+        match write_run(env, keyspace, &version, memtable, &rule) {
+            Ok(partitions) => flushed.push(Flushed {
+                keyspace: Arc::clone(keyspace),
+                memtable: Arc::clone(memtable),
+                partitions,
+                run: env.new_run(),
+            }),
+            Err(e) => {
+                for f in &flushed {
+                    discard(&f.partitions, &[], env);
+                }
+                return Err(e);
+            }
+        }
+    }
+    let result = publish(env, &flushed);
+    if result.is_err() {
+        for f in &flushed {
+            discard(&f.partitions, &[], env);
+        }
+    }
+    result.map(|()| true)
+}
+
+fn write_run(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    memtable: &Arc<Memtable>,
+    rule: &Retention,
+) -> Result<Vec<Arc<PartitionReader>>> {
+    let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
+    source[0].first()?;
+    let mut out = RowWriter::new(env, keyspace, false);
+    let nothing_older = |key: &[u8]| {
+        version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
+    };
+    let mut tally = Tally::new(env, None);
+    merge_until(&mut source, None, rule, &nothing_older, &mut out, &mut tally)?;
+    out.finish()
+}
+
+fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
+    let Some(high) = flushed.iter().map(|f| f.memtable.last_seq()).max() else { return Ok(()) };
+    let blob_ids: BTreeSet<SegmentId> =
+        flushed.iter().flat_map(|f| f.memtable.blob_segments()).collect();
+    if let Some(log) = &env.log {
+        log.sync_to(high)?;
+    }
+    env.blobs.sync()?;
+    let new_blobs = env.blobs.seal_for_edit(&blob_ids)?;
+    let mut edit = Edit { ops: Vec::new() };
+    for (id, bytes) in &new_blobs {
+        edit.ops.push(EditOp::AddBlobSegment { id: *id, bytes: *bytes });
+    }
+    for f in flushed {
+        if !f.partitions.is_empty() {
+            edit.ops.push(EditOp::AddRun {
+                keyspace: f.keyspace.id,
+                run: RunMeta {
+                    id: f.run,
+                    partitions: f.partitions.iter().map(|p| p.meta().clone()).collect(),
+                    consumed: Vec::new(),
+                    low: f.memtable.first_seq(),
+                    high: f.memtable.last_seq(),
+                },
+            });
+        }
+        edit.ops
+            .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: f.memtable.last_seq() });
+    }
+    edit.ops.push(EditOp::LastSeq(high));
+    env.publish(edit, || {
+        for f in flushed {
+            show(f);
+        }
+    })?;
+    for (id, _) in &new_blobs {
+        env.blobs.named(*id);
+    }
+    let bytes: u64 =
+        flushed.iter().flat_map(|f| &f.partitions).map(|p| p.meta().live_bytes).sum();
+    env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
+    env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+fn show(f: &Flushed) {
+    f.keyspace.update(|v| {
+        let mut next = v.clone();
+        next.sealed.retain(|m| !Arc::ptr_eq(m, &f.memtable));
+        if !f.partitions.is_empty() {
+            let row = Row { partitions: f.partitions.clone() };
+            let live_bytes = row.live_bytes();
+            next.runs.insert(
+                0,
+                Arc::new(Run {
+                    id: f.run,
+                    low: f.memtable.first_seq(),
+                    high: f.memtable.last_seq(),
+                    row,
+                    consumed: Vec::new(),
+                    live_bytes,
+                }),
+            );
+        }
+        next
+    });
+}
