@@ -226,6 +226,9 @@ fn removing_a_directory_durably_removes_what_was_in_it() {
     assert_eq!(outcomes(&disk, dirs), [(false, false), (true, false), (true, true)].into());
     disk.sync_dir(path(ROOT)).unwrap();
     assert_eq!(outcomes(&disk, dirs), [(false, false)].into());
+    disk.create_dir_all(path("/d")).unwrap();
+    disk.sync_dir(path(ROOT)).unwrap();
+    assert_eq!(outcomes(&disk, dirs), [(true, false)].into(), "a new directory is empty");
 }
 
 #[test]
