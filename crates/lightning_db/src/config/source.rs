@@ -17,7 +17,7 @@ use toml::{Table, Value};
 use super::options::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 use super::quantity::{parse_duration, parse_size};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vfs::{OpenMode, Vfs, read_exact_at};
+use crate::vfs::{OpenMode, OsVfs, Vfs, read_exact_at};
 
 /// What the names of variables begin with: `LIGHTNING_DB_CACHE_SIZE=512MB`.
 pub const ENVIRONMENT_PREFIX: &str = "LIGHTNING_DB_";
@@ -83,7 +83,17 @@ impl LightningDbConfig {
         loader.finish()
     }
 
-    /// As `load`, reading the file through `vfs`.
+    /// The defaults, overridden by the option file at `path`, where one is given, overridden by
+    /// the variables of `environment` whose names begin with [`ENVIRONMENT_PREFIX`]
+    /// (`std::env::vars()` for the process's own).
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        Self::load_with(&OsVfs, path, environment)
+    }
+
+    /// As [`load`](Self::load), reading the file through `vfs`.
     pub fn load_with(
         vfs: &dyn Vfs,
         path: Option<&Path>,

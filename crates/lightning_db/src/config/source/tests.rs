@@ -1,6 +1,7 @@
 //! Every option through both doors, its range, its errors, and which door wins.
 
 use super::*;
+use crate::vfs::{MemoryVfs, write_all_at};
 
 /// Option, table, a value that is not the default as TOML text and as a variable, and a value
 /// that is impossible, both ways.
@@ -179,4 +180,33 @@ fn a_limit_can_be_lifted_by_a_variable() {
     let lifted = [("LIGHTNING_DB_MAX_DATABASE_SIZE".to_owned(), "none".to_owned())];
     loader.environment(lifted.into_iter()).expect("a good variable");
     assert_eq!(loader.finish().expect("a good configuration").max_database_size, None);
+}
+
+fn load_file(bytes: &[u8]) -> Result<LightningDbConfig> {
+    let vfs = MemoryVfs::new();
+    let path = Path::new("/lightning_db.toml");
+    let file = vfs.create(path).expect("a new file");
+    write_all_at(&*file, bytes, 0).expect("a write to memory");
+    let variables = [("LIGHTNING_DB_PAGE_SIZE".to_owned(), "16KiB".to_owned())];
+    LightningDbConfig::load_with(&vfs, Some(path), variables.into_iter())
+}
+
+#[test]
+fn files_are_read_through_the_vfs() {
+    let config = load_file(b"[database]\npage_size = 8192\nprefetch_distance = 5\n");
+    let config = config.expect("a good file");
+    assert_eq!((config.page_size, config.prefetch_distance), (16_384, 5));
+}
+
+#[test]
+fn unreadable_files_are_errors_that_name_them() {
+    let path = Path::new("/nowhere.toml");
+    let e = LightningDbConfig::load_with(&MemoryVfs::new(), Some(path), [].into_iter());
+    let e = e.expect_err("no such file");
+    assert_eq!((e.kind(), e.file()), (ErrorKind::NotFound, Some(path)));
+    for bytes in [&b"\xFF"[..], &vec![b'#'; MAX_FILE_BYTES as usize + 1]] {
+        let e = load_file(bytes).expect_err("not an option file");
+        assert_eq!(e.kind(), ErrorKind::InvalidConfig);
+        assert_eq!(e.file(), Some(Path::new("/lightning_db.toml")));
+    }
 }
