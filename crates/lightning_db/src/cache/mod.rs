@@ -1,1 +1,19 @@
-//! (being built)
+//! Opened pages in memory.
+//!
+//! | file | job |
+//! |---|---|
+//! | `page_cache` | the cache: shards, latches, counters, its size |
+//! | `car` | one shard's replacement policy and its lists |
+//! | `key` | what a page is known by, and its hash |
+//! | `pager` | fetches a page from the cache or else from its segment |
+//!
+//! Nothing here knows what is in a page beyond its type. Pages are immutable and segment ids are
+//! never used twice, so nothing cached is ever stale.
+
+mod car;
+mod key;
+mod page_cache;
+#[cfg(test)]
+mod traces;
+
+pub use page_cache::{CacheStats, PAGE_OVERHEAD_BYTES, Page, PageCache, PageRef};
