@@ -13,7 +13,9 @@
 mod car;
 mod key;
 mod page_cache;
+mod pager;
 #[cfg(test)]
 mod traces;
 
 pub use page_cache::{CacheStats, PAGE_OVERHEAD_BYTES, Page, PageCache, PageRef};
+pub use pager::Pager;

@@ -587,46 +587,52 @@ mod schedules {
     use super::*;
     use crate::sync::thread;
 
-    #[test]
-    fn no_page_is_lost_in_a_shard_while_the_capacity_changes() {
-        shuttle::check_random(
-            || {
-                let cache = Arc::new(PageCache::new(2 * MIN_SHARD_BYTES));
-                let page = |n: usize| Arc::new(Page { ty: PageType::Leaf, bytes: vec![0; n] });
-                let users: Vec<_> = (0..2)
-                    .map(|t| {
-                        let cache = cache.clone();
-                        thread::spawn(move || {
-                            for offset in 0..3 {
-                                if cache.get(SegmentId(1), offset).is_none() {
-                                    cache.insert(SegmentId(1), offset, page(10));
-                                }
+    fn resize_among_users(from_shards: u64, to_shards: u64) {
+        let model = move || {
+            let cache = Arc::new(PageCache::new(from_shards * MIN_SHARD_BYTES));
+            let page = |n: usize| Arc::new(Page { ty: PageType::Leaf, bytes: vec![0; n] });
+            let users: Vec<_> = (1..=2)
+                .map(|user| {
+                    let cache = cache.clone();
+                    thread::spawn(move || {
+                        for offset in 0..4 {
+                            // Its own pages: nobody else puts right what goes wrong.
+                            if cache.get(SegmentId(user), offset).is_none() {
+                                cache.insert(SegmentId(user), offset, page(10));
                             }
-                            if t == 0 {
-                                cache.remove_segment(SegmentId(2));
-                            }
-                        })
+                        }
+                        cache.remove_segment(SegmentId(3));
                     })
-                    .collect();
-                cache.insert(SegmentId(2), 7, page(20));
-                cache.set_capacity(4 * MIN_SHARD_BYTES);
-                cache.set_capacity(MIN_SHARD_BYTES);
-                for user in users {
-                    user.join().unwrap();
-                }
-                let stats = cache.stats();
-                assert_eq!(stats.hits + stats.misses, 6);
-                for offset in 0..3 {
-                    assert!(cache.peek(SegmentId(1), offset).is_some());
-                }
-                for shard in &cache.shards {
-                    shard.car.read().check();
-                }
-                cache.remove_segment(SegmentId(1));
-                cache.remove_segment(SegmentId(2));
-                assert_eq!(cache.used_bytes(), 0);
-            },
-            2000,
-        );
+                })
+                .collect();
+            cache.insert(SegmentId(3), 7, page(20));
+            cache.set_capacity(to_shards * MIN_SHARD_BYTES);
+            for user in users {
+                user.join().unwrap();
+            }
+            cache.remove_segment(SegmentId(3));
+            for shard in &cache.shards {
+                shard.car.read().check();
+            }
+            let stats = cache.stats();
+            assert_eq!((stats.hits + stats.misses, stats.pages), (8, 8));
+            for (user, offset) in (1..=2).flat_map(|user| (0..4).map(move |o| (user, o))) {
+                assert!(cache.peek(SegmentId(user), offset).is_some(), "lost in a shard");
+            }
+            cache.remove_segment(SegmentId(1));
+            cache.remove_segment(SegmentId(2));
+            assert_eq!(cache.used_bytes(), 0);
+        };
+        shuttle::check_random(model, 5000);
+    }
+
+    #[test]
+    fn no_page_is_lost_while_shards_become_more() {
+        resize_among_users(2, 8);
+    }
+
+    #[test]
+    fn no_page_is_lost_while_shards_become_fewer() {
+        resize_among_users(4, 1);
     }
 }

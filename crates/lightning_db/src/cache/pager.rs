@@ -1,0 +1,201 @@
+//! Fetches pages: from the cache, or else from their segment, opened and checked on the way.
+//!
+//! Threads: any. No latch is held while the disk is read: threads that miss the same page at the
+//! same time each read it, and one of the copies is kept. A page that failed its checks is never
+//! cached, so that every read of it says so.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::page::PageType;
+use crate::segment::Segment;
+use crate::sync::Arc;
+use crate::types::{PageAddress, SegmentId};
+
+use super::{Page, PageCache, PageRef};
+
+/// The one way to an opened page. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pager {
+    cache: Arc<PageCache>,
+}
+
+impl Pager {
+    /// A pager over a cache that others may share.
+    pub fn new(cache: Arc<PageCache>) -> Self {
+        Self { cache }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Arc<PageCache> {
+        &self.cache
+    }
+
+    /// The page at `addr`, which lies in `segment`; kept in the cache.
+    #[inline]
+    pub fn fetch(&self, segment: &Segment, addr: &PageAddress, ty: PageType) -> Result<PageRef> {
+        self.cached(addr.segment, addr.offset, ty, segment.path(), || segment.read_page(addr, ty))
+    }
+
+    /// As [`fetch`](Self::fetch), for pages whose checksum no parent holds (filters); their own,
+    /// which covers the segment and the offset, is checked.
+    #[inline]
+    pub fn fetch_at(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        stored_bytes: u32,
+        ty: PageType,
+    ) -> Result<PageRef> {
+        self.cached(segment.id(), offset, ty, segment.path(), || {
+            segment.read_page_at(offset, stored_bytes, ty)
+        })
+    }
+
+    /// As [`fetch`](Self::fetch), for merges and other passes over everything: uses what is
+    /// cached, but leaves the cache, its counters and its idea of what is hot alone.
+    pub fn fetch_uncached(
+        &self,
+        segment: &Segment,
+        addr: &PageAddress,
+        ty: PageType,
+    ) -> Result<PageRef> {
+        self.uncached(addr.segment, addr.offset, ty, segment.path(), || segment.read_page(addr, ty))
+    }
+
+    #[inline]
+    fn cached(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        ty: PageType,
+        file: &Path,
+        read: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<PageRef> {
+        if let Some(page) = self.cache.get(segment, offset) {
+            return of_type(page, ty, file, offset);
+        }
+        let page = Arc::new(Page { ty, bytes: read()? });
+        self.cache.insert(segment, offset, page.clone());
+        Ok(page)
+    }
+
+    fn uncached(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        ty: PageType,
+        file: &Path,
+        read: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<PageRef> {
+        match self.cache.peek(segment, offset) {
+            Some(page) => of_type(page, ty, file, offset),
+            None => Ok(Arc::new(Page { ty, bytes: read()? })),
+        }
+    }
+}
+
+/// A parent that names a page of another type is as wrong when the page is cached.
+fn of_type(page: PageRef, ty: PageType, file: &Path, offset: u64) -> Result<PageRef> {
+    if page.ty == ty {
+        Ok(page)
+    } else {
+        let message = format!("a {:?} page where a {ty:?} page is referred to", page.ty);
+        Err(Error::corrupt(file, offset, message))
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::cell::Cell;
+
+    struct Disk {
+        pager: Pager,
+        reads: Cell<u32>,
+    }
+
+    impl Disk {
+        fn new(capacity: u64) -> Self {
+            Self { pager: Pager::new(Arc::new(PageCache::new(capacity))), reads: Cell::new(0) }
+        }
+
+        fn read(&self, offset: u64) -> Result<Vec<u8>> {
+            self.reads.set(self.reads.get() + 1);
+            if offset == 13 {
+                return Err(Error::corrupt(Path::new("1.seg"), offset, "the checksum is wrong"));
+            }
+            Ok(offset.to_le_bytes().to_vec())
+        }
+
+        fn fetch(&self, offset: u64, ty: PageType) -> Result<PageRef> {
+            let file = Path::new("1.seg");
+            self.pager.cached(SegmentId(1), offset, ty, file, || self.read(offset))
+        }
+
+        fn fetch_uncached(&self, offset: u64, ty: PageType) -> Result<PageRef> {
+            let file = Path::new("1.seg");
+            self.pager.uncached(SegmentId(1), offset, ty, file, || self.read(offset))
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_once_while_it_is_cached() {
+        let disk = Disk::new(1 << 20);
+        for _ in 0..3 {
+            let page = disk.fetch(5, PageType::Leaf).unwrap();
+            assert_eq!((page.ty, &page.bytes[..]), (PageType::Leaf, &5u64.to_le_bytes()[..]));
+        }
+        assert_eq!(disk.reads.get(), 1);
+        disk.pager.cache().evict(1.0);
+        disk.fetch(5, PageType::Leaf).unwrap();
+        assert_eq!(disk.reads.get(), 2);
+        let stats = disk.pager.cache().stats();
+        assert_eq!((stats.hits, stats.misses), (2, 2));
+    }
+
+    #[test]
+    fn without_a_cache_every_fetch_reads() {
+        let disk = Disk::new(0);
+        for _ in 0..3 {
+            disk.fetch(5, PageType::Leaf).unwrap();
+        }
+        assert_eq!(disk.reads.get(), 3);
+    }
+
+    #[test]
+    fn uncached_fetches_leave_no_trace() {
+        let disk = Disk::new(1 << 20);
+        disk.fetch_uncached(5, PageType::Leaf).unwrap();
+        disk.fetch_uncached(5, PageType::Leaf).unwrap();
+        assert_eq!(disk.reads.get(), 2);
+        let stats = disk.pager.cache().stats();
+        assert_eq!((stats.hits, stats.misses, stats.pages), (0, 0, 0));
+        disk.fetch(5, PageType::Leaf).unwrap();
+        disk.fetch_uncached(5, PageType::Leaf).unwrap();
+        assert_eq!((disk.reads.get(), disk.pager.cache().stats().hits), (3, 0));
+    }
+
+    #[test]
+    fn a_bad_page_is_bad_each_time() {
+        let disk = Disk::new(1 << 20);
+        for _ in 0..2 {
+            assert_eq!(disk.fetch(13, PageType::Leaf).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+        assert_eq!((disk.reads.get(), disk.pager.cache().stats().pages), (2, 0));
+    }
+
+    #[test]
+    fn a_cached_page_of_another_type_is_corruption() {
+        let disk = Disk::new(1 << 20);
+        disk.fetch(5, PageType::Leaf).unwrap();
+        for error in [
+            disk.fetch(5, PageType::Inner).unwrap_err(),
+            disk.fetch_uncached(5, PageType::Inner).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert_eq!((error.file(), error.offset()), (Some(Path::new("1.seg")), Some(5)));
+        }
+    }
+}
