@@ -1,0 +1,341 @@
+//! An opened partition: point reads and estimates.
+//!
+//! 1. A point read asks the filters of all segments first; a segment without a filter may hold
+//!    anything, a filter of no pages says that its job wrote no key.
+//! 2. The newest version of a key is in the leaf that the inner pages lead to; only a read of an
+//!    older version may have to go on to the leaves behind it (see `separator`).
+//! 3. Nothing is allocated on the way to a value, unless a key's versions span leaves.
+//!
+//! Immutable; shared by any number of threads without latches.
+
+use std::ops::Range;
+
+use crate::cache::{PageRef, Pager};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{FilterRef, PartitionMeta};
+use crate::page::envelope::PageType;
+use crate::page::filter;
+use crate::page::inner::{Child, InnerView};
+use crate::page::leaf::LeafView;
+use crate::segment::Segment;
+use crate::sync::Arc;
+use crate::types::{BlobRef, EntryValue, PageAddress, Seq};
+
+use super::leaves::Leaves;
+use super::path::{Path, Source, Target};
+use super::separator;
+
+/// A version of a key.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The number of the commit that wrote it; 0 where it is settled.
+    pub seq: Seq,
+    /// What it says.
+    pub value: FoundValue,
+}
+
+/// The value of a [`Found`], without a copy.
+#[derive(Clone, Debug)]
+pub enum FoundValue {
+    /// These bytes of the page.
+    Inline(PageRef, Range<u32>),
+    /// The value lies in blob pages.
+    Blob(BlobRef),
+    /// The key is deleted.
+    Tombstone,
+}
+
+impl Found {
+    /// The version at `index` of a leaf.
+    pub(super) fn at(leaf: &PageRef, index: usize) -> Self {
+        let view = LeafView::new(&leaf.bytes);
+        let value = match view.value(index) {
+            EntryValue::Inline(v) => {
+                let start = v.as_ptr().addr() - leaf.bytes.as_ptr().addr();
+                FoundValue::Inline(Arc::clone(leaf), start as u32..(start + v.len()) as u32)
+            }
+            EntryValue::Blob(blob) => FoundValue::Blob(blob),
+            EntryValue::Tombstone => FoundValue::Tombstone,
+        };
+        Self { seq: view.seq(index), value }
+    }
+}
+
+impl FoundValue {
+    /// The bytes of an inline value.
+    pub fn inline(&self) -> Option<&[u8]> {
+        match self {
+            Self::Inline(page, range) => Some(&page.bytes[range.start as usize..range.end as usize]),
+            Self::Blob(_) | Self::Tombstone => None,
+        }
+    }
+}
+
+/// What a key range holds, reckoned from inner pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Estimate {
+    /// Stored bytes of pages.
+    pub bytes: u64,
+    /// Entries, all versions and tombstones counted.
+    pub entries: u64,
+}
+
+/// An opened partition.
+#[derive(Debug)]
+pub struct PartitionReader {
+    meta: PartitionMeta,
+    /// In the order of `meta.segments`.
+    segments: Vec<Arc<Segment>>,
+}
+
+impl PartitionReader {
+    /// Opens a partition whose segments are open. Nothing is read.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when a segment that `meta` names is not among `segments`.
+    pub fn open(meta: PartitionMeta, segments: Vec<Arc<Segment>>) -> Result<Self> {
+        let mut ordered = Vec::with_capacity(meta.segments.len());
+        for wanted in &meta.segments {
+            let Some(segment) = segments.iter().find(|s| s.id() == wanted.id) else {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!("partition {} needs segment {}, which is not open", meta.id, wanted.id),
+                ));
+            };
+            ordered.push(Arc::clone(segment));
+        }
+        Ok(Self { meta, segments: ordered })
+    }
+
+    /// What the manifest says of it.
+    pub fn meta(&self) -> &PartitionMeta {
+        &self.meta
+    }
+
+    /// Its segments, in the order of `meta().segments`.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// The segment that a page lies in.
+    pub(super) fn segment(&self, address: &PageAddress) -> Result<&Arc<Segment>> {
+        self.segments.iter().find(|s| s.id() == address.segment).ok_or_else(|| {
+            let message = format!(
+                "partition {} leads to segment {}, which is not one of its own",
+                self.meta.id, address.segment
+            );
+            let e = Error::new(ErrorKind::Corrupt, message).at_offset(address.offset);
+            match self.segments.first() {
+                Some(s) => e.in_file(s.path()),
+                None => e,
+            }
+        })
+    }
+
+    /// Whether `key` lies between the first and the last key.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        key >= self.meta.first_key.as_slice() && key <= self.meta.last_key.as_slice()
+    }
+
+    /// Whether the filters let a key with this hash be here.
+    pub fn may_contain(&self, pager: &Pager, hash: u64) -> Result<bool> {
+        for (own, segment) in self.meta.segments.iter().zip(&self.segments) {
+            let Some(f) = &own.filter else { return Ok(true) };
+            if f.pages == 0 {
+                continue;
+            }
+            let (offset, stored) = filter_page(f, filter::page_of(hash, f.pages as usize) as u32);
+            let page = pager.fetch_at(segment, offset, stored, PageType::Filter)?;
+            if filter::page_may_contain(&page.bytes, hash) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The newest version of `key` numbered at most `at`, tombstones included; `hash` is
+    /// [`hash_key`](crate::types::hash_key) of the key.
+    pub fn get(&self, pager: &Pager, key: &[u8], hash: u64, at: Seq) -> Result<Option<Found>> {
+        let Some((leaf, first)) = self.find(pager, key, hash)? else { return Ok(None) };
+        let view = LeafView::new(&leaf.bytes);
+        match newest_at(&view, key, first, at) {
+            Some(i) if i == view.len() => self.get_beyond(pager, key, at),
+            Some(i) => Ok(Some(Found::at(&leaf, i))),
+            None => Ok(None),
+        }
+    }
+
+    /// The number of the newest version of `key`.
+    pub fn newest_seq(&self, pager: &Pager, key: &[u8], hash: u64) -> Result<Option<Seq>> {
+        let found = self.find(pager, key, hash)?;
+        Ok(found.map(|(leaf, i)| LeafView::new(&leaf.bytes).seq(i)))
+    }
+
+    /// The leaf and the index in it of the newest version of `key`.
+    fn find(&self, pager: &Pager, key: &[u8], hash: u64) -> Result<Option<(PageRef, usize)>> {
+        if !self.covers(key) || !self.may_contain(pager, hash)? {
+            return Ok(None);
+        }
+        let mut address = self.meta.root;
+        for _ in 0..self.meta.height {
+            let segment = self.segment(&address)?;
+            let page = pager.fetch(segment, &address, PageType::Inner)?;
+            let view = InnerView::new(&page.bytes);
+            if view.len() == 0 {
+                let message = "an inner page has no child";
+                return Err(Error::corrupt(segment.path(), address.offset, message));
+            }
+            address = view.child(view.child_for(key)).address;
+        }
+        let leaf = pager.fetch(self.segment(&address)?, &address, PageType::Leaf)?;
+        let found = LeafView::new(&leaf.bytes).find(key, hash);
+        Ok(found.map(|i| (leaf, i)))
+    }
+
+    /// [`get`](Self::get) where every version in the key's first leaf is too new.
+    #[cold]
+    fn get_beyond(&self, pager: &Pager, key: &[u8], at: Seq) -> Result<Option<Found>> {
+        let source = Source { reader: self, pager, uncached: false };
+        let mut path = Path::default();
+        path.descend(source, Target::Key(key))?;
+        while path.next_separator().is_some_and(|s| separator::is_continuation_of(s, key)) {
+            let Some(address) = path.next(source)? else { break };
+            let leaf = source.page(&address, PageType::Leaf)?;
+            let view = LeafView::new(&leaf.bytes);
+            if view.len() == 0 || view.key(0) != key {
+                break;
+            }
+            match newest_at(&view, key, 0, at) {
+                Some(i) if i == view.len() => {}
+                Some(i) => return Ok(Some(Found::at(&leaf, i))),
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The leaves in order, read from inner pages only.
+    pub fn leaves(self: &Arc<Self>, pager: &Arc<Pager>) -> Leaves {
+        Leaves::new(Arc::clone(self), Arc::clone(pager))
+    }
+
+    /// The root seen as a child, for partitions of one leaf.
+    pub(super) fn root_as_child(&self) -> Child {
+        Child {
+            separator: self.meta.first_key.clone(),
+            address: self.meta.root,
+            max_seq: self.meta.max_seq,
+            min_expiry: u64::MAX,
+            entries: self.meta.entries,
+            bytes: u64::from(self.meta.root.stored_bytes),
+            tombstones: self.meta.tombstones,
+            raw_bytes: self.meta.raw_bytes,
+        }
+    }
+
+    /// Stored bytes of the pages that hold keys from `start` (inclusive) to `end` (exclusive;
+    /// `None`: to the last key). Reads inner pages at the two edges only; a leaf that the range
+    /// covers in part counts by half.
+    pub fn estimate_bytes(&self, pager: &Pager, start: &[u8], end: Option<&[u8]>) -> Result<u64> {
+        Ok(self.estimate(pager, start, end)?.bytes)
+    }
+
+    /// As [`estimate_bytes`](Self::estimate_bytes), entries included.
+    pub fn estimate(&self, pager: &Pager, start: &[u8], end: Option<&[u8]>) -> Result<Estimate> {
+        let meta = &self.meta;
+        let past = |e: &[u8]| e <= start || e <= meta.first_key.as_slice();
+        if start > meta.last_key.as_slice() || end.is_some_and(past) {
+            return Ok(Estimate::default());
+        }
+        let start = (start > meta.first_key.as_slice()).then_some(start);
+        let end = end.filter(|e| *e <= meta.last_key.as_slice());
+        let whole = Estimate { bytes: meta.live_bytes, entries: meta.entries };
+        self.estimate_below(pager, meta.root, meta.height, whole, start, end)
+    }
+
+    /// The share of the page at `address`, of `whole` below it; a bound that is `None` does not
+    /// cut into it.
+    fn estimate_below(
+        &self,
+        pager: &Pager,
+        address: PageAddress,
+        height: u8,
+        whole: Estimate,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<Estimate> {
+        let cuts = u32::from(start.is_some()) + u32::from(end.is_some());
+        if cuts == 0 || height == 0 {
+            return Ok(Estimate {
+                bytes: whole.bytes >> cuts,
+                entries: (whole.entries >> cuts).max(1),
+            });
+        }
+        let page = pager.fetch(self.segment(&address)?, &address, PageType::Inner)?;
+        let view = InnerView::new(&page.bytes);
+        let first = start.map_or(0, |s| view.child_for(s));
+        let last = match end {
+            Some(e) => {
+                let i = view.child_for(e);
+                if view.separator(i) == e { i.saturating_sub(1) } else { i }
+            }
+            None => view.len() - 1,
+        };
+        let mut sum = Estimate::default();
+        for i in first..=last.max(first) {
+            let child = view.child(i);
+            let whole = Estimate { bytes: child.bytes, entries: child.entries };
+            let from = start.filter(|s| i == first && *s > view.separator(i));
+            let to = end.filter(|e| {
+                i >= last && (i + 1 == view.len() || *e < view.separator(i + 1))
+            });
+            let part = self.estimate_below(pager, child.address, height - 1, whole, from, to)?;
+            sum.bytes += part.bytes;
+            sum.entries += part.entries;
+        }
+        Ok(sum)
+    }
+}
+
+/// Offset and stored length of a filter page.
+pub(super) fn filter_page(f: &FilterRef, page: u32) -> (u64, u32) {
+    let offset = f.offset + u64::from(page) * u64::from(f.page_stored_bytes);
+    let last = page + 1 == f.pages;
+    (offset, if last { f.last_page_stored_bytes } else { f.page_stored_bytes })
+}
+
+/// Stored bytes of a whole filter.
+pub(super) fn filter_bytes(f: &FilterRef) -> u64 {
+    match f.pages {
+        0 => 0,
+        n => u64::from(n - 1) * u64::from(f.page_stored_bytes) + u64::from(f.last_page_stored_bytes),
+    }
+}
+
+/// The index of the first entry, from `first` on, of `key` with a number at most `at`: `None` where
+/// the key ends before; the leaf's length where the leaf ends first, so that more may follow.
+fn newest_at(view: &LeafView<'_>, key: &[u8], first: usize, at: Seq) -> Option<usize> {
+    let too_new = |i: usize| view.seq(i) > at && view.key(i) == key;
+    // The too new versions are a prefix of what begins at `first`: gallop, then halve.
+    let len = view.len();
+    let mut low = first;
+    let mut stride = 1;
+    while low < len && too_new(low) {
+        if low + stride >= len || !too_new(low + stride) {
+            let mut high = (low + stride).min(len);
+            low += 1;
+            while low < high {
+                let middle = low.midpoint(high);
+                if too_new(middle) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            break;
+        }
+        low += stride;
+        stride *= 2;
+    }
+    if low == len || view.key(low) == key { Some(low) } else { None }
+}
