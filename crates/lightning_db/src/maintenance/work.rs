@@ -56,12 +56,12 @@ impl Core {
     /// Gives up log segments that no memtable needs.
     fn retire_log(&self) -> Result<()> {
         let _latch = self.retire_latch.lock();
-        let first = {
+        let (first, below) = {
             let state = self.section.enter();
             let Some(log) = &state.log else { return Ok(()) };
             let unflushed = state.keyspaces.values().filter_map(|k| k.first_unflushed()).min();
             let below = unflushed.map_or(state.last, |s| Seq(s.0 - 1));
-            log.first_needed(below)
+            (log.first_needed(below), below)
         };
         let known = {
             let manifest = self.env.manifest.lock();
@@ -70,7 +70,8 @@ impl Core {
         if known.is_none_or(|k| k >= first) {
             return Ok(());
         }
-        self.env.publish(Edit { ops: vec![EditOp::LogStart(first)] }, || ())?;
+        // Recovery checks that the log begins no later than the commit after this one.
+        self.env.publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
         let mut state = self.section.enter();
         match &mut state.log {
             Some(log) => log.retire(first),
@@ -117,6 +118,33 @@ impl Core {
             Some(job) => run_job(&self.env, keyspace, &job),
             None => Ok(false),
         }
+    }
+
+    /// For closing: merges that cost next to nothing, so that a database opened and closed often
+    /// does not gather tiny runs.
+    pub fn merge_small(&self) -> Result<()> {
+        const SMALL_BYTES: u64 = 4 * 1024 * 1024;
+        for keyspace in self.all() {
+            let _latch = keyspace.merge_latch.lock();
+            loop {
+                let version = keyspace.pin();
+                let small = version.stacked_bytes() < SMALL_BYTES;
+                let base = version.base.live_bytes() < SMALL_BYTES;
+                let job = policy::next_job(
+                    &version,
+                    &keyspace.options,
+                    &self.env.pager,
+                    self.oldest_view(),
+                )?;
+                let Some(job) = job.filter(|j| small && (base || matches!(j, Job::Tier(_)))) else {
+                    break;
+                };
+                if !run_job(&self.env, &keyspace, &job)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The lowest number that a view stands at or may still be opened at.

@@ -10,7 +10,7 @@ use super::replay::Replay;
 use crate::cache::PageCache;
 use crate::commit::section::CommitSection;
 use crate::compress::Codec;
-use crate::config::{LightningDbConfig, Profile};
+use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
@@ -119,14 +119,14 @@ fn recover(
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
     if state.log_start != LogId(0) {
-        let flushed = state.keyspaces.values().map(|k| k.flushed).min().unwrap_or_default();
         let log = LogRecovery::recover(
             &vfs,
             dir,
             state.db,
             state.log_start,
             state.edit,
-            expected_first(&state, flushed),
+            // Every edit that moves the log's start carries the last commit before it.
+            state.last_seq.next(),
             &mut |seq, body| replay.visit(seq, body),
         )?;
         last = log.last_seq.map_or(last, |l| l.max(last));
@@ -152,12 +152,6 @@ fn recover(
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
     }
     serve(vfs, dir, config, lock, state, manifest_id, recovered)
-}
-
-/// The log must begin at or before the first commit that is not in every keyspace's runs. A
-/// keyspace that never held anything needs nothing.
-fn expected_first(state: &ManifestState, _lowest_flushed: Seq) -> Seq {
-    state.last_seq.next()
 }
 
 /// Makes what was recovered durable anew, and opens for writing.
@@ -196,7 +190,7 @@ fn serve(
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
     let manifest = Manifest::create(&vfs, dir, id, &state)?;
-    install_current(&vfs, dir, id)?;
+    install_current(&vfs, dir, id, state.db)?;
     *core.env.manifest.lock() = Some(manifest);
     for op in &edit.ops {
         if let EditOp::AddBlobSegment { id, .. } = op {
@@ -382,6 +376,3 @@ fn open_run(env: &Environment, meta: &RunMeta) -> Result<Run> {
     }
     Ok(run)
 }
-
-/// The profile byte is kept for readers of the manifest.
-const _: () = assert!(Profile::Balanced as u8 != Profile::WriteOptimized as u8);

@@ -90,16 +90,25 @@ fn write_run(
     out.finish()
 }
 
-fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
-    let Some(high) = flushed.iter().map(|f| f.memtable.last_seq()).max() else { return Ok(()) };
-    let blob_ids: BTreeSet<SegmentId> =
-        flushed.iter().flat_map(|f| f.memtable.blob_segments()).collect();
-    if let Some(log) = &env.log {
+/// The edit that names flushed runs, and the blob segments it names. Everything it names is durable
+/// when this returns.
+fn prepare(
+    env: &Environment,
+    flushed: &[Flushed],
+    recovered: bool,
+) -> Result<(Edit, Vec<(SegmentId, u64)>)> {
+    let mut edit = Edit { ops: Vec::new() };
+    let Some(high) = flushed.iter().map(|f| f.memtable.last_seq()).max() else {
+        return Ok((edit, Vec::new()));
+    };
+    // Recovered commits are in the log that is being replaced, which need not be durable.
+    if let Some(log) = env.log.as_ref().filter(|_| !recovered) {
         log.sync_to(high)?;
     }
+    let blob_ids: BTreeSet<SegmentId> =
+        flushed.iter().flat_map(|f| f.memtable.blob_segments()).collect();
     env.blobs.sync()?;
     let new_blobs = env.blobs.seal_for_edit(&blob_ids)?;
-    let mut edit = Edit { ops: Vec::new() };
     for (id, bytes) in &new_blobs {
         edit.ops.push(EditOp::AddBlobSegment { id: *id, bytes: *bytes });
     }
@@ -120,6 +129,12 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
             .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: f.memtable.last_seq() });
     }
     edit.ops.push(EditOp::LastSeq(high));
+    Ok((edit, new_blobs))
+}
+
+/// Makes flushed runs true.
+fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
+    let (edit, new_blobs) = prepare(env, flushed, false)?;
     env.publish(edit, || {
         for f in flushed {
             show(f);
@@ -133,6 +148,27 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
     env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
     env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
     Ok(())
+}
+
+/// For recovery: writes every sealed memtable out as a run, shows the runs, and gives the edit that
+/// the fresh manifest is to contain.
+pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
+    // Nobody reads yet.
+    let rule = Retention::new(env.visible(), &[]);
+    let mut flushed = Vec::new();
+    for keyspace in keyspaces {
+        let version = keyspace.pin();
+        let Some(memtable) = version.sealed.last() else { continue };
+        flushed.push(Flushed {
+            keyspace: Arc::clone(keyspace),
+            memtable: Arc::clone(memtable),
+            partitions: write_run(env, keyspace, &version, memtable, &rule)?,
+            run: env.new_run(),
+        });
+    }
+    let (edit, _) = prepare(env, &flushed, true)?;
+    flushed.iter().for_each(show);
+    Ok(edit)
 }
 
 fn show(f: &Flushed) {
