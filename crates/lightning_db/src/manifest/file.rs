@@ -109,6 +109,11 @@ impl Manifest {
         &self.state
     }
 
+    /// Whether an edit failed in a way that leaves its fate unknown.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// The file's id.
     pub fn id(&self) -> ManifestId {
         self.id

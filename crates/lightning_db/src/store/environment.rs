@@ -146,7 +146,7 @@ impl Environment {
     }
 
     /// Makes `edit` durable, then calls `show` to make it visible, as one step in the order of
-    /// edits. A failed edit poisons the handle: whether it took place is not known.
+    /// edits. An edit that failed half way poisons the handle: whether it took place is not known.
     pub fn publish<R>(&self, mut edit: Edit, show: impl FnOnce() -> R) -> Result<R> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
@@ -160,8 +160,13 @@ impl Environment {
             keyspace: self.next_keyspace.load(Ordering::Relaxed) as u32,
         }));
         if let Err(e) = manifest.commit(&edit) {
-            self.poison(&e);
+            if manifest.has_failed() {
+                self.poison(&e);
+            }
             return Err(e);
+        }
+        if let Some(log) = &self.log {
+            log.note_manifest_edit(manifest.state().edit);
         }
         Ok(show())
     }
