@@ -140,6 +140,18 @@ fn rename_replaces_and_links_share() {
     });
 }
 
+#[cfg(unix)]
+#[test]
+fn renaming_one_name_of_a_file_to_another_of_it_leaves_both() {
+    on_each(|vfs, dir| {
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        make(vfs, &a, b"x");
+        vfs.hard_link(&a, &b).unwrap();
+        vfs.rename(&a, &b).unwrap();
+        assert_eq!((contents(vfs, &a), contents(vfs, &b)), (b"x".to_vec(), b"x".to_vec()));
+    });
+}
+
 #[test]
 fn second_lock_is_refused() {
     on_each(|vfs, dir| {
