@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::filter;
 use crate::page::inner::InnerView;
 use crate::page::leaf::LeafView;
@@ -243,6 +243,9 @@ impl Check<'_> {
             self.problem(here.0, here.1, "a leaf has no entry");
             return sum;
         }
+        if let Err(m) = view.check_tags() {
+            self.problem(here.0, here.1, m.0);
+        }
         let last = self.last.take();
         if let Some((last, _)) = &last
             && separator <= last.as_slice()
@@ -251,8 +254,7 @@ impl Check<'_> {
         }
         let goes_on = last.as_ref().is_some_and(|(k, _)| view.key(0) == k);
         let gap = std::mem::take(&mut self.gap);
-        let continues =
-            (goes_on || gap) && separator::is_continuation_of(separator, view.key(0));
+        let continues = (goes_on || gap) && separator::is_continuation_of(separator, view.key(0));
         if view.key(0) < separator && !continues {
             self.problem(here.0, here.1, "the separator is greater than the leaf's first key");
         }
@@ -364,6 +366,5 @@ impl Check<'_> {
 }
 
 fn filter_contains(pages: &[Vec<u8>], hash: u64) -> bool {
-    !pages.is_empty()
-        && filter::page_may_contain(&pages[filter::page_of(hash, pages.len())], hash)
+    !pages.is_empty() && filter::page_may_contain(&pages[filter::page_of(hash, pages.len())], hash)
 }

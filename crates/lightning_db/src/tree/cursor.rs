@@ -11,7 +11,7 @@
 
 use crate::cache::{PageRef, Pager};
 use crate::error::{Error, Result};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::leaf::LeafView;
 use crate::sync::Arc;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq};
@@ -42,7 +42,7 @@ const READ_AHEAD_GAP_BYTES: u64 = 64 * 1024;
 /// See the module.
 pub struct PartitionCursor {
     reader: Arc<PartitionReader>,
-    pager: Arc<Pager>,
+    pager: Pager,
     options: CursorOptions,
     path: Path,
     leaf: Option<PageRef>,
@@ -57,7 +57,7 @@ pub struct PartitionCursor {
 
 impl PartitionCursor {
     /// A cursor that stands nowhere yet.
-    pub fn new(reader: Arc<PartitionReader>, pager: Arc<Pager>, options: CursorOptions) -> Self {
+    pub fn new(reader: Arc<PartitionReader>, pager: Pager, options: CursorOptions) -> Self {
         Self {
             reader,
             pager,

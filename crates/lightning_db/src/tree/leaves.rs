@@ -60,7 +60,7 @@ impl LeafSpan {
 /// Iterates over the spans of a partition in key order; ends after the first error.
 pub struct Leaves {
     reader: Arc<PartitionReader>,
-    pager: Arc<Pager>,
+    pager: Pager,
     path: Path,
     state: State,
 }
@@ -74,7 +74,7 @@ enum State {
 }
 
 impl Leaves {
-    pub(super) fn new(reader: Arc<PartitionReader>, pager: Arc<Pager>) -> Self {
+    pub(super) fn new(reader: Arc<PartitionReader>, pager: Pager) -> Self {
         Self { reader, pager, path: Path::default(), state: State::Fresh }
     }
 

@@ -132,7 +132,6 @@ impl Levels {
     /// Writes the page at hand of a level; its builder is empty then.
     fn write(&mut self, at: usize, write: &mut WriteInner<'_>) -> Result<Child> {
         let level = &mut self.levels[at];
-        self.raw.clear();
         level.builder.finish(&mut self.raw);
         let address = write(&self.raw)?;
         level.written += 1;

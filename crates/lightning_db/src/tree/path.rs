@@ -5,7 +5,7 @@
 
 use crate::cache::{PageRef, Pager};
 use crate::error::{Error, Result};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::inner::{ChildRef, InnerView};
 use crate::types::PageAddress;
 
@@ -60,7 +60,11 @@ pub(super) struct Path {
 
 impl Path {
     /// Goes from the root to a leaf and gives the leaf's address.
-    pub(super) fn descend(&mut self, source: Source<'_>, target: Target<'_>) -> Result<PageAddress> {
+    pub(super) fn descend(
+        &mut self,
+        source: Source<'_>,
+        target: Target<'_>,
+    ) -> Result<PageAddress> {
         self.steps.clear();
         let meta = source.reader.meta();
         self.extend(source, meta.root, usize::from(meta.height), target)

@@ -13,7 +13,7 @@ use std::ops::Range;
 use crate::cache::{PageRef, Pager};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{FilterRef, PartitionMeta};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::filter;
 use crate::page::inner::{Child, InnerView};
 use crate::page::leaf::LeafView;
@@ -50,9 +50,9 @@ impl Found {
     pub(super) fn at(leaf: &PageRef, index: usize) -> Self {
         let view = LeafView::new(&leaf.bytes);
         let value = match view.value(index) {
-            EntryValue::Inline(v) => {
-                let start = v.as_ptr().addr() - leaf.bytes.as_ptr().addr();
-                FoundValue::Inline(Arc::clone(leaf), start as u32..(start + v.len()) as u32)
+            EntryValue::Inline(_) => {
+                let range = view.value_range(index);
+                FoundValue::Inline(Arc::clone(leaf), range.start as u32..range.end as u32)
             }
             EntryValue::Blob(blob) => FoundValue::Blob(blob),
             EntryValue::Tombstone => FoundValue::Tombstone,
@@ -65,7 +65,9 @@ impl FoundValue {
     /// The bytes of an inline value.
     pub fn inline(&self) -> Option<&[u8]> {
         match self {
-            Self::Inline(page, range) => Some(&page.bytes[range.start as usize..range.end as usize]),
+            Self::Inline(page, range) => {
+                Some(&page.bytes[range.start as usize..range.end as usize])
+            }
             Self::Blob(_) | Self::Tombstone => None,
         }
     }
@@ -215,8 +217,8 @@ impl PartitionReader {
     }
 
     /// The leaves in order, read from inner pages only.
-    pub fn leaves(self: &Arc<Self>, pager: &Arc<Pager>) -> Leaves {
-        Leaves::new(Arc::clone(self), Arc::clone(pager))
+    pub fn leaves(self: &Arc<Self>, pager: &Pager) -> Leaves {
+        Leaves::new(Arc::clone(self), pager.clone())
     }
 
     /// The root seen as a child, for partitions of one leaf.
@@ -286,9 +288,8 @@ impl PartitionReader {
             let child = view.child(i);
             let whole = Estimate { bytes: child.bytes, entries: child.entries };
             let from = start.filter(|s| i == first && *s > view.separator(i));
-            let to = end.filter(|e| {
-                i >= last && (i + 1 == view.len() || *e < view.separator(i + 1))
-            });
+            let to =
+                end.filter(|e| i >= last && (i + 1 == view.len() || *e < view.separator(i + 1)));
             let part = self.estimate_below(pager, child.address, height - 1, whole, from, to)?;
             sum.bytes += part.bytes;
             sum.entries += part.entries;
@@ -308,7 +309,9 @@ pub(super) fn filter_page(f: &FilterRef, page: u32) -> (u64, u32) {
 pub(super) fn filter_bytes(f: &FilterRef) -> u64 {
     match f.pages {
         0 => 0,
-        n => u64::from(n - 1) * u64::from(f.page_stored_bytes) + u64::from(f.last_page_stored_bytes),
+        n => {
+            u64::from(n - 1) * u64::from(f.page_stored_bytes) + u64::from(f.last_page_stored_bytes)
+        }
     }
 }
 

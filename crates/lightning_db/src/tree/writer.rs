@@ -23,7 +23,7 @@ use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
 use crate::manifest::{BlobUse, FilterRef, PartitionMeta, PartitionSegment};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::Child;
 use crate::page::leaf::{LeafBuilder, LeafView};
@@ -43,8 +43,6 @@ use super::separator;
 pub const MAX_VERSIONS_BYTES: usize = 512 * 1024;
 /// The segments a partition's pages may lie in.
 pub const MAX_SEGMENTS: usize = 3;
-/// Bytes an entry takes beside key and value, about; decides only where leaves end.
-const ENTRY_BYTES: usize = 16;
 /// Inner pages are this many times as large as leaves.
 const INNER_FACTOR: usize = 4;
 
@@ -185,7 +183,7 @@ impl PartitionWriter {
                 return Err(self.refuse(ErrorKind::Corrupt, OUT_OF_ORDER));
             }
             let limit = if same_key { MAX_VERSIONS_BYTES } else { self.out.ctx.page_bytes };
-            if self.leaf.raw_len() + bytes + ENTRY_BYTES > limit {
+            if self.leaf.raw_len() + LeafBuilder::entry_len(key.len(), &value) > limit {
                 self.end_leaf()?;
             }
         }
@@ -231,7 +229,12 @@ impl PartitionWriter {
     /// `Corrupt` when the span is out of order, `InvalidArgument` when the partition would get
     /// more than [`MAX_SEGMENTS`] segments ([`can_adopt`](Self::can_adopt) tells beforehand), and
     /// what reading and writing give.
-    pub fn adopt(&mut self, span: &LeafSpan, source: &PartitionReader, pager: &Pager) -> Result<()> {
+    pub fn adopt(
+        &mut self,
+        span: &LeafSpan,
+        source: &PartitionReader,
+        pager: &Pager,
+    ) -> Result<()> {
         if !self.can_adopt(span) {
             let message = "a partition would have too many segments";
             return Err(self.refuse(ErrorKind::InvalidArgument, message));
@@ -424,7 +427,6 @@ impl PartitionWriter {
 
     fn end_leaf(&mut self) -> Result<()> {
         self.before = Before::Key(self.leaf.last_key().to_vec());
-        self.raw.clear();
         self.leaf.finish(&mut self.raw);
         let codec = self.out.ctx.codec;
         let address = self.out.append(PageType::Leaf, &self.raw, codec)?;

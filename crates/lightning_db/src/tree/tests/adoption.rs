@@ -26,7 +26,11 @@ fn key(n: u64) -> Vec<u8> {
 
 /// Merges `news` into `old`: touched spans are rewritten, the others kept. Returns the new partition
 /// and the number of leaves kept.
-fn renew(f: &Fixture, old: &Arc<PartitionReader>, news: &[Version]) -> (Arc<PartitionReader>, usize) {
+fn renew(
+    f: &Fixture,
+    old: &Arc<PartitionReader>,
+    news: &[Version],
+) -> (Arc<PartitionReader>, usize) {
     let mut w = f.writer();
     let mut kept = 0;
     let mut at = 0;
@@ -143,11 +147,8 @@ fn keeping_leaves_reads_none_of_them() {
     // The second leaf is damaged; keeping it goes unnoticed, since nothing reads it.
     let spans: Vec<LeafSpan> = reader.leaves(&f.pager).map(Result::unwrap).collect();
     let at = spans[1].leaves[0].address;
-    let file = f
-        .ctx
-        .vfs
-        .open(reader.segments()[0].path(), crate::vfs::OpenMode::ReadWrite)
-        .unwrap();
+    let file =
+        f.ctx.vfs.open(reader.segments()[0].path(), crate::vfs::OpenMode::ReadWrite).unwrap();
     file.write_at(&[0xee; 4], at.offset + 40).unwrap();
     let reader = f.reopen(reader.meta().clone());
     let mut w = f.writer();
@@ -193,8 +194,7 @@ fn a_single_kept_leaf_needs_no_segment_at_all() {
         let (meta, segment) = w.finish().unwrap();
         assert!(segment.is_none());
         assert_eq!(meta.height, 0);
-        let part: Vec<Version> =
-            model.iter().filter(|v| spans[at].covers(&v.0)).cloned().collect();
+        let part: Vec<Version> = model.iter().filter(|v| spans[at].covers(&v.0)).cloned().collect();
         // The last key is exact, so that a partition that begins with the next leaf cannot overlap.
         assert_eq!(meta.last_key, part[part.len() - 1].0);
         let one = Arc::new(PartitionReader::open(meta, reader.segments().to_vec()).unwrap());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ErrorKind;
 use crate::manifest::{BlobUse, FilterRef, PartitionSegment};
-use crate::page::envelope::PageType;
+use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::{Child, InnerBuilder};
 use crate::page::leaf::LeafBuilder;
@@ -151,7 +151,6 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         for (key, seq, value) in leaf {
             builder.push(key, *seq, value.as_entry());
         }
-        raw.clear();
         builder.finish(&mut raw);
         let address = append(&mut w, PageType::Leaf, &raw);
         plan.children.push(Child {
@@ -171,7 +170,6 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     for child in &plan.children {
         builder.push(child);
     }
-    raw.clear();
     builder.finish(&mut raw);
     let root = append(&mut w, PageType::Inner, &raw);
     let mut filter = FilterBuilder::new();
@@ -270,10 +268,7 @@ fn the_check_finds_every_kind_of_planted_damage() {
         (meta(|m| m.last_key = b"g".to_vec()), "greater than the partition's last key"),
         (meta(move |m| m.blobs.push(blob.clone())), "the blob bytes in the manifest"),
         (meta(|m| m.root.checksum ^= 1), ""),
-        (
-            meta(|m| m.segments[0].filter.as_mut().unwrap().offset += 1),
-            "",
-        ),
+        (meta(|m| m.segments[0].filter.as_mut().unwrap().offset += 1), ""),
     ];
     for (i, (spoil, expected)) in cases.iter().enumerate() {
         let reader = planted(&f, spoil.as_ref());

@@ -73,7 +73,7 @@ fn model_get<'m>(model: &'m [Version], key: &[u8], at: Seq) -> Option<&'m Versio
 /// A database directory in memory.
 struct Fixture {
     ctx: WriterContext,
-    pager: Arc<Pager>,
+    pager: Pager,
     next_id: Cell<u64>,
 }
 
@@ -122,7 +122,7 @@ impl Fixture {
 
     fn cursor(&self, reader: &Arc<PartitionReader>) -> PartitionCursor {
         let options = CursorOptions::default();
-        PartitionCursor::new(Arc::clone(reader), Arc::clone(&self.pager), options)
+        PartitionCursor::new(Arc::clone(reader), self.pager.clone(), options)
     }
 
     fn get(&self, reader: &PartitionReader, key: &[u8], at: Seq) -> Option<(Seq, Val)> {
@@ -131,8 +131,8 @@ impl Fixture {
     }
 }
 
-fn pager() -> Arc<Pager> {
-    Arc::new(Pager { cache: Arc::new(PageCache::new(8 << 20)) })
+fn pager() -> Pager {
+    Pager::new(Arc::new(PageCache::new(8 << 20)))
 }
 
 /// Everything a partition holds, through its cursor.

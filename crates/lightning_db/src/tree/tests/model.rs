@@ -127,10 +127,7 @@ fn a_sum_by_inner_pages_is_within_a_factor_of_two() {
         })
         .collect();
     let reader = f.build(&model);
-    let leaf_bytes: u64 = reader
-        .leaves(&f.pager)
-        .map(|span| span.unwrap().bytes())
-        .sum();
+    let leaf_bytes: u64 = reader.leaves(&f.pager).map(|span| span.unwrap().bytes()).sum();
     let raw: u64 = reader.meta().raw_bytes;
     for _ in 0..500 {
         let (a, b) = (rng.usize(0..model.len()), rng.usize(0..model.len()));
@@ -138,7 +135,8 @@ fn a_sum_by_inner_pages_is_within_a_factor_of_two() {
         if b - a < 200 {
             continue;
         }
-        let truth: u64 = model[a..b].iter().map(|v| (v.0.len() + v.2.as_entry().inline_len()) as u64).sum();
+        let truth: u64 =
+            model[a..b].iter().map(|v| (v.0.len() + v.2.as_entry().inline_len()) as u64).sum();
         let truth = truth as f64 * leaf_bytes as f64 / raw as f64;
         let end = if b == model.len() - 1 { None } else { Some(model[b].0.as_slice()) };
         let e = reader.estimate(&f.pager, &model[a].0, end).unwrap();

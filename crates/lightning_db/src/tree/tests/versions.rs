@@ -34,7 +34,9 @@ fn every_version_of_a_crowded_key_is_found() {
             let expected = (at >= 2).then(|| (at / 2 * 2).min(200_000));
             let found = reader.get(&f.pager, b"k", hash_key(b"k"), Seq(at)).unwrap();
             assert_eq!(found.as_ref().map(|v| v.seq.0), expected, "at {at}");
-            if at % 997 == 0 && let Some(found) = found {
+            if at % 997 == 0
+                && let Some(found) = found
+            {
                 assert_eq!(Val::found(&found.value), value(found.seq.0 / 2));
             }
         }
@@ -51,7 +53,10 @@ fn every_version_of_a_crowded_key_is_found() {
         for (key, ..) in &model[..8] {
             c.last().unwrap();
             c.seek(key).unwrap();
-            assert_eq!((c.key(), c.seq()), (&key[..], model_get(&model, key, Seq(u64::MAX)).unwrap().1));
+            assert_eq!(
+                (c.key(), c.seq()),
+                (&key[..], model_get(&model, key, Seq(u64::MAX)).unwrap().1)
+            );
         }
         c.seek_before(b"k\0").unwrap();
         assert_eq!((c.key(), c.seq()), (&b"k"[..], Seq(2)));
