@@ -9,8 +9,8 @@ use std::path::Path;
 
 use lightning_db::config::ENVIRONMENT_PREFIX;
 use lightning_db::{
-    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result,
-    TransactionOptions, VerifyOptions, WriteBatch, WriteOptions,
+    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result, Transaction,
+    VerifyOptions, WriteBatch, WriteOptions,
 };
 use serde_json::{Value, json};
 
@@ -57,16 +57,9 @@ pub fn open_read_only(target: &Target) -> Result<Database> {
     Database::open_read_only(&target.db, config(target.config.as_deref())?)
 }
 
-/// The names of the keyspaces, sorted.
-pub fn keyspaces(db: &Database) -> Result<Vec<String>> {
-    let mut names = db.list_keyspaces()?;
-    names.sort_unstable();
-    Ok(names)
-}
-
 /// A keyspace that exists.
 pub fn existing_keyspace(db: &Database, name: &str) -> Result<Keyspace> {
-    if !keyspaces(db)?.iter().any(|n| n == name) {
+    if !db.list_keyspaces().iter().any(|n| n == name) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace `{name}`")));
     }
     db.keyspace(name, KeyspaceOptions::default())
@@ -77,10 +70,10 @@ pub fn keyspace(db: &Database, name: &str) -> Result<Keyspace> {
     db.keyspace(name, KeyspaceOptions::default())
 }
 
-/// Commits a batch to a keyspace.
-pub fn write(keyspace: &Keyspace, batch: WriteBatch, durability: &DurabilityArg) -> Result<()> {
+/// Commits a batch.
+pub fn write(db: &Database, batch: WriteBatch, durability: &DurabilityArg) -> Result<()> {
     let durability = durability.durability.map(Into::into);
-    keyspace.write(batch, WriteOptions { durability })
+    db.write(batch, WriteOptions { durability })
 }
 
 /// The keys from `start` up to, not including, `end`.
@@ -144,7 +137,7 @@ pub fn settle(db: &Database) -> Result<()> {
 
 /// One transaction that moves one unit between two accounts: two reads, two writes.
 pub fn transfer(db: &Database, from: &[u8], to: &[u8]) -> Result<()> {
-    db.execute_transaction(TransactionOptions::default(), |tx| {
+    retried(db, |tx| {
         let mut debtor = tx.get(from)?.unwrap_or_default();
         let mut creditor = tx.get(to)?.unwrap_or_default();
         add(&mut debtor, u64::MAX);
@@ -156,11 +149,22 @@ pub fn transfer(db: &Database, from: &[u8], to: &[u8]) -> Result<()> {
 
 /// One transaction that reads a value and writes it back, counted up.
 pub fn read_modify_write(db: &Database, key: &[u8]) -> Result<()> {
-    db.execute_transaction(TransactionOptions::default(), |tx| {
+    retried(db, |tx| {
         let mut value = tx.get(key)?.unwrap_or_default();
         add(&mut value, 1);
         tx.put(key, &value)
     })
+}
+
+/// Does it in a transaction, again and again until nobody came between.
+fn retried(db: &Database, work: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
+    loop {
+        let mut tx = db.transaction()?;
+        match work(&mut tx).and_then(|()| tx.commit()) {
+            Err(e) if e.kind() == ErrorKind::Conflict => {}
+            done => return done,
+        }
+    }
 }
 
 /// Adds to the number in the first eight bytes, wrapping.

@@ -11,6 +11,12 @@
 //! | `commands` | one function a command |
 //! | `bench` | the benchmark rows |
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the engine keeps to its file system seam; this is a program around it"
+)]
+
 mod args;
 mod bench;
 mod commands;

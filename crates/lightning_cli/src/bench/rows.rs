@@ -1,7 +1,8 @@
 //! The rows: what each of them does to the database.
 //!
 //! Read rows come first, on a settled tree; then writes without a sync each, then synced ones,
-//! for which the database is opened again.
+//! for which the database is opened again. Reads use the calls that copy nothing (`get_pinned`,
+//! `cursor`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -121,7 +122,7 @@ impl Ground<'_> {
             Work::Get(choice) => self.get(reads, choice),
             Work::GetMissing => measure(reads, |_| {
                 |rng: &mut Rng| {
-                    let value = self.db.get(&key(MISSING + rng.u64(..self.keys)))?;
+                    let value = self.db.get_pinned(key(MISSING + rng.u64(..self.keys)))?;
                     if value.is_some() {
                         return Err(wrong("a key that was never stored is there"));
                     }
@@ -131,15 +132,14 @@ impl Ground<'_> {
             Work::GetSnapshot => {
                 let snapshot = self.db.snapshot()?;
                 measure(reads, |_| {
-                    |rng: &mut Rng| touch(snapshot.get(&key(rng.u64(..self.keys)))?.as_deref())
+                    |rng: &mut Rng| {
+                        touch(snapshot.get_pinned(key(rng.u64(..self.keys)))?.as_deref())
+                    }
                 })
             }
-            Work::Scan { backward } => measure(Plan { threads: 1, ..plan }, |_| {
-                move |_: &mut Rng| {
-                    let all = self.db.range(None, None)?;
-                    if backward { count(all.rev()) } else { count(all) }
-                }
-            }),
+            Work::Scan { backward } => {
+                measure(Plan { threads: 1, ..plan }, |_| move |_: &mut Rng| self.scan(backward))
+            }
             Work::Seek(items) => measure(plan, |_| {
                 move |rng: &mut Rng| {
                     self.seek(&key(rng.u64(..self.keys)), items)?;
@@ -150,7 +150,7 @@ impl Ground<'_> {
                 let mut values = Values::new(self.value_bytes);
                 move |rng: &mut Rng| {
                     let key = key(rng.u64(..self.keys));
-                    self.db.put(&key, values.next(rng))?;
+                    self.db.put(key, values.next(rng))?;
                     Ok(Step::Did(1))
                 }
             }),
@@ -160,7 +160,7 @@ impl Ground<'_> {
                     let (keyspace, mut values) = (&keyspace, Values::new(self.value_bytes));
                     let mut next = 0;
                     move |rng: &mut Rng| {
-                        keyspace.put(&ascending_key(next), values.next(rng))?;
+                        keyspace.put(ascending_key(next), values.next(rng))?;
                         next += 1;
                         Ok(Step::Did(1))
                     }
@@ -172,7 +172,7 @@ impl Ground<'_> {
                     if next == self.keys {
                         return Ok(Step::Finished);
                     }
-                    self.db.delete(&key(next))?;
+                    self.db.delete(key(next))?;
                     next += 1;
                     Ok(Step::Did(1))
                 }
@@ -207,7 +207,7 @@ impl Ground<'_> {
                 let end = (next + 1000).min(self.keys);
                 let mut batch = lightning_db::WriteBatch::new();
                 for index in next..end {
-                    batch.put(&key(index), values.next(rng));
+                    batch.put(key(index), values.next(rng));
                 }
                 db.write(batch, lightning_db::WriteOptions::default())?;
                 let items = end - next;
@@ -225,7 +225,7 @@ impl Ground<'_> {
                 Choice::Zipf => self.zipf.next(rng),
                 Choice::Hot => rng.u64(..hot),
             };
-            touch(self.db.get(&key(index))?.as_deref())
+            touch(self.db.get_pinned(key(index))?.as_deref())
         };
         // Warmed: a tenth of the time uncounted.
         measure(Plan { time: plan.time / 10, ..plan }, |_| one)?;
@@ -233,10 +233,28 @@ impl Ground<'_> {
     }
 
     fn seek(&self, from: &[u8], items: u64) -> Result<()> {
-        for pair in self.db.range(Some(from), None)?.take(items as usize) {
-            std::hint::black_box(&pair?.1);
+        let mut cursor = self.db.cursor()?;
+        let mut more = cursor.seek(from)?;
+        for _ in 0..items {
+            if !more {
+                break;
+            }
+            std::hint::black_box(cursor.entry()?);
+            more = cursor.next()?;
         }
         Ok(())
+    }
+
+    fn scan(&self, backward: bool) -> Result<Step> {
+        let mut cursor = self.db.cursor()?;
+        let mut more = if backward { cursor.seek_to_last()? } else { cursor.seek_to_first()? };
+        let mut items = 0;
+        while more {
+            std::hint::black_box(cursor.entry()?);
+            items += 1;
+            more = if backward { cursor.prev()? } else { cursor.next()? };
+        }
+        Ok(Step::Did(items))
     }
 
     fn ycsb(&self, plan: Plan, reads: u32, other: Other) -> Result<Measured> {
@@ -248,12 +266,12 @@ impl Ground<'_> {
                 let reading = rng.u32(..100) < reads;
                 match other {
                     Other::Insert if reading => self.seek(&at, rng.u64(1..=100))?,
-                    _ if reading => return touch(self.db.get(&at)?.as_deref()),
-                    Other::Update => self.db.put(&at, values.next(rng))?,
+                    _ if reading => return touch(self.db.get_pinned(at)?.as_deref()),
+                    Other::Update => self.db.put(at, values.next(rng))?,
                     Other::ReadModifyWrite => engine::read_modify_write(self.db, &at)?,
                     Other::Insert => {
                         let index = INSERTED + inserted.fetch_add(1, Ordering::Relaxed);
-                        self.db.put(&key(index), values.next(rng))?;
+                        self.db.put(key(index), values.next(rng))?;
                     }
                 }
                 Ok(Step::Did(1))
@@ -274,13 +292,4 @@ fn touch(value: Option<&[u8]>) -> Result<Step> {
 /// The engine gave an answer that cannot be.
 fn wrong(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, what)
-}
-
-fn count(pairs: impl Iterator<Item = Result<engine::Pair>>) -> Result<Step> {
-    let mut items = 0;
-    for pair in pairs {
-        std::hint::black_box(&pair?.1);
-        items += 1;
-    }
-    Ok(Step::Did(items))
 }

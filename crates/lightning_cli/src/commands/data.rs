@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use lightning_db::{Error, ErrorKind, WriteBatch};
+use lightning_db::{Error, ErrorKind, Keyspace, WriteBatch};
 
 use crate::args::{DurabilityArg, Format, KeyspaceArg, Target};
 use crate::engine;
@@ -38,9 +38,7 @@ pub fn put(
         text if hex => decoded("value", text)?,
         text => text.as_bytes().to_vec(),
     };
-    let mut batch = WriteBatch::new();
-    batch.put(&key, &value);
-    commit(target, keyspace, batch, durability)
+    commit(target, keyspace, durability, |batch, keyspace| batch.put_in(keyspace, &key, &value))
 }
 
 pub fn delete(
@@ -50,19 +48,20 @@ pub fn delete(
     durability: &DurabilityArg,
     hex: bool,
 ) -> Outcome<u8> {
-    let mut batch = WriteBatch::new();
-    batch.delete(&key_bytes(key, hex)?);
-    commit(target, keyspace, batch, durability)
+    let key = key_bytes(key, hex)?;
+    commit(target, keyspace, durability, |batch, keyspace| batch.delete_in(keyspace, &key))
 }
 
 fn commit(
     target: &Target,
     keyspace: &KeyspaceArg,
-    batch: WriteBatch,
     durability: &DurabilityArg,
+    fill: impl FnOnce(&mut WriteBatch, &Keyspace),
 ) -> Outcome<u8> {
     let db = engine::open(target)?;
-    engine::write(&engine::keyspace(&db, &keyspace.keyspace)?, batch, durability)?;
+    let mut batch = WriteBatch::new();
+    fill(&mut batch, &engine::keyspace(&db, &keyspace.keyspace)?);
+    engine::write(&db, batch, durability)?;
     db.close()?;
     Ok(0)
 }

@@ -54,7 +54,7 @@ pub fn csv(
 
     let db = engine::open_or_create(target)?;
     table.note(&db, &keyspace.keyspace, durability)?;
-    let mut sink = Sink::new(&db, keyspace, durability, bar)?;
+    let mut sink = Sink::new(db, keyspace, durability, bar)?;
     let mut row = csv::ByteRecord::new();
     while rows.read_byte_record(&mut row).map_err(|e| sink.stopped(unreadable(file, e)))? {
         let (line, byte) = row.position().map_or((0, 0), |p| (p.line(), p.byte()));
@@ -72,7 +72,7 @@ pub fn csv(
         sink.put(&row[table.key()], &value).map_err(|e| e.on_line(file, line))?;
         sink.bar.set_position(byte);
     }
-    finish(format, db, sink)
+    finish(format, sink)
 }
 
 pub fn jsonl(
@@ -84,7 +84,7 @@ pub fn jsonl(
 ) -> Outcome<u8> {
     let (mut input, bar) = open(file)?;
     let db = engine::open_or_create(target)?;
-    let mut sink = Sink::new(&db, keyspace, durability, bar)?;
+    let mut sink = Sink::new(db, keyspace, durability, bar)?;
     let mut text = Vec::new();
     let mut byte = 0;
     for line in 1.. {
@@ -104,7 +104,7 @@ pub fn jsonl(
         sink.put(&key, &value).map_err(|e| e.on_line(file, line))?;
         sink.bar.set_position(byte);
     }
-    finish(format, db, sink)
+    finish(format, sink)
 }
 
 /// The key and value of a line; or what is wrong with it.
@@ -122,9 +122,8 @@ fn parse_line(line: &[u8]) -> Result<engine::Pair, String> {
     Ok((key, value))
 }
 
-fn finish(format: Format, db: Database, sink: Sink<'_>) -> Outcome<u8> {
+fn finish(format: Format, sink: Sink<'_>) -> Outcome<u8> {
     let report = sink.finish()?;
-    db.close()?;
     let seconds = report.started.elapsed().as_secs_f64();
     let (rows, duplicates) = (report.rows, report.duplicates);
     let keys = rows - duplicates;
@@ -143,6 +142,7 @@ fn finish(format: Format, db: Database, sink: Sink<'_>) -> Outcome<u8> {
 
 /// Takes rows, commits them in batches.
 struct Sink<'a> {
+    db: Database,
     keyspace: Keyspace,
     durability: &'a DurabilityArg,
     batch: WriteBatch,
@@ -179,13 +179,14 @@ impl Refused {
 
 impl<'a> Sink<'a> {
     fn new(
-        db: &Database,
+        db: Database,
         keyspace: &KeyspaceArg,
         durability: &'a DurabilityArg,
         bar: ProgressBar,
     ) -> Outcome<Self> {
         Ok(Self {
-            keyspace: engine::keyspace(db, &keyspace.keyspace)?,
+            keyspace: engine::keyspace(&db, &keyspace.keyspace)?,
+            db,
             durability,
             batch: WriteBatch::new(),
             batch_bytes: 0,
@@ -201,7 +202,7 @@ impl<'a> Sink<'a> {
         if !self.seen.insert(low | high << 64) {
             self.report.duplicates += 1;
         }
-        self.batch.put(key, value);
+        self.batch.put_in(&self.keyspace, key, value);
         self.batch_bytes += key.len() + value.len();
         self.report.rows += 1;
         if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
@@ -212,7 +213,7 @@ impl<'a> Sink<'a> {
 
     fn commit(&mut self) -> lightning_db::Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        engine::write(&self.keyspace, batch, self.durability)?;
+        engine::write(&self.db, batch, self.durability)?;
         self.batch_bytes = 0;
         self.report.stored = self.report.rows;
         self.bar.set_message(format!("{} rows", self.report.rows));
@@ -238,6 +239,7 @@ impl<'a> Sink<'a> {
     fn finish(mut self) -> Outcome<Report> {
         self.commit()?;
         self.bar.finish_and_clear();
+        self.db.close()?;
         Ok(self.report)
     }
 }

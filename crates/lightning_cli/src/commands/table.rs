@@ -82,7 +82,7 @@ impl Table {
 
     /// The table that was imported into a keyspace, where one was.
     pub fn of(db: &Database, keyspace: &str) -> Outcome<Option<Self>> {
-        if !engine::keyspaces(db)?.iter().any(|n| n == KEYSPACE) {
+        if !db.list_keyspaces().iter().any(|n| n == KEYSPACE) {
             return Ok(None);
         }
         let Some(bytes) = engine::existing_keyspace(db, KEYSPACE)?.get(keyspace.as_bytes())? else {
@@ -112,8 +112,8 @@ impl Table {
             ))),
             None => {
                 let mut batch = WriteBatch::new();
-                batch.put(keyspace.as_bytes(), &self.encode());
-                engine::write(&engine::keyspace(db, KEYSPACE)?, batch, durability)?;
+                batch.put_in(&engine::keyspace(db, KEYSPACE)?, keyspace, self.encode());
+                engine::write(db, batch, durability)?;
                 Ok(())
             }
         }

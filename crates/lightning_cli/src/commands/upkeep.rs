@@ -29,7 +29,7 @@ pub fn stats(format: Format, target: &Target) -> Outcome<u8> {
 pub fn inspect(format: Format, target: &Target, count: bool) -> Outcome<u8> {
     let db = engine::open_read_only(target)?;
     let mut keyspaces = Map::new();
-    for name in engine::keyspaces(&db)? {
+    for name in db.list_keyspaces() {
         let described = describe(&db, &name, count)?;
         keyspaces.insert(name, described);
     }
@@ -151,7 +151,7 @@ fn bytes(db: &Path) -> Outcome<Value> {
 
 pub fn list_keyspaces(format: Format, target: &Target) -> Outcome<u8> {
     let db = engine::open_read_only(target)?;
-    let names = engine::keyspaces(&db)?;
+    let names = db.list_keyspaces();
     told(format, &json!(names), &names.join("\n"))
 }
 

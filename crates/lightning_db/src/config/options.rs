@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::vfs::{OsVfs, Vfs};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -130,7 +131,7 @@ impl Default for LightningDbConfig {
             compression_enabled: true,
             compression_type: CompressionType::Lz4,
             profile: Profile::Balanced,
-            background_threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(2),
+            background_threads: OsVfs.processors().min(2),
             background_compaction: true,
             compaction_interval: Duration::from_secs(60),
             prefetch_enabled: true,
