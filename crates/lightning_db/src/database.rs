@@ -457,8 +457,9 @@ impl Database {
     }
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.
-    pub fn list_keyspaces(&self) -> Vec<String> {
-        self.core().keyspaces.read().keys().cloned().collect()
+    pub fn list_keyspaces(&self) -> Result<Vec<String>> {
+        self.core().check_open()?;
+        Ok(self.core().keyspaces.read().keys().cloned().collect())
     }
 
     /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped.

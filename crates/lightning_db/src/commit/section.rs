@@ -118,7 +118,11 @@ impl CommitSection {
                 log.append(seq, body, crc)?;
             }
             state.last = seq;
-            apply(&state, body, seq);
+            if let Err(e) = apply(&state, body, seq) {
+                // Logged but not inserted: readers and the next process would disagree.
+                env.poison(&e);
+                return Err(e.with_kind(ErrorKind::CommitUnknown));
+            }
             if wait == Wait::Durable {
                 state.required = seq;
             }
@@ -217,7 +221,7 @@ fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<()> {
 }
 
 /// Inserts the entries of a body.
-fn apply(state: &SectionState, body: &[u8], seq: Seq) {
+fn apply(state: &SectionState, body: &[u8], seq: Seq) -> Result<()> {
     let mut current: Option<(KeyspaceId, Arc<crate::memtable::Memtable>)> = None;
     for op in Operations::new(body) {
         let op = op.expect("bodies are encoded by this process");
@@ -226,8 +230,9 @@ fn apply(state: &SectionState, body: &[u8], seq: Seq) {
             current = Some((op.keyspace, Arc::clone(&keyspace.version().active)));
         }
         let (_, memtable) = current.as_ref().expect("set above");
-        memtable.insert(op.key, seq, op.value);
+        memtable.insert(op.key, seq, op.value)?;
     }
+    Ok(())
 }
 
 /// Whether any value of a body is to be moved to blob pages.

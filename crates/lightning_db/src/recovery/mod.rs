@@ -12,7 +12,7 @@
 //!
 //! Read-only stops after 2, and writes nothing at all.
 
-mod directory;
+pub(crate) mod directory;
 mod open;
 mod replay;
 

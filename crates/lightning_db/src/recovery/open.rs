@@ -28,7 +28,8 @@ use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, RwLock};
-use crate::tree::{Pager, PartitionReader};
+use crate::cache::Pager;
+use crate::tree::PartitionReader;
 use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq};
 use crate::vfs::{Vfs, VfsLock};
 use crate::wal::{Log, LogOptions, LogRecovery};
@@ -166,7 +167,7 @@ fn serve(
 ) -> Result<Core> {
     let (last, next_log) = (recovered.last, LogId(recovered.next_log.0.max(1)));
     let log = if config.wal_enabled {
-        let options = LogOptions { segment_bytes: config.wal_segment_size, ..Default::default() };
+        let options = LogOptions { segment_bytes: config.wal_segment_size };
         // The number of the edit that is durable: a crash before CURRENT is swapped leaves it so.
         Some(Log::create(&vfs, dir, state.db, next_log, last.next(), state.edit, options)?)
     } else {
@@ -246,7 +247,7 @@ fn assemble(
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
     let cache = Arc::new(PageCache::new(config.cache_size as u64));
-    let pager = Arc::new(Pager::new(Arc::clone(&cache)));
+    let pager = Pager::new(Arc::clone(&cache));
     let next_segment = recovered
         .next_segment
         .unwrap_or_else(|| Arc::new(AtomicU64::new(state.next_segment.max(1))));

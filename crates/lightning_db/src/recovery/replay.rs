@@ -68,7 +68,7 @@ impl<'a> Replay<'a> {
                 .memtables
                 .entry(op.keyspace)
                 .or_insert_with(|| Arc::new(Memtable::new(op.keyspace, flushed.next())));
-            memtable.insert(op.key, seq, value);
+            memtable.insert(op.key, seq, value)?;
             self.operations += 1;
         }
         Ok(Visit::Accept)

@@ -18,7 +18,8 @@ use crate::store::blobs::BlobStore;
 use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::tree::{Pager, PartitionReader};
+use crate::cache::Pager;
+use crate::tree::PartitionReader;
 use crate::types::{DatabaseId, PartitionId, RunId, SegmentId, Seq};
 use crate::vfs::Vfs;
 use crate::wal::LogSync;
@@ -56,7 +57,7 @@ pub struct Environment {
     /// The database's id.
     pub db: DatabaseId,
     /// Opened pages.
-    pub pager: Arc<Pager>,
+    pub pager: Pager,
     /// The cache behind `pager`.
     pub cache: Arc<PageCache>,
     /// Live read views.

@@ -21,7 +21,12 @@ use crate::store::source::Source;
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
 use crate::tree::PartitionReader;
-use crate::types::{RunId, SegmentId};
+use crate::types::{RunId, SegmentId, Seq};
+
+/// The last commit of a sealed memtable.
+fn sealed_at(memtable: &Memtable) -> Seq {
+    memtable.last_seq().expect("only sealed memtables are flushed")
+}
 
 struct Flushed {
     keyspace: Arc<KeyspaceStore>,
@@ -39,13 +44,13 @@ pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Resu
     let rule = Retention::new(floor, &views);
     let oldest = keyspaces
         .iter()
-        .filter_map(|k| k.version().sealed.last().map(|m| m.last_seq()))
+        .filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m)))
         .min();
     let Some(oldest) = oldest else { return Ok(false) };
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
         let version = keyspace.pin();
-        let Some(memtable) = version.sealed.last().filter(|m| m.last_seq() == oldest) else {
+        let Some(memtable) = version.sealed.last().filter(|m| sealed_at(m) == oldest) else {
             continue;
         };
         match write_run(env, keyspace, &version, memtable, &rule) {
@@ -81,7 +86,7 @@ fn write_run(
 ) -> Result<Vec<Arc<PartitionReader>>> {
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
-    let mut out = RowWriter::new(env, keyspace, false);
+    let mut out = RowWriter::new(env, keyspace, None);
     let nothing_older = |key: &[u8]| {
         version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
     };
@@ -98,7 +103,7 @@ fn prepare(
     recovered: bool,
 ) -> Result<(Edit, Vec<(SegmentId, u64)>)> {
     let mut edit = Edit { ops: Vec::new() };
-    let Some(high) = flushed.iter().map(|f| f.memtable.last_seq()).max() else {
+    let Some(high) = flushed.iter().map(|f| sealed_at(&f.memtable)).max() else {
         return Ok((edit, Vec::new()));
     };
     // Recovered commits are in the log that is being replaced, which need not be durable.
@@ -121,12 +126,12 @@ fn prepare(
                     partitions: f.partitions.iter().map(|p| p.meta().clone()).collect(),
                     consumed: Vec::new(),
                     low: f.memtable.first_seq(),
-                    high: f.memtable.last_seq(),
+                    high: sealed_at(&f.memtable),
                 },
             });
         }
         edit.ops
-            .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: f.memtable.last_seq() });
+            .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: sealed_at(&f.memtable) });
     }
     edit.ops.push(EditOp::LastSeq(high));
     Ok((edit, new_blobs))
@@ -183,7 +188,7 @@ fn show(f: &Flushed) {
                 Arc::new(Run {
                     id: f.run,
                     low: f.memtable.first_seq(),
-                    high: f.memtable.last_seq(),
+                    high: sealed_at(&f.memtable),
                     row,
                     consumed: Vec::new(),
                     live_bytes,

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::store::blobs::BlobStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
-use crate::tree::{FoundValue, Pager};
+use crate::cache::Pager;
+use crate::tree::FoundValue;
 use crate::types::{EntryValue, Seq, hash_key};
 
 /// The newest value of `key` at or below `at`.

@@ -20,7 +20,8 @@ use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
-use crate::tree::{Pager, PartitionReader};
+use crate::cache::Pager;
+use crate::tree::{PartitionReader, SpanEnd};
 use crate::types::{EntryValue, PartitionId, RunId, SegmentId};
 
 /// A piece of background work.
@@ -186,12 +187,12 @@ fn tier(
     let mut sources = Vec::with_capacity(inputs.len());
     for run in inputs {
         let cursor =
-            RowCursor::new(run.row.clone(), &run.consumed, Arc::clone(&env.pager), true);
+            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
         let mut source = Source::Row(Box::new(cursor));
         source.first()?;
         sources.push(source);
     }
-    let mut out = RowWriter::new(env, keyspace, false);
+    let mut out = RowWriter::new(env, keyspace, None);
     let mut tally = Tally::stoppable(env, clean);
     let alone =
         if clean.is_some() || ids.len() == 1 { Vec::new() } else { standalone(keyspace, inputs) };
@@ -326,7 +327,7 @@ fn base(
     for run in &version.runs {
         updates += stacked_in(run, range, &env.pager)?;
         let cursor =
-            RowCursor::new(run.row.clone(), &run.consumed, Arc::clone(&env.pager), true);
+            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
         let mut source = Source::Row(Box::new(cursor));
         source.seek(&range.start)?;
         sources.push(source);
@@ -339,12 +340,12 @@ fn base(
             && (file - m.live_bytes.min(file)) * 10 < file * 3
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
-    let mut out = RowWriter::new(env, keyspace, adoptable);
+    let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
     let mut tally = Tally::stoppable(env, clean);
     let end = range.end.as_deref();
     let mut adopted = 0;
     let row = Row { partitions: old.clone() };
-    sources.push(Source::Row(Box::new(RowCursor::new(row, &[], Arc::clone(&env.pager), true))));
+    sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), true))));
     let last = sources.len() - 1;
     if adoptable {
         adopted = renew(env, &old[0], end, &mut sources, &rule, &mut out, &mut tally)?;
@@ -374,21 +375,24 @@ fn renew(
     let mut adopted = 0;
     let last = sources.len() - 1;
     let mut placed = false;
-    for leaf in old.leaves(&env.pager)? {
-        let (child, upper) = leaf?;
-        // The last leaf takes what follows it, up to the end of the range.
-        let upper = upper.as_deref().or(end);
+    for span in old.leaves(&env.pager) {
+        let span = span?;
+        let upper = match &span.end {
+            SpanEnd::Before(key) => Some(key.as_slice()),
+            // The last leaf takes what follows it, up to the end of the range.
+            SpanEnd::UpTo(_) => end,
+        };
         let updates = &sources[..last];
         let touched =
             smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
-        if !touched && out.partition()?.can_adopt() {
-            out.partition()?.adopt(&child, old, &env.pager)?;
-            adopted += 1;
+        if !touched && out.partition()?.can_adopt(&span) {
+            out.partition()?.adopt(&span, old, &env.pager)?;
+            adopted += span.leaves.len() as u64;
             placed = false;
             continue;
         }
         if !placed {
-            sources[last].seek(&child.separator)?;
+            sources[last].seek(span.start())?;
             placed = true;
         }
         merge_until(sources, upper, rule, &|_| true, out, tally)?;

@@ -16,7 +16,8 @@ use crate::manifest::KeyInterval;
 use crate::store::keyspace::StoreOptions;
 use crate::store::merge::{Job, can_move_to_base, stacked_in};
 use crate::store::version::{Run, Version};
-use crate::tree::{Pager, PartitionReader};
+use crate::cache::Pager;
+use crate::tree::PartitionReader;
 use crate::types::Seq;
 
 /// What a profile allows above the base.

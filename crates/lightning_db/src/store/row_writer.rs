@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::segment::Segment;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::tree::{PartitionReader, PartitionWriter, WriterContext};
@@ -20,22 +21,30 @@ pub struct RowWriter<'a> {
     current: Option<PartitionWriter>,
     last_key: Vec<u8>,
     done: Vec<Arc<PartitionReader>>,
-    written: Vec<Arc<PartitionReader>>,
+    new_segments: Vec<Arc<Segment>>,
+    /// The partition whose leaves may be kept.
+    adopted_from: Option<Arc<PartitionReader>>,
     /// A row that must stay one partition, because it keeps leaves of another's segments.
     undivided: bool,
 }
 
 impl<'a> RowWriter<'a> {
-    /// A writer for a row of `keyspace`.
-    pub fn new(env: &'a Environment, keyspace: &'a KeyspaceStore, undivided: bool) -> Self {
+    /// A writer for a row of `keyspace`; with `adopted_from`, of one partition, which may keep
+    /// leaves of that one.
+    pub fn new(
+        env: &'a Environment,
+        keyspace: &'a KeyspaceStore,
+        adopted_from: Option<Arc<PartitionReader>>,
+    ) -> Self {
         Self {
             env,
             keyspace,
             current: None,
             last_key: Vec::new(),
             done: Vec::new(),
-            written: Vec::new(),
-            undivided,
+            new_segments: Vec::new(),
+            undivided: adopted_from.is_some(),
+            adopted_from,
         }
     }
 
@@ -51,7 +60,7 @@ impl<'a> RowWriter<'a> {
                 page_bytes: self.keyspace.options.page_bytes as usize,
             };
             let (segment, partition) = (self.env.new_segment(), self.env.new_partition());
-            self.current = Some(PartitionWriter::new(context, segment, partition)?);
+            self.current = Some(PartitionWriter::new(context, segment, partition));
         }
         Ok(self.current.as_mut().expect("made above"))
     }
@@ -87,11 +96,14 @@ impl<'a> RowWriter<'a> {
 
     fn end_partition(&mut self) -> Result<()> {
         if let Some(writer) = self.current.take() {
-            if let Some(partition) = writer.finish()? {
-                let partition = Arc::new(partition);
-                self.done.push(Arc::clone(&partition));
-                self.written.push(partition);
+            if writer.is_empty() {
+                return writer.abandon();
             }
+            let (meta, segment) = writer.finish()?;
+            let kept = self.adopted_from.iter().flat_map(|p| p.segments()).cloned();
+            let segments = segment.iter().cloned().chain(kept).collect();
+            self.new_segments.extend(segment);
+            self.done.push(Arc::new(PartitionReader::open(meta, segments)?));
         }
         Ok(())
     }
@@ -99,10 +111,10 @@ impl<'a> RowWriter<'a> {
     /// Ends the row: every page is on the device, file names included.
     pub fn finish(mut self) -> Result<Vec<Arc<PartitionReader>>> {
         self.end_partition()?;
-        if !self.written.is_empty() {
+        if !self.new_segments.is_empty() {
             self.env.sync_segment_dir()?;
         }
-        self.written.clear();
+        self.new_segments.clear();
         Ok(std::mem::take(&mut self.done))
     }
 }
@@ -111,11 +123,7 @@ impl Drop for RowWriter<'_> {
     fn drop(&mut self) {
         // Only after a failure: `finish` empties the list. Segments that were there before the job
         // (of leaves that were kept) are not this row's to remove, so only the new one goes.
-        for partition in &self.written {
-            if let Some(segment) = partition.newest_segment() {
-                segment.mark_obsolete();
-            }
-        }
+        self.new_segments.iter().for_each(|s| s.mark_obsolete());
     }
 }
 

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::memtable::MemtableCursor;
 use crate::store::version::Row;
-use crate::tree::{Pager, PartitionCursor};
+use crate::cache::Pager;
+use crate::tree::{CursorOptions, PartitionCursor};
 use crate::types::{EntryValue, Seq};
 
 /// All versions, in order, of a row of partitions.
@@ -20,7 +21,7 @@ use crate::types::{EntryValue, Seq};
 pub struct RowCursor {
     row: Row,
     consumed: Arc<[KeyInterval]>,
-    pager: Arc<Pager>,
+    pager: Pager,
     uncached: bool,
     index: usize,
     current: Option<PartitionCursor>,
@@ -28,7 +29,7 @@ pub struct RowCursor {
 
 impl RowCursor {
     /// A cursor over `row` without `consumed`; `uncached` reads leave the page cache as it is.
-    pub fn new(row: Row, consumed: &[KeyInterval], pager: Arc<Pager>, uncached: bool) -> Self {
+    pub fn new(row: Row, consumed: &[KeyInterval], pager: Pager, uncached: bool) -> Self {
         Self { row, consumed: consumed.into(), pager, uncached, index: 0, current: None }
     }
 
@@ -38,8 +39,8 @@ impl RowCursor {
             self.index = index;
             self.current = Some(PartitionCursor::new(
                 Arc::clone(partition),
-                Arc::clone(&self.pager),
-                self.uncached,
+                self.pager.clone(),
+                CursorOptions { uncached: self.uncached, ..CursorOptions::default() },
             ));
         }
         self.current.as_mut()
