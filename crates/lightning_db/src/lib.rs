@@ -1,5 +1,13 @@
 //! Lightning DB: an embedded, ordered, transactional key-value database.
 #![allow(dead_code)] // until the public face is wired up
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests look from outside"
+    )
+)]
 
 pub mod codec;
 pub mod error;

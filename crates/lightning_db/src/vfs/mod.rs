@@ -4,13 +4,30 @@
 //! | file | job |
 //! |---|---|
 //! | `os` | the operating system |
+//! | `os_map` | log files of Linux written by copies into a mapping |
+//! | `os_calls` | calls of Linux that the standard library lacks |
 //! | `memory` | files that live and die with the process (`open_in_memory`) |
 //! | `simulated` | a disk that loses, tears and reorders what was not synced, for tests |
 //! | `io` | loops over short reads and writes, errors with file and offset |
+//! | `names`, `pages` | directories and bytes of files, for the two that live in memory |
 
 mod io;
+mod memory;
+mod names;
+mod os;
+#[cfg(target_os = "linux")]
+mod os_calls;
+#[cfg(target_os = "linux")]
+mod os_map;
+mod pages;
+pub mod simulated;
+#[cfg(test)]
+mod tests;
 
 pub use io::{read_exact_at, write_all_at};
+pub use memory::MemoryVfs;
+pub use os::OsVfs;
+pub use simulated::SimulatedVfs;
 
 use std::fmt::Debug;
 use std::io::Result as IoResult;
@@ -34,6 +51,28 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     fn create(&self, path: &Path) -> IoResult<Arc<dyn VfsFile>>;
     /// Opens a file that exists; fails with `NotFound`.
     fn open(&self, path: &Path, mode: OpenMode) -> IoResult<Arc<dyn VfsFile>>;
+    /// Makes a log file of `len` bytes, their space reserved, whose writes may be copies into
+    /// memory that the system shares with the file: such writes outlive the process at once, and
+    /// a power cut after [`sync_data`](VfsFile::sync_data). A log keeps its length: a write past
+    /// it, or another length, is refused with `InvalidInput` where writes are copies. Leaves no
+    /// file behind when it fails.
+    fn create_log(&self, path: &Path, len: u64) -> IoResult<Arc<dyn VfsFile>> {
+        let file = self.create(path)?;
+        if let Err(e) = file.allocate(len) {
+            drop(file);
+            // So that the call can be repeated once there is space; the error tells enough.
+            let _ = self.remove_file(path);
+            return Err(e);
+        }
+        Ok(file)
+    }
+    /// Opens an old log file to be written over, as [`create_log`](Self::create_log) would have
+    /// made it; extends it to `len` where it is shorter, never cuts it.
+    fn open_log_for_reuse(&self, path: &Path, len: u64) -> IoResult<Arc<dyn VfsFile>> {
+        let file = self.open(path, OpenMode::ReadWrite)?;
+        file.allocate(len)?;
+        Ok(file)
+    }
     /// Whether a file or directory is there.
     fn exists(&self, path: &Path) -> IoResult<bool>;
     /// The names in a directory, sorted.

@@ -1,0 +1,67 @@
+//! The calls of Linux that the standard library does not offer: reserving space, read-ahead, and
+//! asking which file system a file is on.
+//!
+//! Each function is safe: it borrows an open [`File`], so the descriptor stays valid for the call.
+#![allow(unsafe_code, reason = "system calls without a safe wrapper in the standard library")]
+#![allow(clippy::disallowed_types, reason = "part of the seam")]
+
+use std::fs::File;
+use std::io::{Error as IoError, ErrorKind as IoErrorKind, Result as IoResult};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+
+/// Reserves space for the first `len` bytes, extending the file to `len`; `false` where the file
+/// system cannot, and then nothing was done.
+pub(super) fn reserve(file: &File, len: u64) -> IoResult<bool> {
+    if len == 0 {
+        return Ok(true);
+    }
+    let Ok(len) = libc::off_t::try_from(len) else {
+        return Err(IoError::from(IoErrorKind::FileTooLarge));
+    };
+    loop {
+        // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes no
+        // pointers.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } == 0 {
+            return Ok(true);
+        }
+        let e = IoError::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Ok(false),
+            _ => return Err(e),
+        }
+    }
+}
+
+/// Tells the system that this range will be read soon. A hint: what it answers is of no use.
+pub(super) fn will_need(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) else {
+        return;
+    };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes no
+    // pointers.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+}
+
+/// ext2, ext3 and ext4, which share one.
+const EXT_MAGIC: u32 = 0xEF53;
+const XFS_MAGIC: u32 = 0x5846_5342;
+const TMPFS_MAGIC: u32 = 0x0102_1994;
+
+/// Whether the file is on a file system where reserved space is space that a store into a mapping
+/// needs no more of: one that writes in place. Where data is copied on write (btrfs, ZFS,
+/// overlays) or far away (NFS, FUSE), such a store may meet a full disk or a dead server, and the
+/// process a signal.
+pub(super) fn writes_in_place(file: &File) -> bool {
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the pointer is to
+    // memory of the type that the call fills.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so it filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    // The field's type differs between targets; all magic numbers have 32 bits.
+    matches!(stat.f_type as u32, EXT_MAGIC | XFS_MAGIC | TMPFS_MAGIC)
+}
