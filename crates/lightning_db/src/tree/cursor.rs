@@ -151,6 +151,7 @@ impl PartitionCursor {
     }
 
     /// Moves to the next entry.
+    #[allow(clippy::should_implement_trait)] // fallible, and lends: not an iterator's next
     pub fn next(&mut self) -> Result<()> {
         if self.at + 1 < self.len {
             self.at += 1;

@@ -37,7 +37,7 @@ impl LeafSpan {
         &self.leaves[0].separator
     }
 
-    /// Whether a key between `start` and the span's end could be `key`.
+    /// Whether `key`, if the partition holds it, is in this span.
     pub fn covers(&self, key: &[u8]) -> bool {
         key >= self.start()
             && match &self.end {
@@ -99,8 +99,7 @@ impl Leaves {
                     end: end_of_partition(),
                 }));
             };
-            let separator = self.path.separator().unwrap_or_default().to_vec();
-            leaves.push(child.with_separator(separator));
+            leaves.push(child.with_separator(self.path.separator().unwrap_or_default()));
             let upper = self.path.next_separator().map(<[u8]>::to_vec);
             if self.path.next(source)?.is_none() {
                 self.state = State::Done;

@@ -68,8 +68,6 @@ impl Totals {
     }
 }
 
-/// Bytes a child takes beside its separator, about; decides only where pages end.
-const CHILD_BYTES: usize = 64;
 /// A page takes this many children however long their separators are, so that every level is
 /// smaller than the one below. Four of the longest still fit a page.
 const MIN_CHILDREN: usize = 4;
@@ -88,17 +86,17 @@ struct Level {
 /// All levels above the leaves.
 pub(super) struct Levels {
     target_bytes: usize,
-    levels: Vec<Level>,
+    stack: Vec<Level>,
     raw: Vec<u8>,
 }
 
 impl Levels {
     pub(super) fn new(target_bytes: usize) -> Self {
-        Self { target_bytes, levels: Vec::new(), raw: Vec::new() }
+        Self { target_bytes, stack: Vec::new(), raw: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.levels.is_empty()
+        self.stack.is_empty()
     }
 
     /// Adds a leaf behind all others.
@@ -107,14 +105,14 @@ impl Levels {
     }
 
     fn push(&mut self, at: usize, child: Child, write: &mut WriteInner<'_>) -> Result<()> {
-        let Some(level) = self.levels.get_mut(at) else {
+        let Some(level) = self.stack.get_mut(at) else {
             let mut builder = InnerBuilder::new();
             builder.push(&child);
             let totals = Totals::of(&child);
-            self.levels.push(Level { builder, first: child, totals, written: 0 });
+            self.stack.push(Level { builder, first: child, totals, written: 0 });
             return Ok(());
         };
-        let grown = level.builder.raw_len() + child.separator.len() + CHILD_BYTES;
+        let grown = level.builder.raw_len() + InnerBuilder::child_len(child.separator.len());
         let full = level.builder.len() >= MIN_CHILDREN && grown > self.target_bytes;
         if !full {
             level.builder.push(&child);
@@ -122,7 +120,7 @@ impl Levels {
             return Ok(());
         }
         let page = self.write(at, write)?;
-        let level = &mut self.levels[at];
+        let level = &mut self.stack[at];
         level.builder.push(&child);
         level.totals = Totals::of(&child);
         level.first = child;
@@ -131,7 +129,7 @@ impl Levels {
 
     /// Writes the page at hand of a level; its builder is empty then.
     fn write(&mut self, at: usize, write: &mut WriteInner<'_>) -> Result<Child> {
-        let level = &mut self.levels[at];
+        let level = &mut self.stack[at];
         level.builder.finish(&mut self.raw);
         let address = write(&self.raw)?;
         level.written += 1;
@@ -142,8 +140,8 @@ impl Levels {
     /// leaves; `None` where there was no leaf.
     pub(super) fn finish(&mut self, write: &mut WriteInner<'_>) -> Result<Option<(Child, u8)>> {
         let mut at = 0;
-        while at < self.levels.len() {
-            let level = &self.levels[at];
+        while at < self.stack.len() {
+            let level = &self.stack[at];
             if level.written == 0 && level.builder.len() == 1 {
                 return Ok(Some((level.first.clone(), at as u8)));
             }

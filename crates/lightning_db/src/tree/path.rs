@@ -4,7 +4,7 @@
 //! not to be moved further; the cursor that owns it remembers the error.
 
 use crate::cache::{PageRef, Pager};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::page::PageType;
 use crate::page::inner::{ChildRef, InnerView};
 use crate::types::PageAddress;
@@ -83,10 +83,6 @@ impl Path {
             let page = source.page(&address, PageType::Inner)?;
             let view = InnerView::new(&page.bytes);
             let len = view.len();
-            if len == 0 {
-                let file = source.reader.segment(&address)?.path();
-                return Err(Error::corrupt(file, address.offset, "an inner page has no child"));
-            }
             let at = match target {
                 Target::First => 0,
                 Target::Last => len - 1,

@@ -180,13 +180,8 @@ impl PartitionReader {
         }
         let mut address = self.meta.root;
         for _ in 0..self.meta.height {
-            let segment = self.segment(&address)?;
-            let page = pager.fetch(segment, &address, PageType::Inner)?;
+            let page = pager.fetch(self.segment(&address)?, &address, PageType::Inner)?;
             let view = InnerView::new(&page.bytes);
-            if view.len() == 0 {
-                let message = "an inner page has no child";
-                return Err(Error::corrupt(segment.path(), address.offset, message));
-            }
             address = view.child(view.child_for(key)).address;
         }
         let leaf = pager.fetch(self.segment(&address)?, &address, PageType::Leaf)?;
@@ -204,7 +199,7 @@ impl PartitionReader {
             let Some(address) = path.next(source)? else { break };
             let leaf = source.page(&address, PageType::Leaf)?;
             let view = LeafView::new(&leaf.bytes);
-            if view.len() == 0 || view.key(0) != key {
+            if view.is_empty() || view.key(0) != key {
                 break;
             }
             match newest_at(&view, key, 0, at) {

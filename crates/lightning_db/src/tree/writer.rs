@@ -364,7 +364,8 @@ impl PartitionWriter {
     ///
     /// # Errors
     /// `InvalidArgument` when the partition [is empty](Self::is_empty); what writing and reading
-    /// give; the first error again, if there was one. The file is removed then.
+    /// give; an `Io` error, if an earlier step failed. No file is left then, except where the
+    /// sealed segment could not be opened again.
     pub fn finish(mut self) -> Result<(PartitionMeta, Option<Arc<Segment>>)> {
         if self.out.failed {
             return Err(Error::new(ErrorKind::Io, "an earlier step of this partition failed"));

@@ -3,7 +3,9 @@
 mod adoption;
 mod damage;
 mod model;
+mod reading;
 mod versions;
+mod watched;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -79,7 +81,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(page_bytes: usize, codec: Codec) -> Self {
-        let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+        Self::on(Arc::new(MemoryVfs::new()), page_bytes, codec)
+    }
+
+    fn on(vfs: Arc<dyn Vfs>, page_bytes: usize, codec: Codec) -> Self {
         let dir = Path::new("/db").to_path_buf();
         vfs.create_dir_all(&dir.join("seg")).unwrap();
         let (db, keyspace) = (DatabaseId([7; 16]), KeyspaceId(0));

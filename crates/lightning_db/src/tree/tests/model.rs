@@ -194,6 +194,17 @@ fn an_abandoned_partition_leaves_no_file() {
 }
 
 #[test]
+fn what_readers_hold_can_move_between_threads() {
+    fn moves<T: Send + 'static>() {}
+    fn shared<T: Send + Sync + 'static>() {}
+    moves::<PartitionCursor>();
+    moves::<Leaves>();
+    moves::<PartitionWriter>();
+    shared::<PartitionReader>();
+    shared::<Found>();
+}
+
+#[test]
 fn a_missing_segment_is_an_error_when_a_partition_is_opened() {
     let f = Fixture::new(4096, Codec::None);
     let reader = f.build(&[(b"k".to_vec(), Seq(1), Val::Tombstone)]);
