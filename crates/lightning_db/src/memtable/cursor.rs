@@ -192,3 +192,9 @@ impl MemtableCursor {
         self.at.expect("asked of a cursor that is not valid").entry(&self.table)
     }
 }
+
+impl std::fmt::Debug for MemtableCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemtableCursor").finish_non_exhaustive()
+    }
+}
