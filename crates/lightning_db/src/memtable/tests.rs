@@ -315,7 +315,7 @@ fn orders_of_insertion_do_not_matter() {
     let orders: [Vec<u32>; 3] = [(0..n).collect(), (0..n).rev().collect(), inward];
     for order in orders {
         let table = Arc::new(table());
-        for key in &wanted {
+        for i in &order {
             let key = format!("a common beginning/{i:010}");
             table.insert(key.as_bytes(), Seq(1), EntryValue::Inline(&i.to_le_bytes())).unwrap();
         }
