@@ -82,11 +82,12 @@ impl Filter {
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         let wanted = bits(hash);
         let count = self.count.load(Ordering::Acquire);
-        let found = self.generations[..count]
-            .iter()
-            .rev()
-            .filter_map(OnceLock::get)
-            .any(|words| word(words, hash).load(Ordering::Relaxed) & wanted == wanted);
+        // Every word is looked at, without a branch between them, so that their lines are fetched
+        // at once and the search that follows begins before they have come.
+        let mut found = false;
+        for words in self.generations[..count].iter().filter_map(OnceLock::get) {
+            found |= word(words, hash).load(Ordering::Relaxed) & wanted == wanted;
+        }
         // Keys, but no generation: there was no memory for it.
         found || (count == 0 && self.newest_keys.load(Ordering::Relaxed) > 0)
     }

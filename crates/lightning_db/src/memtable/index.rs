@@ -308,6 +308,12 @@ impl Index {
         Ok(())
     }
 
+    /// Lets insertions fail that ask for more pieces of memory.
+    #[cfg(test)]
+    pub(super) fn limit_pieces(&self, pieces: usize) {
+        self.writer.lock().arena.pieces_left = pieces;
+    }
+
     fn write_entry<'a>(
         &'a self,
         writer: &mut Writer,

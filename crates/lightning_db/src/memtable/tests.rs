@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::index::{Index, Inserted};
 use super::{Memtable, MemtableCursor};
+use crate::error::ErrorKind;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_KEY_BYTES};
 use crate::types::{BlobRef, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
@@ -471,6 +472,49 @@ fn an_insertion_says_what_it_did() {
         assert_eq!(insert(&[key], 2), Inserted::Version);
         assert_eq!(insert(&[key], 2), Inserted::Replacement);
     }
+}
+
+/// Each insertion is first tried with no memory, then with one piece of it, then with two, until
+/// it succeeds: up to then the table is as it was.
+#[test]
+fn an_insertion_without_memory_changes_nothing() {
+    let mut random = fastrand::Rng::with_seed(21);
+    let table = Arc::new(table());
+    let mut cursor = MemtableCursor::new(Arc::clone(&table));
+    let mut model = Model::new();
+    let mut most_pieces = 0;
+    for seq in 1..20_000_u64 {
+        let key = random.u32(..100_000).to_be_bytes();
+        let (mut before, mut after) = (model_seek_before(&model, &key), model_seek(&model, &key));
+        for pieces in 0.. {
+            table.index().limit_pieces(pieces);
+            let value = Owned::Inline(seq.to_le_bytes().to_vec());
+            if let Err(e) = table.insert(&key, Seq(seq), value.as_entry()) {
+                assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+                most_pieces = most_pieces.max(pieces + 1);
+            } else {
+                model.insert((key.to_vec(), Reverse(seq)), value);
+                assert_eq!(table.newest_seq(&key), Some(Seq(seq)));
+                (before, after) = (model_seek_before(&model, &key), model_seek(&model, &key));
+            }
+            cursor.seek(&key);
+            assert_eq!(at(&cursor), after);
+            cursor.seek_before(&key);
+            assert_eq!(at(&cursor), before);
+            assert_eq!(table.entries(), model.len());
+            if model.len() as u64 == seq {
+                break;
+            }
+        }
+    }
+    // An entry, two leaves, two inner nodes on each of three levels, a root.
+    assert!(most_pieces >= 10, "{most_pieces}");
+    cursor.first();
+    for expected in &model {
+        assert_eq!(at(&cursor), found(Some(expected)));
+        cursor.next();
+    }
+    assert!(!cursor.valid());
 }
 
 /// The key that commit `i` writes: every key is written by several commits.
