@@ -9,8 +9,8 @@
 //! Invariant: position pointers lead into the memtable's arena, which the cursor keeps alive.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 
+use crate::sync::Arc;
 use crate::types::{EntryValue, Seq};
 
 use super::entry::{EntryRef, Header};

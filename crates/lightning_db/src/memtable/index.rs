@@ -15,10 +15,10 @@
 //! insertion that fails has changed nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::error::Result;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::types::{EntryValue, Seq};
 
 use super::arena::Arena;

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use super::index::{Index, Inserted};
 use super::{Memtable, MemtableCursor};
 use crate::error::ErrorKind;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_KEY_BYTES};
+use crate::sync::Arc;
 use crate::types::{BlobRef, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
 /// A value that owns its bytes.
