@@ -527,7 +527,7 @@ fn nth_key(i: u64, keys: u64) -> Vec<u8> {
 /// scans are in order and complete.
 #[test]
 fn readers_find_everything_published_while_a_writer_writes() {
-    let (commits, keys) = (60_000_u64, 25_000_u64);
+    let (commits, keys) = (200_000_u64, 80_000_u64);
     let table = Arc::new(table());
     let published = AtomicU64::new(0);
     std::thread::scope(|scope| {
