@@ -9,13 +9,13 @@
 //! Invariant: position pointers lead into the memtable's arena, which the cursor keeps alive.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 
+use crate::sync::Arc;
 use crate::types::{EntryValue, Seq};
 
 use super::entry::{EntryRef, Header};
 use super::index::Place;
-use super::node::{Node, prefetch_lines};
+use super::node::Node;
 use super::order::Order;
 use super::table::Memtable;
 
@@ -81,12 +81,6 @@ impl Position {
     }
 }
 
-/// Asks for the first lines of the entry at `place`.
-#[inline]
-fn prefetch_entry(place: Place<'_>) {
-    prefetch_lines(place.newest().as_ptr().as_ptr().cast_const().cast(), 2);
-}
-
 impl MemtableCursor {
     /// A cursor that stands nowhere yet.
     pub fn new(table: Arc<Memtable>) -> Self {
@@ -131,13 +125,13 @@ impl MemtableCursor {
             let next = Place { rank: place.rank + 1, ..place };
             let ahead = place.rank + PREFETCH_KEYS;
             if ahead < place.order.len() {
-                prefetch_entry(Place { rank: ahead, ..place });
+                Place { rank: ahead, ..place }.newest().prefetch(2);
             }
             Some(Position::newest_at(next))
         } else {
             self.table.index().at_or_after(entry.key(), true).map(|place| {
                 for rank in 1..place.order.len().min(PREFETCH_KEYS) {
-                    prefetch_entry(Place { rank, ..place });
+                    Place { rank, ..place }.newest().prefetch(2);
                 }
                 Position::newest_at(place)
             })
@@ -155,7 +149,7 @@ impl MemtableCursor {
         let place = at.place(&self.table);
         self.at = if let Some(rank) = place.rank.checked_sub(1) {
             if let Some(ahead) = place.rank.checked_sub(PREFETCH_KEYS) {
-                prefetch_entry(Place { rank: ahead, ..place });
+                Place { rank: ahead, ..place }.newest().prefetch(2);
             }
             Some(Position::oldest_at(Place { rank, ..place }))
         } else {

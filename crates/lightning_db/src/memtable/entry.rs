@@ -18,6 +18,8 @@ use std::ptr::NonNull;
 use crate::limits::MAX_KEY_BYTES;
 use crate::types::{BlobRef, EntryValue, Seq};
 
+use super::arena::prefetch_lines;
+
 const HAS_OLDER: u32 = 1 << 2;
 const KIND: u32 = HAS_OLDER - 1;
 const LEN_SHIFT: u32 = 3;
@@ -227,6 +229,12 @@ impl<'a> EntryRef<'a> {
     /// Older versions behind this one.
     fn depth(self) -> u64 {
         self.history().map_or(0, |h| h.depth)
+    }
+
+    /// Asks for its first `lines` cache lines before they are needed.
+    #[inline]
+    pub(super) fn prefetch(self, lines: usize) {
+        prefetch_lines(self.header.as_ptr().cast_const().cast(), lines);
     }
 
     /// How the key compares to `key`.

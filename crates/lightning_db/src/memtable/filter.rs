@@ -9,7 +9,9 @@
 //! before a question began is never denied.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64; // the standard one: schedules that split a word are not checked
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 const FIRST_GENERATION_KEYS: usize = 4096;
 const GENERATIONS: usize = 12;
@@ -59,9 +61,13 @@ impl Filter {
     pub(super) fn add(&self, hash: u64) {
         let mut count = self.count.load(Ordering::Relaxed);
         let mut keys = self.newest_keys.load(Ordering::Relaxed);
-        if count == 0 || (keys >= keys_of(count - 1) && count < GENERATIONS) {
+        let wanted = match count {
+            0 => keys == 0,
+            _ => keys >= keys_of(count - 1) && count < GENERATIONS,
+        };
+        if wanted {
             // Without memory for another, the last one is filled further: it lets more through.
-            // Without any, everything is let through, see `may_contain`.
+            // Without the first there will never be one, and everything is let through.
             if let Some(words) = zeroed_words(keys_of(count) * BITS_PER_KEY / 64) {
                 let _ = self.generations[count].set(words);
                 count += 1;
@@ -82,12 +88,13 @@ impl Filter {
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         let wanted = bits(hash);
         let count = self.count.load(Ordering::Acquire);
-        let found = self.generations[..count]
-            .iter()
-            .rev()
-            .filter_map(OnceLock::get)
-            .any(|words| word(words, hash).load(Ordering::Relaxed) & wanted == wanted);
-        // Keys, but no generation: there was no memory for it.
+        // Every word is looked at, without a branch between them, so that their lines are fetched
+        // at once and the search that follows begins before they have come.
+        let mut found = false;
+        for words in self.generations[..count].iter().filter_map(OnceLock::get) {
+            found |= word(words, hash).load(Ordering::Relaxed) & wanted == wanted;
+        }
+        // Keys, but no generation: there was no memory for the first.
         found || (count == 0 && self.newest_keys.load(Ordering::Relaxed) > 0)
     }
 }
@@ -119,5 +126,16 @@ mod tests {
         assert!(passed < 2 * keys as usize / 30, "{passed} of {} absent keys pass", 2 * keys);
         let kept: usize = (0..4).map(keys_of).sum::<usize>() * BITS_PER_KEY / 8;
         assert_eq!(filter.held_bytes(), kept);
+    }
+
+    #[test]
+    fn without_memory_at_the_start_nothing_is_ever_denied() {
+        let filter = Filter::new();
+        filter.newest_keys.store(1, Ordering::Relaxed); // as `add` leaves it then
+        for i in 0..10_000_u64 {
+            filter.add(hash_key(&i.to_le_bytes()));
+        }
+        assert!((0..99_u64).all(|i| filter.may_contain(i)));
+        assert_eq!(filter.held_bytes(), 0);
     }
 }

@@ -15,10 +15,10 @@
 //! insertion that fails has changed nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::error::Result;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::types::{EntryValue, Seq};
 
 use super::arena::Arena;
@@ -306,6 +306,12 @@ impl Index {
             writer.end = None;
         }
         Ok(())
+    }
+
+    /// Lets insertions fail that ask for more pieces of memory.
+    #[cfg(test)]
+    pub(super) fn limit_pieces(&self, pieces: usize) {
+        self.writer.lock().arena.pieces_left = pieces;
     }
 
     fn write_entry<'a>(

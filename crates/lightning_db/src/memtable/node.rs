@@ -17,6 +17,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::arena::prefetch_lines;
 use super::entry::{EntryRef, Header};
 use super::order::{Order, SLOTS};
 
@@ -223,9 +224,10 @@ impl Node {
     #[inline]
     fn equal_heads(&self, order: Order, head: u64) -> (usize, usize) {
         let n = order.len();
+        // All in use are counted: with so few, that is quicker than to halve, and needs no order.
         let mut below = 0;
-        for (i, h) in self.heads.iter().enumerate() {
-            below += usize::from(h.load(Ordering::Relaxed) < head) & usize::from(i < n);
+        for h in &self.heads[..n] {
+            below += usize::from(h.load(Ordering::Relaxed) < head);
         }
         let mut end = below;
         while end < n && self.heads[order.slot(end)].load(Ordering::Relaxed) == head {
@@ -242,6 +244,8 @@ impl Node {
         while from < to {
             let middle = usize::midpoint(from, to);
             let entry = self.entry(order.slot(middle));
+            // Key and value are asked for together.
+            entry.prefetch(3);
             match entry.cmp_key(key) {
                 std::cmp::Ordering::Less => from = middle + 1,
                 std::cmp::Ordering::Greater => to = middle,
@@ -321,19 +325,6 @@ impl Node {
     /// Asks for the node's lines before they are needed.
     #[inline]
     pub(super) fn prefetch(&self) {
-        prefetch_lines(ptr::from_ref(self).cast(), 4);
+        prefetch_lines(ptr::from_ref(self).cast(), size_of::<Self>() / 64);
     }
-}
-
-/// Asks the processor for cache lines; a hint.
-#[inline]
-pub(super) fn prefetch_lines(from: *const u8, lines: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for i in 0..lines {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch of any address is allowed; it reads nothing and cannot fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(64 * i).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, lines);
 }

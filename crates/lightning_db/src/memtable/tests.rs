@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::index::{Index, Inserted};
 use super::{Memtable, MemtableCursor};
+use crate::error::ErrorKind;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_KEY_BYTES};
+use crate::sync::Arc;
 use crate::types::{BlobRef, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
 /// A value that owns its bytes.
@@ -315,7 +316,7 @@ fn orders_of_insertion_do_not_matter() {
     let orders: [Vec<u32>; 3] = [(0..n).collect(), (0..n).rev().collect(), inward];
     for order in orders {
         let table = Arc::new(table());
-        for key in &wanted {
+        for i in &order {
             let key = format!("a common beginning/{i:010}");
             table.insert(key.as_bytes(), Seq(1), EntryValue::Inline(&i.to_le_bytes())).unwrap();
         }
@@ -473,6 +474,49 @@ fn an_insertion_says_what_it_did() {
     }
 }
 
+/// Each insertion is first tried with no memory, then with one piece of it, then with two, until
+/// it succeeds: up to then the table is as it was.
+#[test]
+fn an_insertion_without_memory_changes_nothing() {
+    let mut random = fastrand::Rng::with_seed(21);
+    let table = Arc::new(table());
+    let mut cursor = MemtableCursor::new(Arc::clone(&table));
+    let mut model = Model::new();
+    let mut most_pieces = 0;
+    for seq in 1..20_000_u64 {
+        let key = random.u32(..100_000).to_be_bytes();
+        let (mut before, mut after) = (model_seek_before(&model, &key), model_seek(&model, &key));
+        for pieces in 0.. {
+            table.index().limit_pieces(pieces);
+            let value = Owned::Inline(seq.to_le_bytes().to_vec());
+            if let Err(e) = table.insert(&key, Seq(seq), value.as_entry()) {
+                assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+                most_pieces = most_pieces.max(pieces + 1);
+            } else {
+                model.insert((key.to_vec(), Reverse(seq)), value);
+                assert_eq!(table.newest_seq(&key), Some(Seq(seq)));
+                (before, after) = (model_seek_before(&model, &key), model_seek(&model, &key));
+            }
+            cursor.seek(&key);
+            assert_eq!(at(&cursor), after);
+            cursor.seek_before(&key);
+            assert_eq!(at(&cursor), before);
+            assert_eq!(table.entries(), model.len());
+            if model.len() as u64 == seq {
+                break;
+            }
+        }
+    }
+    // An entry, two leaves, two inner nodes on each of three levels, a root.
+    assert!(most_pieces >= 10, "{most_pieces}");
+    cursor.first();
+    for expected in &model {
+        assert_eq!(at(&cursor), found(Some(expected)));
+        cursor.next();
+    }
+    assert!(!cursor.valid());
+}
+
 /// The key that commit `i` writes: every key is written by several commits.
 fn nth_key(i: u64, keys: u64) -> Vec<u8> {
     let number = hash_key(&(i % keys).to_le_bytes());
@@ -483,7 +527,7 @@ fn nth_key(i: u64, keys: u64) -> Vec<u8> {
 /// scans are in order and complete.
 #[test]
 fn readers_find_everything_published_while_a_writer_writes() {
-    let (commits, keys) = (60_000_u64, 25_000_u64);
+    let (commits, keys) = (200_000_u64, 80_000_u64);
     let table = Arc::new(table());
     let published = AtomicU64::new(0);
     std::thread::scope(|scope| {
