@@ -19,6 +19,7 @@
 //!
 //! No I/O, no threads.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::codec::u32_at;
@@ -123,8 +124,20 @@ pub fn claimed_checksum(stored: &[u8]) -> Option<u32> {
 /// The payload of the page whose stored bytes are exactly `stored`, decompressed. `file` is for
 /// messages.
 pub fn open(stored: &[u8], id: &PageIdentity, expect: PageType, file: &Path) -> Result<Vec<u8>> {
-    let (codec, raw_bytes) = check(stored, id, expect, file)?;
-    decompress(codec, stored, raw_bytes, id, file)
+    open_borrowed(stored, id, expect, file).map(Cow::into_owned)
+}
+
+/// As [`open`]; the payload of a page stored plain is borrowed.
+pub fn open_borrowed<'a>(
+    stored: &'a [u8],
+    id: &PageIdentity,
+    expect: PageType,
+    file: &Path,
+) -> Result<Cow<'a, [u8]>> {
+    match check(stored, id, expect, file)? {
+        (Codec::None, _) => Ok(Cow::Borrowed(&stored[HEADER_BYTES..])),
+        (codec, raw_bytes) => decompress(codec, stored, raw_bytes, id, file).map(Cow::Owned),
+    }
 }
 
 /// As [`open`]; a page stored plain keeps the memory it was read into.

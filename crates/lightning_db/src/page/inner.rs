@@ -320,6 +320,9 @@ impl<'a> InnerView<'a> {
         if first > last || self.head(first) != head {
             return first - 1;
         }
+        if first == last || self.head(first + 1) != head {
+            return first - usize::from(self.separator(first) > key);
+        }
         self.child_among_equal_heads(first, head, key)
     }
 
@@ -335,8 +338,9 @@ impl<'a> InnerView<'a> {
         base + usize::from(self.head(base) < head)
     }
 
-    /// [`child_for`](Self::child_for) where the heads from `first` on are those of the key: the
+    /// [`child_for`](Self::child_for) where several heads from `first` on are that of the key: the
     /// whole separators decide.
+    #[cold]
     fn child_among_equal_heads(&self, first: usize, head: u64, key: &[u8]) -> usize {
         let (mut low, mut high) = (first, self.len());
         while low < high {

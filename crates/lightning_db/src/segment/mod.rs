@@ -1,1 +1,45 @@
-//! (being built)
+//! Segments: files full of pages, written once from front to back, then only read.
+//!
+//! | file | job |
+//! |---|---|
+//! | `header` | the first 64 bytes |
+//! | `writer` | writes a new segment |
+//! | `reader` | reads pages of a segment |
+//! | `blob` | reads large values, page by page |
+//!
+//! A segment is [`HEADER_BYTES`](header::HEADER_BYTES) bytes of header and then pages, one right
+//! behind the other; `page::envelope` lays out what is in front of each. Which of the bytes are
+//! pages that anybody needs is told by the addresses that lead to them, never by the file itself.
+
+mod blob;
+pub mod header;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use header::SegmentKind;
+pub use reader::Segment;
+pub use writer::{SegmentMeta, SegmentWriter};
+
+use std::path::{Path, PathBuf};
+
+use crate::types::SegmentId;
+
+/// The directory of a database's segments.
+pub fn segment_dir(dir: &Path) -> PathBuf {
+    dir.join("seg")
+}
+
+/// The file of segment `id` of the database in `dir`: `seg/NNNNNNNN.seg`.
+pub fn segment_path(dir: &Path, id: SegmentId) -> PathBuf {
+    segment_dir(dir).join(format!("{:08}.seg", id.0))
+}
+
+/// The id in the name of a segment file; `None` for other names.
+pub fn segment_id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg")?;
+    let id = digits.parse().ok().map(SegmentId)?;
+    // So that no two names stand for one segment.
+    (format!("{:08}", id.0) == digits).then_some(id)
+}

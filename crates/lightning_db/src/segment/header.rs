@@ -1,0 +1,153 @@
+//! The header: the first 64 bytes of a segment.
+//!
+//! | offset | size | meaning |
+//! |---|---|---|
+//! | 0 | 8 | `LDB-SEG` and a line feed |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 1 | kind: 1 data, 2 blobs |
+//! | 13 | 3 | flags, none yet: any bit set is refused |
+//! | 16 | 16 | database id |
+//! | 32 | 8 | segment id |
+//! | 40 | 4 | keyspace the segment was written for |
+//! | 44 | 16 | kept, zeros |
+//! | 60 | 4 | CRC-32C of the 60 bytes before |
+//!
+//! Numbers are little endian. Every later version keeps the magic, the version and the checksum
+//! where they are, so that it is told from damage. No I/O, no threads.
+
+use std::path::Path;
+
+use crate::codec::{u32_at, u64_at};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{DatabaseId, KeyspaceId, SegmentId};
+
+/// Length of the header; the first page begins here.
+pub const HEADER_BYTES: usize = 64;
+const MAGIC: &[u8; 8] = b"LDB-SEG\n";
+const FORMAT_VERSION: u32 = 1;
+const CRC_AT: usize = HEADER_BYTES - 4;
+
+/// What a segment is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum SegmentKind {
+    /// Leaves, inner pages and filters of partitions.
+    Data = 1,
+    /// Large values.
+    Blob = 2,
+}
+
+/// What the header of a segment says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    /// The database.
+    pub database: DatabaseId,
+    /// The segment.
+    pub id: SegmentId,
+    /// What it is for.
+    pub kind: SegmentKind,
+    /// The keyspace it was written for.
+    pub keyspace: KeyspaceId,
+}
+
+impl SegmentHeader {
+    /// The bytes of the header.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..8].copy_from_slice(MAGIC);
+        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[12] = self.kind as u8;
+        out[16..32].copy_from_slice(&self.database.0);
+        out[32..40].copy_from_slice(&self.id.0.to_le_bytes());
+        out[40..44].copy_from_slice(&self.keyspace.0.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..CRC_AT]);
+        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reverse of [`encode`](Self::encode); `file` is for messages.
+    pub fn decode(bytes: &[u8; HEADER_BYTES], file: &Path) -> Result<Self> {
+        let corrupt = |message: &str| Err(Error::corrupt(file, 0, message));
+        let unsupported = |message: String| {
+            Err(Error::new(ErrorKind::UnsupportedFormat, message).in_file(file).at_offset(0))
+        };
+        if bytes[..8] != MAGIC[..] {
+            return corrupt("the file is not a segment");
+        }
+        if u32_at(bytes, CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
+            return corrupt("the header of a segment does not match its checksum");
+        }
+        let version = u32_at(bytes, 8);
+        if version != FORMAT_VERSION {
+            return unsupported(format!(
+                "the segment is of format version {version}, this build knows {FORMAT_VERSION}"
+            ));
+        }
+        let kind = match bytes[12] {
+            1 => SegmentKind::Data,
+            2 => SegmentKind::Blob,
+            kind => return unsupported(format!("the segment is of the unknown kind {kind}")),
+        };
+        if bytes[13..16] != [0; 3] || bytes[44..CRC_AT] != [0; 16] {
+            return unsupported("the segment uses a feature that this build does not know".into());
+        }
+        let database = *bytes[16..].first_chunk().expect("a header is longer");
+        Ok(Self {
+            database: DatabaseId(database),
+            id: SegmentId(u64_at(bytes, 32)),
+            kind,
+            keyspace: KeyspaceId(u32_at(bytes, 40)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            database: DatabaseId([9; 16]),
+            id: SegmentId(0x0102),
+            kind: SegmentKind::Blob,
+            keyspace: KeyspaceId(5),
+        }
+    }
+
+    #[test]
+    fn the_worked_example_has_these_bytes() {
+        let mut expect = b"LDB-SEG\n".to_vec();
+        expect.extend([1, 0, 0, 0, 2, 0, 0, 0]);
+        expect.extend([9; 16]);
+        expect.extend([2, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0]);
+        expect.extend([0; 16]);
+        expect.extend(crc32c::crc32c(&expect).to_le_bytes());
+        let bytes = header().encode();
+        assert_eq!(&bytes[..], &expect[..]);
+        assert_eq!(SegmentHeader::decode(&bytes, Path::new("f")).unwrap(), header());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        for at in 0..HEADER_BYTES {
+            for bit in 0..8 {
+                let mut bytes = header().encode();
+                bytes[at] ^= 1 << bit;
+                let e = SegmentHeader::decode(&bytes, Path::new("f")).unwrap_err();
+                assert_eq!(e.kind(), ErrorKind::Corrupt);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
+        for at in [8, 11, 12, 13, 15, 44, 59] {
+            let mut bytes = header().encode();
+            bytes[at] = 77;
+            let crc = crc32c::crc32c(&bytes[..CRC_AT]);
+            bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            let e = SegmentHeader::decode(&bytes, Path::new("f")).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::UnsupportedFormat, "byte {at}");
+        }
+    }
+}

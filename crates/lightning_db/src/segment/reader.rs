@@ -1,0 +1,209 @@
+//! A segment open for reading.
+//!
+//! 1. Nothing is returned whose checksum, place and payload were not checked; every refusal is
+//!    `Corrupt` (or `UnsupportedFormat`) with the file and the page's offset.
+//! 2. No memory is taken on the word of bytes or addresses that cannot be true of this file.
+//! 3. A file marked obsolete is removed when its `Segment` drops, which is when the last reader
+//!    has let go of the `Arc` around it.
+//!
+//! Any number of threads may read at once; no latch is held.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
+use super::{blob, segment_path};
+use crate::error::{Error, ErrorKind, Result};
+use crate::page::check_payload;
+use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::types::{BlobRef, DatabaseId, KeyspaceId, PageAddress, SegmentId};
+use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
+
+/// A segment file, open for reading.
+#[derive(Debug)]
+pub struct Segment {
+    vfs: Arc<dyn Vfs>,
+    file: Arc<dyn VfsFile>,
+    header: SegmentHeader,
+    /// The file's length when it was last asked for; it grows while the segment is written.
+    file_bytes: AtomicU64,
+    obsolete: AtomicBool,
+}
+
+impl Segment {
+    /// Opens segment `id` of the database in `dir` and checks its header. A file that is not
+    /// there is damage: whoever asks was told that it is.
+    pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, db: DatabaseId, id: SegmentId) -> Result<Self> {
+        let path = segment_path(dir, id);
+        let file = vfs.open(&path, OpenMode::Read).map_err(|e| {
+            let e = Error::io(&path, "open the segment", e);
+            if e.kind() == ErrorKind::NotFound { e.with_kind(ErrorKind::Corrupt) } else { e }
+        })?;
+        let mut bytes = [0; HEADER_BYTES];
+        read_exact_at(&*file, &mut bytes, 0)?;
+        let header = SegmentHeader::decode(&bytes, &path)?;
+        if header.database != db {
+            return Err(Error::corrupt(&path, 16, "the segment belongs to another database"));
+        }
+        if header.id != id {
+            let message = format!("the file is segment {}, not {id}", header.id);
+            return Err(Error::corrupt(&path, 32, message));
+        }
+        let segment = Self {
+            vfs: Arc::clone(vfs),
+            file,
+            header,
+            file_bytes: AtomicU64::new(0),
+            obsolete: AtomicBool::new(false),
+        };
+        segment.ask_file_bytes()?;
+        Ok(segment)
+    }
+
+    /// The segment's id.
+    pub fn id(&self) -> SegmentId {
+        self.header.id
+    }
+
+    /// What the segment is for.
+    pub fn kind(&self) -> SegmentKind {
+        self.header.kind
+    }
+
+    /// The keyspace it was written for.
+    pub fn keyspace(&self) -> KeyspaceId {
+        self.header.keyspace
+    }
+
+    /// The file's length; while it is still being written, a length that it had.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The segment's file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Reads the page at `address`, which must be the very page the address was made for.
+    pub fn read_page(&self, address: &PageAddress, ty: PageType) -> Result<Vec<u8>> {
+        if address.segment != self.header.id {
+            let message = format!("an address in segment {} was looked up here", address.segment);
+            return Err(Error::corrupt(self.path(), address.offset, message));
+        }
+        self.read(address.offset, address.stored_bytes, ty, Some(address.checksum))
+    }
+
+    /// Reads the page of `stored_bytes` bytes at `offset`, vouched for by its own checksum alone,
+    /// which is bound to its place: for files that are written once, that is enough.
+    pub fn read_page_at(&self, offset: u64, stored_bytes: u32, ty: PageType) -> Result<Vec<u8>> {
+        self.read(offset, stored_bytes, ty, None)
+    }
+
+    fn read(
+        &self,
+        offset: u64,
+        stored_bytes: u32,
+        ty: PageType,
+        checksum: Option<u32>,
+    ) -> Result<Vec<u8>> {
+        let len = stored_bytes as usize;
+        if !(envelope::HEADER_BYTES..=MAX_STORED_BYTES).contains(&len) {
+            return Err(Error::corrupt(self.path(), offset, "an address has an impossible length"));
+        }
+        self.check_range(offset, len as u64)?;
+        let mut stored = vec![0; len];
+        read_exact_at(&*self.file, &mut stored, offset)?;
+        if checksum.is_some() && envelope::claimed_checksum(&stored) != checksum {
+            let message = "a page is not the one its address was made for";
+            return Err(Error::corrupt(self.path(), offset, message));
+        }
+        let raw = envelope::open_vec(stored, &self.identity(offset), ty, self.path())?;
+        check_payload(ty, &raw, self.path(), offset)?;
+        Ok(raw)
+    }
+
+    /// Reads a large value.
+    pub fn read_blob(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        self.check_blob(blob)?;
+        let mut value = Vec::new();
+        if value.try_reserve_exact(blob.value_bytes as usize).is_err() {
+            let message = format!("no memory for a value of {} bytes", blob.value_bytes);
+            return Err(Error::new(ErrorKind::OutOfMemory, message));
+        }
+        blob::for_each_chunk(
+            &*self.file,
+            blob,
+            |o| self.identity(o),
+            |chunk| {
+                value.extend_from_slice(chunk);
+            },
+        )?;
+        Ok(value)
+    }
+
+    /// Reads a large value and checks it, without keeping it.
+    pub fn verify_blob(&self, blob: &BlobRef) -> Result<()> {
+        self.check_blob(blob)?;
+        blob::for_each_chunk(&*self.file, blob, |o| self.identity(o), |_| {})
+    }
+
+    /// Whether `blob` can lie in this file: before memory is taken for it.
+    fn check_blob(&self, blob: &BlobRef) -> Result<()> {
+        if blob.segment != self.header.id {
+            let message = format!("a value in segment {} was looked up here", blob.segment);
+            return Err(Error::corrupt(self.path(), blob.offset, message));
+        }
+        if !crate::page::blob::plausible(blob.value_bytes, blob.stored_bytes) {
+            let message = "a reference to a value has impossible lengths";
+            return Err(Error::corrupt(self.path(), blob.offset, message));
+        }
+        self.check_range(blob.offset, blob.stored_bytes)
+    }
+
+    /// Tells the system that these bytes will be read soon; a hint.
+    pub fn prefetch(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len).min(self.file_bytes());
+        if offset < end {
+            self.file.prefetch(offset, end - offset);
+        }
+    }
+
+    /// From now on, the file is removed when this `Segment` drops: nothing durable names it any
+    /// more, and those who still hold it are the last.
+    pub fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    fn identity(&self, offset: u64) -> PageIdentity {
+        PageIdentity { database: self.header.database, segment: self.header.id, offset }
+    }
+
+    /// Whether the range lies behind the header and in the file, which may have grown.
+    fn check_range(&self, offset: u64, len: u64) -> Result<()> {
+        let inside = |file_bytes: u64| offset.checked_add(len).is_some_and(|e| e <= file_bytes);
+        if offset < HEADER_BYTES as u64 {
+            return Err(Error::corrupt(self.path(), offset, "an address lies in the header"));
+        }
+        if inside(self.file_bytes()) || inside(self.ask_file_bytes()?) {
+            return Ok(());
+        }
+        Err(Error::corrupt(self.path(), offset, "an address lies behind the end of the file"))
+    }
+
+    fn ask_file_bytes(&self) -> Result<u64> {
+        let len = self.file.len().map_err(|e| Error::io(self.path(), "ask the length of", e))?;
+        self.file_bytes.store(len, Ordering::Relaxed);
+        Ok(len)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            // Where it cannot be removed now, the next opening of the database removes it.
+            let _ = self.vfs.remove_file(self.file.path());
+        }
+    }
+}
