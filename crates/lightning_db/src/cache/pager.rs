@@ -198,4 +198,53 @@ mod tests {
             assert_eq!((error.file(), error.offset()), (Some(Path::new("1.seg")), Some(5)));
         }
     }
+
+    #[test]
+    fn pages_of_a_real_segment_are_fetched_and_checked() {
+        use crate::compress::Codec;
+        use crate::page::leaf::{LeafBuilder, LeafView};
+        use crate::segment::{SegmentKind, SegmentWriter, segment_dir, segment_path};
+        use crate::types::{DatabaseId, EntryValue, KeyspaceId, Seq, hash_key};
+        use crate::vfs::{MemoryVfs, OpenMode, Vfs};
+
+        let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+        let (dir, db, id) = (Path::new("db"), DatabaseId([7; 16]), SegmentId(1));
+        vfs.create_dir_all(&segment_dir(dir)).unwrap();
+        let kind = SegmentKind::Data;
+        let mut writer = SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0)).unwrap();
+        let mut leaf = LeafBuilder::new();
+        let addresses: Vec<PageAddress> = [b"a", b"b"]
+            .map(|key| {
+                let mut raw = Vec::new();
+                leaf.push(key, Seq(1), EntryValue::Inline(b"value"));
+                leaf.finish(&mut raw);
+                writer.append(PageType::Leaf, &raw, Codec::None).unwrap()
+            })
+            .to_vec();
+        writer.finish().unwrap();
+        let segment = Segment::open(&vfs, dir, db, id).unwrap();
+        let pager = Pager::new(Arc::new(PageCache::new(1 << 20)));
+        let holds = |page: &PageRef, key: &[u8]| {
+            LeafView::new(&page.bytes).find(key, hash_key(key)).is_some()
+        };
+        let [a, b] = [&addresses[0], &addresses[1]];
+        assert!(holds(&pager.fetch(&segment, a, PageType::Leaf).unwrap(), b"a"));
+        let page = pager.fetch_at(&segment, b.offset, b.stored_bytes, PageType::Leaf).unwrap();
+        assert!(holds(&page, b"b"));
+
+        // The byte rots: what is cached is still true, what is read anew says so.
+        let path = segment_path(dir, id);
+        let file = vfs.open(&path, OpenMode::ReadWrite).unwrap();
+        file.write_at(&[0xFF], a.offset + u64::from(a.stored_bytes) - 1).unwrap();
+        assert!(holds(&pager.fetch_uncached(&segment, a, PageType::Leaf).unwrap(), b"a"));
+        pager.cache().remove_segment(id);
+        for error in [
+            pager.fetch(&segment, a, PageType::Leaf).unwrap_err(),
+            pager.fetch_uncached(&segment, a, PageType::Leaf).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert_eq!((error.file(), error.offset()), (Some(&*path), Some(a.offset)));
+        }
+        assert!(holds(&pager.fetch(&segment, b, PageType::Leaf).unwrap(), b"b"));
+    }
 }
