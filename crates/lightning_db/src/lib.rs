@@ -1,5 +1,34 @@
 //! Lightning DB: an embedded, ordered, transactional key-value database.
-#![allow(dead_code)] // until the public face is wired up
+//!
+//! It writes like an LSM-tree and reads like a B+Tree: at rest everything is a B+Tree of immutable,
+//! checksummed pages; a few of them are stacked, so that writes are cheap, and merged behind the
+//! calls, so that reads are.
+//!
+//! ```no_run
+//! use lightning_db::{Database, LightningDbConfig};
+//!
+//! fn main() -> lightning_db::Result<()> {
+//!     let db = Database::create("my_database", LightningDbConfig::default())?;
+//!
+//!     db.put(b"key", b"value")?;
+//!     assert_eq!(db.get(b"key")?, Some(b"value".to_vec()));
+//!
+//!     let range = db.range(Some(b"key1"), Some(b"key3"))?;      // half-open, streaming
+//!     let tx = db.begin_transaction()?;                          // a handle by id
+//!     db.put_tx(tx, b"tx_key", b"tx_value")?;
+//!     db.commit_transaction(tx)?;
+//!
+//!     db.put_batch(&[(b"batch1".to_vec(), b"value1".to_vec())])?; // atomic
+//!     db.delete(b"key")?;
+//!     db.sync()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - [`Database`]: open, read, write, scan; [`Keyspace`] for maps of their own beside it
+//! - [`Snapshot`]: reads of one moment; [`Transaction`]: reads and writes as one
+//! - [`LightningDbConfig`]: every option, by struct, file or environment
+//! - [`Error`] and [`ErrorKind`]: one kind for each reaction a caller can have
 #![cfg_attr(
     test,
     allow(
@@ -9,28 +38,54 @@
     )
 )]
 
-pub mod codec;
+mod codec;
 pub mod error;
 pub mod limits;
-pub mod sync;
-pub mod types;
+mod sync;
+mod types;
 
+#[doc(hidden)]
 pub mod vfs;
 
-pub mod cache;
-pub mod commit;
-pub mod compress;
+mod cache;
+mod compress;
 pub mod config;
-pub mod maintenance;
-pub mod manifest;
-pub mod memtable;
-pub mod page;
-pub mod recovery;
-pub mod segment;
-pub mod store;
-pub mod transaction;
-pub mod tree;
-pub mod verify;
-pub mod wal;
+mod manifest;
+mod memtable;
+mod page;
+mod segment;
+mod wal;
 
+mod tree;
+
+mod store;
+
+mod commit;
+
+mod maintenance;
+mod recovery;
+mod transaction;
+mod verify;
+
+mod database;
+mod iterators;
+mod keyspace;
+mod snapshot;
+mod stats;
+
+pub use commit::batch::WriteBatch;
+pub use config::{
+    CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,
+    WalSyncMode, WriteOptions,
+};
+pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
+pub use iterators::{Cursor, Range};
+pub use keyspace::Keyspace;
+#[doc(hidden)]
+pub use recovery::OpenAs;
+pub use snapshot::Snapshot;
+pub use stats::{DatabaseStats, HealthStatus, KeyspaceStats, StallReport};
+pub use store::value::Value;
+pub use transaction::{Transaction, TransactionId, TransactionOptions, TransactionRange};
+pub use verify::{Problem, VerifyReport};

@@ -1,1 +1,9 @@
-//! (being built)
+//! Commits: one order for numbers, log, memtables and visibility.
+//!
+//! | file | job |
+//! |---|---|
+//! | `batch` | the operations of a commit, encoded as their log record's body |
+//! | `section` | validates, numbers, logs and applies commits, and shows them in order |
+
+pub mod batch;
+pub mod section;

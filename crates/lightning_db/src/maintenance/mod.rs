@@ -1,1 +1,15 @@
-//! (being built)
+//! Work that goes on behind the calls: flushing, merging, cleaning, and the pace of writers.
+//!
+//! | file | job |
+//! |---|---|
+//! | `catalog` | keyspaces made and dropped |
+//! | `core` | what all handles of an open database share |
+//! | `work` | one step of each kind of work |
+//! | `scheduler` | the threads that take the steps |
+//! | `pacing` | how writers are slowed, smoothly, when the work is behind |
+
+pub mod catalog;
+pub mod core;
+pub mod pacing;
+pub mod scheduler;
+pub mod work;

@@ -1,2 +1,32 @@
-//! (being built)
+//! A keyspace's data, newest first: memtables, runs, base; and the jobs that move it down.
+//!
+//! | file | job |
+//! |---|---|
+//! | `view` | registered read views and the floor below which versions may be dropped |
+//! | `environment` | what every job shares: files, cache, manifest, views, counters |
+//! | `blobs` | large values: the blob segment being written, those that can be read |
+//! | `version` | what a keyspace consisted of at one moment |
+//! | `keyspace` | one keyspace: its current version and how it changes |
+//! | `value` | values handed to readers |
+//! | `lookup` | point reads |
+//! | `source`, `cursor` | ordered reads in both directions |
+//! | `retention` | which versions a merge keeps |
+//! | `row_writer` | partitions of a target size out of a sorted stream |
+//! | `flush` | sealed memtables to runs |
+//! | `merge` | runs together, runs into the base, renewal of partitions |
+//! | `policy` | which merge is due |
+
+pub mod blobs;
+pub mod cursor;
+pub mod environment;
+pub mod flush;
+pub mod keyspace;
+pub mod lookup;
+pub mod merge;
+pub mod policy;
+pub mod retention;
+pub mod row_writer;
+pub mod source;
+pub mod value;
+pub mod version;
 pub mod view;

@@ -333,3 +333,9 @@ fn repeat(e: &Error) -> Error {
     }
     again
 }
+
+impl std::fmt::Debug for PartitionCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartitionCursor").finish_non_exhaustive()
+    }
+}

@@ -492,3 +492,9 @@ impl PartitionWriter {
 }
 
 const OUT_OF_ORDER: &str = "entries for a new partition come out of order";
+
+impl std::fmt::Debug for PartitionWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartitionWriter").finish_non_exhaustive()
+    }
+}

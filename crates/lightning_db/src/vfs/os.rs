@@ -44,6 +44,12 @@ pub(super) fn wall_clock() -> Duration {
 }
 
 impl OsVfs {
+    /// A handle to the operating system's files.
+    pub fn shared() -> Arc<dyn Vfs> {
+        Arc::new(Self)
+    }
+
+
     fn create_new(path: &Path) -> IoResult<OsFile> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(OsFile { file, path: path.to_path_buf() })

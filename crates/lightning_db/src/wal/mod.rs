@@ -1,1 +1,21 @@
-//! (being built)
+//! The log: commits in order, durable when fsynced, read back after a crash.
+//!
+//! | file | job |
+//! |---|---|
+//! | `layout` | every byte of a log file's header and of a record |
+//! | `writer` | appends, begins new files, gives old ones up or uses them again |
+//! | `sync` | one fsync for all who wait; poisoning |
+//! | `recovery` | reads the log to its end, and tells the end from damage |
+
+mod layout;
+mod recovery;
+mod sync;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use layout::FILE_HEADER_BYTES;
+pub use recovery::{LogRecovery, RecoveredLog, Visit};
+pub use sync::{LogSync, LogSyncStats};
+pub use writer::{Log, LogOptions, LogWriter, log_path};

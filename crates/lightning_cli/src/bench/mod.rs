@@ -1,0 +1,209 @@
+//! `lightning-cli bench`: this engine's rows of the project's benchmark, on the user's machine.
+//!
+//! | file | job |
+//! |---|---|
+//! | `rows` | what each row does |
+//! | `workload` | keys, values, distributions |
+//! | `measure` | threads, time, counting |
+//! | `histogram` | latencies |
+
+mod histogram;
+mod measure;
+mod rows;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lightning_db::{Database, Error, LightningDbConfig, WalSyncMode};
+use serde_json::{Value, json};
+
+use crate::args::{BenchArgs, Format};
+use crate::engine;
+use crate::exit::{Outcome, Stop};
+use crate::output::Output;
+use measure::Measured;
+use rows::{Ground, ROWS, Row};
+use workload::Zipf;
+
+/// Measures the rows that were asked for.
+pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
+    let selected = select(&args.rows)?;
+    let place = Place::new(args)?;
+    let base = engine::config(args.config.as_deref())?;
+    let with = |wal_sync_mode| LightningDbConfig { wal_sync_mode, ..base.clone() };
+    let mut out = Output::new(format, false);
+    let about = json!({
+        "keys": args.keys,
+        "value_bytes": args.value_bytes,
+        "seconds": args.seconds,
+        "directory": place.database.display().to_string(),
+    });
+    let db = Database::create(&place.database, with(WalSyncMode::Async))?;
+    out.result(&about, &headline(args, &place))?;
+    out.flush()?;
+    let reopen = || Database::open(&place.database, with(WalSyncMode::Sync));
+    let done = rows_in_order(db, &reopen, args, &selected, &mut out);
+    // The database goes either way; the first failure is the one to tell.
+    let removed = place.remove();
+    done.and(removed)?;
+    out.finish()?;
+    Ok(0)
+}
+
+fn rows_in_order(
+    mut db: Database,
+    reopen: &dyn Fn() -> lightning_db::Result<Database>,
+    args: &BenchArgs,
+    selected: &[&str],
+    out: &mut Output,
+) -> Outcome<()> {
+    let zipf = Zipf::new(args.keys);
+    let mut synced = false;
+    for row in ROWS {
+        // The other rows need the keys, so loading is always done, and shown where asked for.
+        let asked = selected.contains(&row.name);
+        if !asked && row.name != "load" {
+            continue;
+        }
+        if row.synced && !synced {
+            db.close()?;
+            db = reopen()?;
+            synced = true;
+        }
+        let ground = Ground {
+            db: &db,
+            keys: args.keys,
+            value_bytes: args.value_bytes as usize,
+            time: Duration::from_secs(args.seconds.into()),
+            threads: args.threads.map(usize::from),
+            zipf: &zipf,
+        };
+        let measured = ground.run(row)?;
+        if asked {
+            out.result(&document(row, &measured), &line(row, &measured))?;
+            out.flush()?;
+        }
+        if row.name == "load" {
+            engine::settle(&db)?;
+        }
+    }
+    Ok(db.close()?)
+}
+
+/// The names of the rows that `asked` means.
+fn select(asked: &[String]) -> Outcome<Vec<&'static str>> {
+    if asked.is_empty() {
+        return Ok(ROWS.iter().map(|r| r.name).collect());
+    }
+    let mut selected = Vec::new();
+    for name in asked {
+        let exact = ROWS.iter().filter(|r| r.name == name);
+        let mut found: Vec<_> = exact.map(|r| r.name).collect();
+        if found.is_empty() {
+            found.extend(ROWS.iter().map(|r| r.name).filter(|n| n.starts_with(name.as_str())));
+        }
+        if name.is_empty() || found.is_empty() {
+            let names: Vec<_> = ROWS.iter().map(|r| r.name).collect();
+            let message = format!("there is no row `{name}`; the rows are: {}", names.join(", "));
+            return Err(Stop::invalid(message));
+        }
+        selected.append(&mut found);
+    }
+    Ok(selected)
+}
+
+/// Where the database is, and what has to be removed in the end.
+struct Place {
+    database: PathBuf,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    fn new(args: &BenchArgs) -> Outcome<Self> {
+        if let Some(dir) = &args.dir {
+            return Ok(Self { database: dir.join("lightning-bench"), temporary: None });
+        }
+        let dir = tempfile::Builder::new().prefix("lightning-bench-").tempdir();
+        let dir = dir.map_err(|e| Error::io(&std::env::temp_dir(), "make a directory in", e))?;
+        Ok(Self { database: dir.path().join("db"), temporary: Some(dir) })
+    }
+
+    fn remove(self) -> Outcome<()> {
+        let (path, removed) = match self.temporary {
+            Some(dir) => (dir.path().to_path_buf(), dir.close()),
+            None => (self.database.clone(), std::fs::remove_dir_all(&self.database)),
+        };
+        Ok(removed.map_err(|e| Error::io(&path, "remove", e))?)
+    }
+}
+
+fn headline(args: &BenchArgs, place: &Place) -> String {
+    format!(
+        "{} keys of 16 bytes, values of {} bytes, {} s a row, in {}\n\
+         latencies in µs; of reads every 16th call is timed\n\
+         {:<48}{:>12}{:>10}{:>10}{:>10}{:>12}",
+        args.keys,
+        args.value_bytes,
+        args.seconds,
+        place.database.display(),
+        "row",
+        "per second",
+        "p50",
+        "p99",
+        "p99.9",
+        "max"
+    )
+}
+
+fn line(row: &Row, measured: &Measured) -> String {
+    let micros = |nanos: u64| format!("{:.1}", nanos as f64 / 1000.0);
+    let quantile = |share| micros(measured.latencies.quantile(share));
+    format!(
+        "{:<48}{:>12.0}{:>10}{:>10}{:>10}{:>12}",
+        row.about,
+        measured.per_second(),
+        quantile(0.5),
+        quantile(0.99),
+        quantile(0.999),
+        micros(measured.latencies.longest())
+    )
+}
+
+fn document(row: &Row, measured: &Measured) -> Value {
+    json!({
+        "row": row.name,
+        "about": row.about,
+        "items": measured.items,
+        "seconds": measured.elapsed.as_secs_f64(),
+        "per_second": measured.per_second(),
+        "p50_ns": measured.latencies.quantile(0.5),
+        "p99_ns": measured.latencies.quantile(0.99),
+        "p999_ns": measured.latencies.quantile(0.999),
+        "max_ns": measured.latencies.longest(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_selected_by_name_or_beginning() {
+        let of =
+            |names: &[&str]| select(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]).expect("all").len(), ROWS.len());
+        assert_eq!(of(&["get-hot"]).expect("an exact name"), ["get-hot"]);
+        assert_eq!(of(&["seek", "load"]).expect("two"), ["seek-10", "seek-100", "load"]);
+        assert!(of(&["nonsense"]).is_err());
+        assert!(of(&[""]).is_err());
+    }
+
+    #[test]
+    fn names_of_rows_are_unique_and_synced_ones_come_last() {
+        for (i, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..i].iter().all(|r| r.name != row.name), "{}", row.name);
+            assert!(i == 0 || row.synced || !ROWS[i - 1].synced, "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! put, get, delete, scan.
+
+use std::io::Read;
+use std::path::Path;
+
+use lightning_db::{Error, ErrorKind, Keyspace, WriteBatch};
+
+use crate::args::{DurabilityArg, Format, KeyspaceArg, Target};
+use crate::engine;
+use crate::exit::{Outcome, Stop};
+use crate::output::Output;
+use crate::text;
+
+/// What a scan covers.
+pub struct Bounds {
+    pub prefix: Option<String>,
+    pub start: Option<String>,
+    pub end: Option<String>,
+    pub reverse: bool,
+    pub limit: Option<u64>,
+}
+
+pub fn put(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    key: &str,
+    value: &str,
+    durability: &DurabilityArg,
+    hex: bool,
+) -> Outcome<u8> {
+    if key == "-" && value == "-" {
+        return Err(Stop::invalid("only one of key and value can come from standard input"));
+    }
+    let key = key_bytes(key, hex)?;
+    let value = match value {
+        "-" if hex => decoded("value", String::from_utf8_lossy(&standard_input()?).trim())?,
+        "-" => standard_input()?,
+        text if hex => decoded("value", text)?,
+        text => text.as_bytes().to_vec(),
+    };
+    commit(target, keyspace, durability, |batch, keyspace| batch.put_in(keyspace, &key, &value))
+}
+
+pub fn delete(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    key: &str,
+    durability: &DurabilityArg,
+    hex: bool,
+) -> Outcome<u8> {
+    let key = key_bytes(key, hex)?;
+    commit(target, keyspace, durability, |batch, keyspace| batch.delete_in(keyspace, &key))
+}
+
+fn commit(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    durability: &DurabilityArg,
+    fill: impl FnOnce(&mut WriteBatch, &Keyspace),
+) -> Outcome<u8> {
+    let db = engine::open(target)?;
+    let mut batch = WriteBatch::new();
+    fill(&mut batch, &engine::keyspace(&db, &keyspace.keyspace)?);
+    engine::write(&db, batch, durability)?;
+    db.close()?;
+    Ok(0)
+}
+
+pub fn get(
+    format: Format,
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    key: &str,
+    hex: bool,
+    raw: bool,
+) -> Outcome<u8> {
+    let key = key_bytes(key, hex)?;
+    let db = engine::open_read_only(target)?;
+    let Some(value) = engine::existing_keyspace(&db, &keyspace.keyspace)?.get(&key)? else {
+        return Err(Error::new(ErrorKind::NotFound, "there is no such key").into());
+    };
+    let mut out = Output::new(format, hex);
+    if raw {
+        out.raw(&value)?;
+    } else {
+        out.value(&value)?;
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+pub fn scan(
+    format: Format,
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    bounds: &Bounds,
+    hex: bool,
+) -> Outcome<u8> {
+    let bound = |given: &Option<String>| match given {
+        Some(text) if hex => decoded("bound", text).map(Some),
+        Some(text) => Ok(Some(text.as_bytes().to_vec())),
+        None => Ok(None),
+    };
+    let (start, end) = match bound(&bounds.prefix)? {
+        Some(prefix) => {
+            let end = after_prefix(&prefix);
+            (Some(prefix), end)
+        }
+        None => (bound(&bounds.start)?, bound(&bounds.end)?),
+    };
+    let db = engine::open_read_only(target)?;
+    let keyspace = engine::existing_keyspace(&db, &keyspace.keyspace)?;
+    let mut out = Output::new(format, hex);
+    let pairs = engine::pairs(&keyspace, start.as_deref(), end.as_deref(), bounds.reverse)?;
+    for pair in pairs.take(bounds.limit.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX)) {
+        let (key, value) = pair?;
+        out.pair(&key, &value)?;
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+/// The first key behind every key that begins with `prefix`; `None` where there is none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|b| *b != 0xFF)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end)
+}
+
+fn key_bytes(given: &str, hex: bool) -> Outcome<Vec<u8>> {
+    let mut key = match given {
+        "-" => standard_input()?,
+        text => text.as_bytes().to_vec(),
+    };
+    if given == "-" && key.last() == Some(&b'\n') {
+        key.pop();
+    }
+    if hex {
+        return decoded("key", String::from_utf8_lossy(&key).trim());
+    }
+    Ok(key)
+}
+
+fn decoded(what: &str, text: &str) -> Outcome<Vec<u8>> {
+    text::from_hex(text).map_err(|e| Stop::invalid(format!("{what}: {e}")))
+}
+
+fn standard_input() -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io(Path::new("standard input"), "read", e))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_first_key_behind_it() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(b"a\xFF\xFF"), Some(b"b".to_vec()));
+        assert_eq!(after_prefix(b"\xFF"), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+}

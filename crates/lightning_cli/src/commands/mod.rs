@@ -1,0 +1,64 @@
+//! One function a command; each gives its exit code.
+//!
+//! | file | commands |
+//! |---|---|
+//! | `data` | put, get, delete, scan |
+//! | `import` | import csv, import jsonl |
+//! | `export` | export csv, export jsonl |
+//! | `table` | what an imported table looked like, and its rows as JSON |
+//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
+
+mod data;
+mod export;
+mod import;
+mod table;
+mod upkeep;
+
+use crate::args::{Cli, Command, Export, Import};
+use crate::bench;
+use crate::exit::Outcome;
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> Outcome<u8> {
+    let format = cli.format;
+    match cli.command {
+        Command::Create { target } => upkeep::create(format, &target),
+        Command::Put { target, key, value, keyspace, durability, hex } => {
+            data::put(&target, &keyspace, &key, &value, &durability, hex)
+        }
+        Command::Get { target, key, keyspace, hex, raw } => {
+            data::get(format, &target, &keyspace, &key, hex, raw)
+        }
+        Command::Delete { target, key, keyspace, durability, hex } => {
+            data::delete(&target, &keyspace, &key, &durability, hex)
+        }
+        Command::Scan { target, keyspace, prefix, start, end, reverse, limit, hex } => {
+            let bounds = data::Bounds { prefix, start, end, reverse, limit };
+            data::scan(format, &target, &keyspace, &bounds, hex)
+        }
+        Command::Import { from } => match from {
+            Import::Csv { file, target, key, keyspace, durability } => {
+                import::csv(format, &file, &target, &key, &keyspace, &durability)
+            }
+            Import::Jsonl { file, target, keyspace, durability } => {
+                import::jsonl(format, &file, &target, &keyspace, &durability)
+            }
+        },
+        Command::Export { to } => match to {
+            Export::Csv { target, keyspace, output, hex } => {
+                export::csv(&target, &keyspace, &output, hex)
+            }
+            Export::Jsonl { target, keyspace, output, hex } => {
+                export::jsonl(&target, &keyspace, &output, hex)
+            }
+        },
+        Command::Stats { target } => upkeep::stats(format, &target),
+        Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
+        Command::Check { target, deep } => upkeep::check(format, &target, deep),
+        Command::Compact { target } => upkeep::compact(format, &target),
+        Command::Flush { target } => upkeep::flush(format, &target),
+        Command::ListKeyspaces { target } => upkeep::list_keyspaces(format, &target),
+        Command::Bench(args) => bench::run(format, &args),
+        Command::Completions { shell } => upkeep::completions(shell),
+    }
+}

@@ -1,0 +1,177 @@
+//! The calls of the engine that every command shares, and its reports as JSON. If the engine's
+//! face changes, this file does.
+//!
+//! 1. Reading commands open read-only, and so write nothing; a keyspace that is not there is
+//!    `NotFound`. Writing commands make it.
+//! 2. A command that wrote closes the database itself, so that a failure then is told.
+
+use std::path::Path;
+
+use lightning_db::config::ENVIRONMENT_PREFIX;
+use lightning_db::{
+    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result, Transaction,
+    VerifyOptions, WriteBatch, WriteOptions,
+};
+use serde_json::{Value, json};
+
+use crate::args::{DurabilityArg, Target};
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+/// Pairs in order, either way.
+pub type Pairs = Box<dyn Iterator<Item = Result<Pair>>>;
+
+/// The options from `--config` and the environment.
+pub fn config(file: Option<&Path>) -> Result<LightningDbConfig> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|n| n.starts_with(ENVIRONMENT_PREFIX)) else {
+            continue;
+        };
+        let Ok(value) = value.into_string() else {
+            let message = format!("the value of environment variable {name} is not UTF-8");
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        };
+        variables.push((name.to_owned(), value));
+    }
+    LightningDbConfig::load(file, variables.into_iter())
+}
+
+/// Makes a new database.
+pub fn create(target: &Target) -> Result<()> {
+    Database::create(&target.db, config(target.config.as_deref())?)?.close()
+}
+
+/// Opens a database that exists, to be written.
+pub fn open(target: &Target) -> Result<Database> {
+    Database::open(&target.db, config(target.config.as_deref())?)
+}
+
+/// Opens a database to be written; makes it where there is none.
+pub fn open_or_create(target: &Target) -> Result<Database> {
+    Database::open_or_create(&target.db, config(target.config.as_deref())?)
+}
+
+/// Opens a database to be read only.
+pub fn open_read_only(target: &Target) -> Result<Database> {
+    Database::open_read_only(&target.db, config(target.config.as_deref())?)
+}
+
+/// A keyspace that exists.
+pub fn existing_keyspace(db: &Database, name: &str) -> Result<Keyspace> {
+    if !db.list_keyspaces().iter().any(|n| n == name) {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace `{name}`")));
+    }
+    db.keyspace(name, KeyspaceOptions::default())
+}
+
+/// A keyspace, made where it is not there.
+pub fn keyspace(db: &Database, name: &str) -> Result<Keyspace> {
+    db.keyspace(name, KeyspaceOptions::default())
+}
+
+/// Commits a batch.
+pub fn write(db: &Database, batch: WriteBatch, durability: &DurabilityArg) -> Result<()> {
+    let durability = durability.durability.map(Into::into);
+    db.write(batch, WriteOptions { durability })
+}
+
+/// The keys from `start` up to, not including, `end`.
+pub fn pairs(
+    keyspace: &Keyspace,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+    reverse: bool,
+) -> Result<Pairs> {
+    let range = keyspace.range(start, end)?;
+    Ok(if reverse { Box::new(range.rev()) } else { Box::new(range) })
+}
+
+/// The engine's counters.
+pub fn stats(db: &Database) -> Result<Value> {
+    let stats = db.stats();
+    Ok(json!({
+        "keyspaces": stats.keyspaces,
+        "entries": stats.entries,
+    }))
+}
+
+/// What the engine says of its own state: whether it is well, and what is not.
+pub fn health(db: &Database) -> Result<(bool, Vec<String>)> {
+    let health = db.health_check();
+    Ok((health.healthy, health.problems))
+}
+
+/// What a verification found.
+pub struct Verified {
+    /// Whether nothing was wrong.
+    pub clean: bool,
+    /// Each problem: file, offset, message.
+    pub problems: Vec<Value>,
+    /// What was read.
+    pub counts: Value,
+}
+
+/// Reads and checks everything.
+pub fn verify(db: &Database) -> Result<Verified> {
+    let report = db.verify(VerifyOptions::default())?;
+    let problems = report.problems.iter().map(
+        |p| json!({"file": p.file.display().to_string(), "offset": p.offset, "message": p.message}),
+    );
+    Ok(Verified {
+        clean: report.is_clean(),
+        problems: problems.collect(),
+        counts: json!({
+            "pages": report.pages,
+            "segments": report.segments,
+            "entries": report.entries,
+        }),
+    })
+}
+
+/// Everything merged, nothing left to do in the background.
+pub fn settle(db: &Database) -> Result<()> {
+    db.flush()?;
+    db.compact()
+}
+
+/// One transaction that moves one unit between two accounts: two reads, two writes.
+pub fn transfer(db: &Database, from: &[u8], to: &[u8]) -> Result<()> {
+    retried(db, |tx| {
+        let mut debtor = tx.get(from)?.unwrap_or_default();
+        let mut creditor = tx.get(to)?.unwrap_or_default();
+        add(&mut debtor, u64::MAX);
+        add(&mut creditor, 1);
+        tx.put(from, &debtor)?;
+        tx.put(to, &creditor)
+    })
+}
+
+/// One transaction that reads a value and writes it back, counted up.
+pub fn read_modify_write(db: &Database, key: &[u8]) -> Result<()> {
+    retried(db, |tx| {
+        let mut value = tx.get(key)?.unwrap_or_default();
+        add(&mut value, 1);
+        tx.put(key, &value)
+    })
+}
+
+/// Does it in a transaction, again and again until nobody came between.
+fn retried(db: &Database, work: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
+    loop {
+        let mut tx = db.transaction()?;
+        match work(&mut tx).and_then(|()| tx.commit()) {
+            Err(e) if e.kind() == ErrorKind::Conflict => {}
+            done => return done,
+        }
+    }
+}
+
+/// Adds to the number in the first eight bytes, wrapping.
+fn add(value: &mut Vec<u8>, amount: u64) {
+    if value.len() < 8 {
+        value.resize(8, 0);
+    }
+    let number: [u8; 8] = value[..8].try_into().expect("eight bytes were made sure of");
+    value[..8].copy_from_slice(&u64::from_le_bytes(number).wrapping_add(amount).to_le_bytes());
+}

@@ -1,0 +1,159 @@
+//! The operations of one commit, kept encoded as the body of its log record.
+//!
+//! Body: operations back to back, each
+//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages) | keyspace varint |
+//! key length varint | key | [1: value length varint, value] [2: blob reference, 32 bytes]`.
+//! Later operations on a key win over earlier ones.
+
+use crate::codec::{Malformed, Reader, put_bytes, put_varint};
+use crate::types::{BlobRef, EntryValue, KeyspaceId};
+
+/// One operation of a body.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Operation<'a> {
+    /// Where.
+    pub keyspace: KeyspaceId,
+    /// Which key.
+    pub key: &'a [u8],
+    /// What it becomes.
+    pub value: EntryValue<'a>,
+}
+
+/// Appends an operation to a body.
+pub fn encode(body: &mut Vec<u8>, op: &Operation<'_>) {
+    body.push(op.value.kind_byte());
+    put_varint(body, u64::from(op.keyspace.0));
+    put_bytes(body, op.key);
+    match &op.value {
+        EntryValue::Tombstone => {}
+        EntryValue::Inline(v) => put_bytes(body, v),
+        EntryValue::Blob(blob) => body.extend_from_slice(&blob.encode()),
+    }
+}
+
+/// The operations of a body, in order.
+#[derive(Debug)]
+pub struct Operations<'a>(Reader<'a>);
+
+impl<'a> Operations<'a> {
+    /// Reads `body`.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self(Reader::new(body))
+    }
+
+    fn read(&mut self) -> Result<Operation<'a>, Malformed> {
+        let r = &mut self.0;
+        let kind = r.u8()?;
+        let keyspace = u32::try_from(r.varint()?).map_err(|_| Malformed("a keyspace id is too large"))?;
+        let key = r.bytes()?;
+        let value = match kind {
+            0 => EntryValue::Tombstone,
+            1 => EntryValue::Inline(r.bytes()?),
+            2 => EntryValue::Blob(BlobRef::decode(&r.array()?)),
+            _ => return Err(Malformed("an operation is of no known kind")),
+        };
+        Ok(Operation { keyspace: KeyspaceId(keyspace), key, value })
+    }
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<Operation<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let op = self.read();
+        if op.is_err() {
+            self.0 = Reader::new(&[]);
+        }
+        Some(op)
+    }
+}
+
+/// Writes that become true together, or not at all.
+///
+/// ```
+/// use lightning_db::{Database, WriteBatch, WriteOptions};
+/// # fn main() -> lightning_db::Result<()> {
+/// let db = Database::open_in_memory(Default::default())?;
+/// let mut batch = WriteBatch::new();
+/// batch.put(b"a", b"1");
+/// batch.delete(b"b");
+/// db.write(batch, WriteOptions::default())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    pub(crate) body: Vec<u8>,
+    pub(crate) count: usize,
+    /// The largest key and value, and whether a key was empty, for the limits.
+    pub(crate) largest_key: usize,
+    pub(crate) largest_value: usize,
+    pub(crate) empty_key: bool,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value` in the default keyspace.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.push(KeyspaceId(0), key.as_ref(), EntryValue::Inline(value.as_ref()));
+    }
+
+    /// Removes `key` from the default keyspace.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        self.push(KeyspaceId(0), key.as_ref(), EntryValue::Tombstone);
+    }
+
+    /// Sets `key` to `value` in `keyspace`.
+    pub fn put_in(
+        &mut self,
+        keyspace: &crate::Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) {
+        self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
+    }
+
+    /// Removes `key` from `keyspace`.
+    pub fn delete_in(&mut self, keyspace: &crate::Keyspace, key: impl AsRef<[u8]>) {
+        self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
+    }
+
+    pub(crate) fn push(&mut self, keyspace: KeyspaceId, key: &[u8], value: EntryValue<'_>) {
+        self.count += 1;
+        self.largest_key = self.largest_key.max(key.len());
+        self.empty_key |= key.is_empty();
+        if let EntryValue::Inline(v) = value {
+            self.largest_value = self.largest_value.max(v.len());
+        }
+        encode(&mut self.body, &Operation { keyspace, key, value });
+    }
+
+    /// The number of operations.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it has no operations.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The encoded size in bytes: what it takes in the log.
+    pub fn size_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Removes all operations, keeping the memory.
+    pub fn clear(&mut self) {
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        *self = Self { body, ..Self::default() };
+    }
+}

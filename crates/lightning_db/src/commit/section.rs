@@ -1,0 +1,243 @@
+//! The commit section: one latch inside which a commit is validated, numbered, logged and applied.
+//!
+//! 1. Numbers, log records and memtable insertions follow one order, the order of the section.
+//! 2. Validation runs inside the section and sees every inserted entry, visible or not.
+//! 3. Nothing is inserted before its record is written: a commit that fails before that leaves no
+//!    trace, and a record write that fails poisons the log with nothing inserted.
+//! 4. A commit asks for a durable number: its own where it wants `Sync`, else that of the last
+//!    `Sync` commit before it. It becomes visible once that number is durable, so that commits
+//!    become visible in order and none before its own promise is kept; only then is it
+//!    acknowledged.
+//! 5. Memtables are sealed here only, between commits.
+//! 6. A panic inside the section poisons the handle: the order may be half applied.
+//!
+//! Latch order: section, then a keyspace's version; blob latches are taken before the section.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::commit::batch::Operations;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::wal::LogWriter;
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Its record is on the device.
+    Durable,
+    /// Its record is with the operating system (or, without a log, in memory).
+    Written,
+}
+
+/// The state behind the section's latch.
+#[derive(Debug)]
+pub struct SectionState {
+    /// The log; `None` where there is none.
+    pub log: Option<LogWriter>,
+    /// The last commit's number.
+    pub last: Seq,
+    /// The number that must be durable before the last commit may be seen.
+    required: Seq,
+    /// The keyspaces that take writes.
+    pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceStore>>,
+    /// Set once the database closes.
+    pub closed: bool,
+}
+
+/// Commits of one database.
+#[derive(Debug)]
+pub struct CommitSection {
+    env: Arc<Environment>,
+    state: Mutex<SectionState>,
+    /// Commits so far.
+    pub commits: AtomicU64,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// Its number.
+    pub seq: Seq,
+    /// Whether a memtable was sealed on the way, so that there is work to do.
+    pub sealed: bool,
+}
+
+/// Poisons the handle when dropped by a panic.
+struct PanicGuard<'a>(&'a Environment);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if crate::sync::thread::panicking() {
+            self.0.poison(&Error::new(ErrorKind::Poisoned, "a panic inside the commit section"));
+        }
+    }
+}
+
+impl CommitSection {
+    /// A section that goes on after commit `last`.
+    pub fn new(
+        env: Arc<Environment>,
+        log: Option<LogWriter>,
+        last: Seq,
+        keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceStore>>,
+    ) -> Self {
+        let state = SectionState { log, last, required: last, keyspaces, closed: false };
+        Self { env, state: Mutex::new(state), commits: AtomicU64::new(0) }
+    }
+
+    /// Enters the section for something other than a commit.
+    pub fn enter(&self) -> MutexGuard<'_, SectionState> {
+        self.state.lock()
+    }
+
+    /// Commits `body`. `validate` may refuse it; it runs inside the section.
+    pub fn commit(
+        &self,
+        body: &[u8],
+        wait: Wait,
+        validate: impl FnOnce(&SectionState) -> Result<()>,
+    ) -> Result<Committed> {
+        let crc = crc32c::crc32c(body);
+        let env = &*self.env;
+        let (seq, required, sealed) = {
+            let mut state = self.state.lock();
+            let _guard = PanicGuard(env);
+            if state.closed {
+                return Err(Error::new(ErrorKind::Closed, "the database was closed"));
+            }
+            env.check_writable()?;
+            check_keyspaces(&state, body)?;
+            validate(&state)?;
+            let seq = state.last.next();
+            if let Some(log) = &mut state.log {
+                log.append(seq, body, crc)?;
+            }
+            state.last = seq;
+            if let Err(e) = apply(&state, body, seq) {
+                // Logged but not inserted: readers and the next process would disagree.
+                env.poison(&e);
+                return Err(e.with_kind(ErrorKind::CommitUnknown));
+            }
+            if wait == Wait::Durable {
+                state.required = seq;
+            }
+            let required = state.required;
+            let sealed = self.seal_full(&state);
+            if self.is_durable(required) {
+                env.visible.store(seq.0, Ordering::Release);
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                return Ok(Committed { seq, sealed });
+            }
+            (seq, required, sealed)
+        };
+        env.log.as_ref().expect("without a log everything is durable enough").sync_to(required)?;
+        env.visible.fetch_max(seq.0, Ordering::AcqRel);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(Committed { seq, sealed })
+    }
+
+    fn is_durable(&self, required: Seq) -> bool {
+        self.env.log.as_ref().is_none_or(|l| l.durable_seq() >= required)
+    }
+
+    /// Seals the memtables that are full; without a log, all of them at one number.
+    fn seal_full(&self, state: &SectionState) -> bool {
+        let full = |k: &KeyspaceStore| {
+            k.version().active.bytes() as u64 >= k.options.write_buffer_bytes
+        };
+        if self.env.log.is_none() {
+            let any = state.keyspaces.values().any(|k| full(k));
+            return any && seal_all(state);
+        }
+        let mut sealed = false;
+        for keyspace in state.keyspaces.values().filter(|k| full(k)) {
+            keyspace.seal(state.last);
+            sealed = true;
+        }
+        sealed
+    }
+
+    /// Seals every memtable that holds anything; tells whether there was one.
+    pub fn seal_all(&self) -> bool {
+        seal_all(&self.state.lock())
+    }
+
+    /// Seals the active memtable of the keyspace that holds the oldest commit not yet flushed.
+    pub fn seal_oldest(&self) -> bool {
+        let state = self.state.lock();
+        let oldest = state
+            .keyspaces
+            .values()
+            .filter_map(|k| k.first_unflushed().map(|s| (s, k)))
+            .min_by_key(|(s, _)| *s);
+        match oldest {
+            Some((_, k)) if k.version().sealed.is_empty() => {
+                k.seal(state.last);
+                true
+            }
+            other => other.is_some(),
+        }
+    }
+
+    /// Makes every commit so far durable. Without a log there is nothing to wait for.
+    pub fn sync(&self) -> Result<()> {
+        let last = self.state.lock().last;
+        match &self.env.log {
+            Some(log) => log.sync_to(last),
+            None => Ok(()),
+        }
+    }
+}
+
+fn seal_all(state: &SectionState) -> bool {
+    let mut sealed = false;
+    for keyspace in state.keyspaces.values() {
+        if !keyspace.version().active.is_empty() {
+            keyspace.seal(state.last);
+            sealed = true;
+        }
+    }
+    sealed
+}
+
+/// Refuses a body that writes to a keyspace that was dropped.
+fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<()> {
+    let mut last = None;
+    for op in Operations::new(body) {
+        let id = op.expect("bodies are encoded by this process").keyspace;
+        if last != Some(id) {
+            if !state.keyspaces.contains_key(&id) {
+                return Err(Error::new(ErrorKind::NotFound, "the keyspace was dropped"));
+            }
+            last = Some(id);
+        }
+    }
+    Ok(())
+}
+
+/// Inserts the entries of a body.
+fn apply(state: &SectionState, body: &[u8], seq: Seq) -> Result<()> {
+    let mut current: Option<(KeyspaceId, Arc<crate::memtable::Memtable>)> = None;
+    for op in Operations::new(body) {
+        let op = op.expect("bodies are encoded by this process");
+        if current.as_ref().is_none_or(|(id, _)| *id != op.keyspace) {
+            let keyspace = &state.keyspaces[&op.keyspace];
+            current = Some((op.keyspace, Arc::clone(&keyspace.version().active)));
+        }
+        let (_, memtable) = current.as_ref().expect("set above");
+        memtable.insert(op.key, seq, op.value)?;
+    }
+    Ok(())
+}
+
+/// Whether any value of a body is to be moved to blob pages.
+pub fn has_large_values(body: &[u8], threshold: usize) -> bool {
+    Operations::new(body)
+        .flatten()
+        .any(|op| matches!(op.value, EntryValue::Inline(v) if v.len() >= threshold))
+}

@@ -1,0 +1,92 @@
+//! Options of one keyspace, one write and one verification: what differs from the database's own.
+//!
+//! 1. `None` always means "as the database is set".
+//! 2. A write may choose its durability; whether there is a log at all is the database's choice.
+
+use super::options::{CompressionType, WalSyncMode, checked_write_buffer};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Options of a keyspace, given when it is created and kept with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeyspaceOptions {
+    /// Memtable size at which it is sealed and flushed; same range as the database's option.
+    pub write_buffer_size: Option<usize>,
+    /// How pages are compressed; `Some(None)` of the codec stores them plain.
+    pub compression_type: Option<CompressionType>,
+}
+
+impl KeyspaceOptions {
+    /// Whether every given value is possible.
+    pub fn validate(&self) -> Result<()> {
+        match self.write_buffer_size.map(checked_write_buffer) {
+            Some(Err(why)) => {
+                let message = format!("keyspace option `write_buffer_size` {why}");
+                Err(Error::new(ErrorKind::InvalidConfig, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an acknowledged write may still lose.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Durability {
+    /// Nothing: acknowledged after the device has it.
+    Sync,
+    /// Nothing when the process dies; at most the interval when the power fails.
+    Periodic,
+    /// Nothing when the process dies; what was not yet synced when the power fails.
+    Async,
+}
+
+impl From<WalSyncMode> for Durability {
+    fn from(mode: WalSyncMode) -> Self {
+        match mode {
+            WalSyncMode::Sync => Self::Sync,
+            WalSyncMode::Periodic { .. } => Self::Periodic,
+            WalSyncMode::Async => Self::Async,
+        }
+    }
+}
+
+/// Options of one write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WriteOptions {
+    /// The promise to keep before the write is acknowledged; `None`: the database's own. Where
+    /// the log is disabled none can be kept, and asking for one is an `InvalidArgument`.
+    pub durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// A write acknowledged at `durability`.
+    pub fn with_durability(durability: Durability) -> Self {
+        Self { durability: Some(durability) }
+    }
+}
+
+/// Options of a verification, which reads every page, log record and manifest edit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VerifyOptions {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyspace_write_buffer_has_the_databases_range() {
+        assert!(KeyspaceOptions::default().validate().is_ok());
+        let of = |bytes| KeyspaceOptions { write_buffer_size: Some(bytes), ..Default::default() };
+        assert!(of(64 << 10).validate().is_ok());
+        let e = of((64 << 10) - 1).validate().expect_err("below the range");
+        assert_eq!(e.kind(), ErrorKind::InvalidConfig);
+        assert!(e.message().contains("write_buffer_size"), "{e}");
+    }
+
+    #[test]
+    fn sync_modes_have_the_durability_of_their_name() {
+        let interval = std::time::Duration::from_millis(1);
+        assert_eq!(Durability::from(WalSyncMode::Sync), Durability::Sync);
+        assert_eq!(Durability::from(WalSyncMode::Periodic { interval }), Durability::Periodic);
+        assert_eq!(Durability::from(WalSyncMode::Async), Durability::Async);
+    }
+}

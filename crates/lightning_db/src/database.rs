@@ -1,0 +1,647 @@
+//! The handle of a database.
+//!
+//! 1. Every clone shares one [`Handle`]; when the last goes, or on `close`, the threads stop, all
+//!    memtables are flushed, the log ends with a mark, and the lock is released.
+//! 2. Limits are checked before anything is written.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
+use crate::config::{
+    Durability, KeyspaceOptions, LightningDbConfig, VerifyOptions, WalSyncMode, WriteOptions,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::iterators::{Cursor, Range};
+use crate::keyspace::Keyspace;
+use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
+use crate::maintenance::core::Core;
+use crate::maintenance::{catalog, scheduler};
+use crate::recovery::{self, OpenAs};
+use crate::snapshot::Snapshot;
+use crate::stats::{DatabaseStats, HealthStatus, StallReport};
+use crate::store::value::Value;
+use crate::store::view::View;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::transaction::{Transaction, TransactionId, TransactionOptions};
+use crate::types::EntryValue;
+use crate::verify::VerifyReport;
+use crate::vfs::{MemoryVfs, OsVfs, Vfs};
+
+/// An open database: an ordered map from byte strings to byte strings, on disk, with transactions.
+/// Cheap to clone; every clone is the same database.
+///
+/// ```
+/// # fn main() -> lightning_db::Result<()> {
+/// use lightning_db::{Database, LightningDbConfig};
+///
+/// let db = Database::create_temp()?;
+/// db.put(b"key", b"value")?;
+/// assert_eq!(db.get(b"key")?, Some(b"value".to_vec()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Database {
+    keyspace: Keyspace,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    transactions: Mutex<HashMap<u64, Arc<Mutex<Option<Transaction>>>>>,
+    next_transaction: AtomicU64,
+    /// A directory to remove when the last handle goes.
+    temporary: Option<PathBuf>,
+}
+
+/// The error for a keyspace that was dropped.
+pub(crate) fn dropped(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("the keyspace {name:?} was dropped"))
+}
+
+/// Refuses keys and values over the limits.
+pub(crate) fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Result<()> {
+    if key == 0 {
+        return Err(Error::new(ErrorKind::EmptyKey, "a key has at least one byte"));
+    }
+    if key > config.max_key_size {
+        return Err(Error::new(
+            ErrorKind::KeyTooLarge,
+            format!("a key of {key} bytes is over the limit of {} bytes", config.max_key_size),
+        ));
+    }
+    if value as u64 > config.max_value_size {
+        return Err(crate::store::blobs::BlobStore::too_large(
+            value as u64,
+            config.max_value_size,
+        ));
+    }
+    Ok(())
+}
+
+/// Commits a batch: limits, pace, large values, commit section, and the work that it made due.
+pub(crate) fn write_batch(
+    core: &Core,
+    batch: &WriteBatch,
+    options: WriteOptions,
+    validate: impl FnOnce(&SectionState) -> Result<()>,
+) -> Result<()> {
+    core.check_writable()?;
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let config = &core.config;
+    check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
+    check_room(core, batch.body.len())?;
+    core.pacer.pace(&core.env, batch.body.len());
+    let durability = options.durability.unwrap_or(match config.wal_sync_mode {
+        WalSyncMode::Sync => Durability::Sync,
+        WalSyncMode::Periodic { .. } => Durability::Periodic,
+        WalSyncMode::Async => Durability::Async,
+    });
+    let wait = match durability {
+        Durability::Sync if core.env.log.is_some() => Wait::Durable,
+        _ => Wait::Written,
+    };
+    let committed = if has_large_values(&batch.body, BLOB_THRESHOLD_BYTES) {
+        let _pin = core.env.blobs.pin();
+        let body = move_large_values(core, &batch.body)?;
+        check_size(config, body.len())?;
+        core.section.commit(&body, wait, validate)
+    } else {
+        check_size(config, batch.body.len())?;
+        core.section.commit(&batch.body, wait, validate)
+    }?;
+    after_commit(core, committed)
+}
+
+fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
+    let limit = config.max_transaction_size.min(MAX_COMMIT_BYTES as u64);
+    if bytes as u64 > limit {
+        return Err(Error::new(
+            ErrorKind::TransactionTooLarge,
+            format!("a commit of {bytes} bytes is over the limit of {limit} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for.
+fn check_room(core: &Core, bytes: usize) -> Result<()> {
+    if let Some(limit) = core.config.max_database_size
+        && core.segment_bytes() + bytes as u64 > limit
+    {
+        return Err(Error::new(
+            ErrorKind::StorageFull,
+            format!("the database is at max_database_size ({limit} bytes)"),
+        ));
+    }
+    if core.pacer.pressure() >= 1000
+        && let Some((ErrorKind::StorageFull, why)) = &*core.background_error.lock()
+    {
+        return Err(Error::new(ErrorKind::StorageFull, format!("flushing waits for space: {why}")));
+    }
+    Ok(())
+}
+
+/// The body with its large values moved to blob pages.
+fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for op in Operations::new(body) {
+        let op = op.expect("bodies are encoded by this process");
+        let value = match op.value {
+            EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
+                EntryValue::Blob(core.env.blobs.put(v)?)
+            }
+            other => other,
+        };
+        encode(&mut out, &Operation { value, ..op });
+    }
+    Ok(out)
+}
+
+fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+    if !committed.sealed {
+        return Ok(());
+    }
+    core.update_pressure();
+    if core.config.background_threads > 0 {
+        core.signal.raise();
+        return Ok(());
+    }
+    // The commit stands whatever becomes of the work: a failure is noted, shown by
+    // `health_check`, and met again by the next flush.
+    let result = core.work_inline().map(|()| true);
+    core.note_background(&result);
+    Ok(())
+}
+
+impl Handle {
+    pub(crate) fn view(&self) -> View {
+        let env = &self.core.env;
+        env.views.register(&env.visible, env.now())
+    }
+
+    pub(crate) fn write(&self, batch: &WriteBatch, options: WriteOptions) -> Result<()> {
+        write_batch(&self.core, batch, options, |_| Ok(()))
+    }
+
+    /// Ends the work, flushes, and lets go of the directory.
+    fn shutdown(&self) -> Result<()> {
+        let core = &self.core;
+        if core.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.transactions.lock().clear();
+        core.env.stopping.store(true, Ordering::Release);
+        core.signal.raise();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.join().is_err() {
+                core.env.poison(&Error::new(ErrorKind::Poisoned, "a background thread panicked"));
+            }
+        }
+        let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
+        *core.lock.lock() = None;
+        result
+    }
+
+    fn flush_for_close(&self) -> Result<()> {
+        let core = &self.core;
+        core.section.enter().closed = true;
+        core.env.check_writable()?;
+        core.section.seal_all();
+        while core.flush_step()? {}
+        core.env.stopping.store(false, Ordering::Release);
+        if core.config.background_compaction {
+            core.merge_small()?;
+        }
+        core.env.blobs.close()?;
+        let log = core.section.enter().log.take();
+        match log {
+            Some(log) => log.close(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whoever needs to know whether closing went well calls `close`. What was acknowledged is
+        // in the log either way.
+        let _ = self.shutdown();
+        if let Some(dir) = &self.temporary {
+            let _ = recovery::destroy(&*self.core.env.vfs, dir);
+        }
+    }
+}
+
+impl Database {
+    /// Makes a new database in `path`; fails with `AlreadyExists` where there is one.
+    pub fn create(path: impl AsRef<Path>, config: LightningDbConfig) -> Result<Self> {
+        Self::start(OsVfs::shared(), path.as_ref(), config, OpenAs::Create, None)
+    }
+
+    /// Opens the database in `path`; fails with `NotFound` where there is none.
+    pub fn open(path: impl AsRef<Path>, config: LightningDbConfig) -> Result<Self> {
+        Self::start(OsVfs::shared(), path.as_ref(), config, OpenAs::Open, None)
+    }
+
+    /// Opens the database in `path`, or makes it.
+    pub fn open_or_create(path: impl AsRef<Path>, config: LightningDbConfig) -> Result<Self> {
+        Self::start(OsVfs::shared(), path.as_ref(), config, OpenAs::OpenOrCreate, None)
+    }
+
+    /// Opens the database in `path` for reading: recovers in memory and writes nothing. Several
+    /// readers may have it open at a time, but no writer.
+    pub fn open_read_only(path: impl AsRef<Path>, config: LightningDbConfig) -> Result<Self> {
+        Self::start(OsVfs::shared(), path.as_ref(), config, OpenAs::ReadOnly, None)
+    }
+
+    /// Makes a database that lives in memory and goes with its last handle.
+    pub fn open_in_memory(config: LightningDbConfig) -> Result<Self> {
+        let config = LightningDbConfig { wal_enabled: false, ..config };
+        let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+        Self::start(vfs, Path::new("memory"), config, OpenAs::Create, None)
+    }
+
+    /// Makes a database in a new directory of the system's temporary directory; the directory is
+    /// removed when the last handle goes.
+    pub fn create_temp() -> Result<Self> {
+        let vfs = OsVfs::shared();
+        let mut random = [0; 8];
+        let base = std::env::temp_dir();
+        vfs.fill_random(&mut random).map_err(|e| Error::io(&base, "draw a random name", e))?;
+        let dir = base.join(format!("lightning_db-{:016x}", u64::from_le_bytes(random)));
+        let config = LightningDbConfig::default();
+        Self::start(vfs, &dir, config, OpenAs::Create, Some(dir.clone()))
+    }
+
+    /// Opens or makes a database on a file system of the caller's: for tests with a simulated disk.
+    #[doc(hidden)]
+    pub fn open_with_vfs(
+        vfs: Arc<dyn Vfs>,
+        path: impl AsRef<Path>,
+        config: LightningDbConfig,
+        mode: OpenAs,
+    ) -> Result<Self> {
+        Self::start(vfs, path.as_ref(), config, mode, None)
+    }
+
+    fn start(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        config: LightningDbConfig,
+        mode: OpenAs,
+        temporary: Option<PathBuf>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let core = Arc::new(recovery::open(vfs, path, config, mode)?);
+        core.update_pressure();
+        let threads = if core.read_only {
+            Vec::new()
+        } else {
+            scheduler::start(&core).map_err(|e| Error::io(path, "start a thread", e))?
+        };
+        let default = Arc::clone(&core.default);
+        let handle = Arc::new(Handle {
+            core,
+            threads: Mutex::new(threads),
+            transactions: Mutex::new(HashMap::new()),
+            next_transaction: AtomicU64::new(1),
+            temporary,
+        });
+        Ok(Self { keyspace: Keyspace { handle, store: default } })
+    }
+
+    /// Removes a closed database's files. Files that are not a database's are left, and with them
+    /// the directory. Fails with `Locked` while somebody has it open.
+    pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
+        recovery::destroy(&*OsVfs::shared(), path.as_ref())
+    }
+
+    /// Closes the database for every clone: flushes, syncs and releases the directory, and tells
+    /// how that went. Transactions still open are aborted.
+    pub fn close(self) -> Result<()> {
+        self.handle().shutdown()
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.keyspace.handle
+    }
+
+    fn core(&self) -> &Core {
+        &self.keyspace.handle.core
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.core().env.dir
+    }
+
+    /// The options it was opened with.
+    pub fn config(&self) -> &LightningDbConfig {
+        &self.core().config
+    }
+
+    /// Commits a batch, atomically.
+    pub fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<()> {
+        self.handle().write(&batch, options)
+    }
+
+    /// A snapshot of this moment, across all keyspaces.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.core().check_open()?;
+        Ok(Snapshot::new(Arc::clone(self.handle())))
+    }
+
+    /// Begins a transaction.
+    pub fn transaction(&self) -> Result<Transaction> {
+        self.transaction_with(TransactionOptions::default())
+    }
+
+    /// Begins a transaction with options.
+    pub fn transaction_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        let handle = self.handle();
+        Transaction::begin(&handle.core, Some(Arc::clone(handle)), options)
+    }
+
+    /// Begins a transaction that is named by an id, for bindings and servers.
+    pub fn begin_transaction(&self) -> Result<TransactionId> {
+        self.begin_transaction_with_options(TransactionOptions::default())
+    }
+
+    /// Begins a transaction with options that is named by an id.
+    pub fn begin_transaction_with_options(
+        &self,
+        options: TransactionOptions,
+    ) -> Result<TransactionId> {
+        let handle = self.handle();
+        let tx = Transaction::begin(&handle.core, None, options)?;
+        let id = handle.next_transaction.fetch_add(1, Ordering::Relaxed);
+        handle.transactions.lock().insert(id, Arc::new(Mutex::new(Some(tx))));
+        Ok(TransactionId(id))
+    }
+
+    fn with_tx<R>(
+        &self,
+        id: TransactionId,
+        call: impl FnOnce(&mut Transaction) -> Result<R>,
+    ) -> Result<R> {
+        let slot = self.handle().transactions.lock().get(&id.0).cloned();
+        let slot = slot.ok_or_else(|| unknown(id))?;
+        let mut tx = slot.lock();
+        call(tx.as_mut().ok_or_else(|| unknown(id))?)
+    }
+
+    fn take_tx(&self, id: TransactionId) -> Result<Transaction> {
+        let slot = self.handle().transactions.lock().remove(&id.0);
+        slot.and_then(|s| s.lock().take()).ok_or_else(|| unknown(id))
+    }
+
+    /// [`Transaction::get`] by id.
+    pub fn get_tx(&self, id: TransactionId, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.with_tx(id, |tx| tx.get(key))
+    }
+
+    /// [`Transaction::put`] by id.
+    pub fn put_tx(
+        &self,
+        id: TransactionId,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.with_tx(id, |tx| tx.put(key, value))
+    }
+
+    /// [`Transaction::delete`] by id.
+    pub fn delete_tx(&self, id: TransactionId, key: impl AsRef<[u8]>) -> Result<()> {
+        self.with_tx(id, |tx| tx.delete(key))
+    }
+
+    /// [`Transaction::range`] by id.
+    pub fn scan_tx(
+        &self,
+        id: TransactionId,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<crate::TransactionRange> {
+        self.with_tx(id, |tx| tx.range(start, end))
+    }
+
+    /// [`Transaction::commit`] by id. The id is finished, whatever the outcome.
+    pub fn commit_transaction(&self, id: TransactionId) -> Result<()> {
+        self.take_tx(id)?.commit()
+    }
+
+    /// [`Transaction::abort`] by id.
+    pub fn abort_transaction(&self, id: TransactionId) -> Result<()> {
+        self.take_tx(id)?.abort();
+        Ok(())
+    }
+
+    /// The keyspace with this name, made with `options` where it does not exist yet. Options of
+    /// one that exists are left as they were.
+    pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        let handle = Arc::clone(self.handle());
+        handle.core.check_open()?;
+        let store = catalog::open_or_create(&handle.core, name, options)?;
+        Ok(Keyspace { handle, store })
+    }
+
+    /// The names of all keyspaces, sorted; `"default"` is always among them.
+    pub fn list_keyspaces(&self) -> Result<Vec<String>> {
+        self.core().check_open()?;
+        Ok(self.core().keyspaces.read().keys().cloned().collect())
+    }
+
+    /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped.
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        catalog::drop_keyspace(self.core(), name)
+    }
+
+    /// Writes the memtables out as runs. Waits until it is done.
+    pub fn flush(&self) -> Result<()> {
+        self.core().flush_all()
+    }
+
+    /// Makes everything committed so far durable outside the log, so that the log can go, and
+    /// recovery has nothing to replay. The same as [`flush`](Self::flush).
+    pub fn checkpoint(&self) -> Result<()> {
+        self.core().flush_all()
+    }
+
+    /// Merges everything, in every keyspace, into the bases. Waits until it is done.
+    pub fn compact(&self) -> Result<()> {
+        let core = self.core();
+        core.check_writable()?;
+        let everything =
+            crate::manifest::KeyInterval { start: Vec::new(), end: None };
+        for keyspace in core.all() {
+            core.compact(&keyspace, &everything)?;
+        }
+        Ok(())
+    }
+
+    /// Makes every commit so far durable.
+    pub fn sync(&self) -> Result<()> {
+        self.core().check_writable()?;
+        self.core().section.sync()
+    }
+
+    /// Drops that fraction (0 to 1) of the page cache; returns the bytes freed.
+    pub fn evict_cache(&self, fraction: f64) -> Result<u64> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a fraction lies between 0 and 1"));
+        }
+        Ok(self.core().env.cache.evict(fraction))
+    }
+
+    /// Reads every reachable page and checks checksums, order, links, filters, accounting, log and
+    /// manifest. Damage is reported, not returned as an error.
+    pub fn verify(&self, options: VerifyOptions) -> Result<VerifyReport> {
+        self.core().check_open()?;
+        crate::verify::verify(self.core(), options)
+    }
+
+    /// Sizes, counts and times of this moment.
+    pub fn stats(&self) -> DatabaseStats {
+        crate::stats::collect(self.core())
+    }
+
+    /// Whether all is well, and what is not.
+    pub fn health_check(&self) -> HealthStatus {
+        crate::stats::health(self.core())
+    }
+
+    /// Why writers are slowed at this moment, if they are.
+    pub fn explain_stall(&self) -> Option<StallReport> {
+        crate::stats::stall(self.core())
+    }
+}
+
+fn unknown(id: TransactionId) -> Error {
+    Error::new(
+        ErrorKind::UnknownTransaction,
+        format!("transaction {id} was never begun, or is finished"),
+    )
+}
+
+/// The calls of the default keyspace.
+impl Database {
+    /// The default keyspace.
+    pub fn default_keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// See [`Keyspace::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.keyspace.get(key)
+    }
+
+    /// See [`Keyspace::get_pinned`].
+    pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.keyspace.get_pinned(key)
+    }
+
+    /// See [`Keyspace::contains_key`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.keyspace.contains_key(key)
+    }
+
+    /// See [`Keyspace::put`].
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.keyspace.put(key, value)
+    }
+
+    /// See [`Keyspace::delete`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::put_batch`].
+    pub fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.keyspace.put_batch(entries)
+    }
+
+    /// See [`Keyspace::get_batch`].
+    pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.keyspace.get_batch(keys)
+    }
+
+    /// See [`Keyspace::delete_batch`].
+    pub fn delete_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
+        self.keyspace.delete_batch(keys)
+    }
+
+    /// See [`Keyspace::range`].
+    pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
+        self.keyspace.range(start, end)
+    }
+
+    /// See [`Keyspace::range`].
+    pub fn scan(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
+        self.keyspace.range(start, end)
+    }
+
+    /// See [`Keyspace::scan_prefix`].
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Range> {
+        self.keyspace.scan_prefix(prefix.as_ref())
+    }
+
+    /// See [`Keyspace::scan_reverse`].
+    pub fn scan_reverse(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<std::iter::Rev<Range>> {
+        self.keyspace.scan_reverse(start, end)
+    }
+
+    /// See [`Keyspace::cursor`].
+    pub fn cursor(&self) -> Result<Cursor> {
+        self.keyspace.cursor()
+    }
+
+    /// See [`Keyspace::first`].
+    pub fn first(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.keyspace.first()
+    }
+
+    /// See [`Keyspace::last`].
+    pub fn last(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.keyspace.last()
+    }
+
+    /// See [`Keyspace::count`].
+    pub fn count(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<u64> {
+        self.keyspace.count(start, end)
+    }
+
+    /// See [`Keyspace::approximate_len`].
+    pub fn approximate_len(&self) -> u64 {
+        self.keyspace.approximate_len()
+    }
+
+    /// See [`Keyspace::for_each`].
+    pub fn for_each<B>(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+    ) -> Result<Option<B>> {
+        self.keyspace.for_each(start, end, visit)
+    }
+
+    /// See [`Keyspace::compact_range`].
+    pub fn compact_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.keyspace.compact_range(start, end)
+    }
+}

@@ -1,0 +1,278 @@
+//! The handle of a keyspace: an ordered map of its own inside the database.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::commit::batch::WriteBatch;
+use crate::config::WriteOptions;
+use crate::database::Handle;
+use crate::error::Result;
+use crate::iterators::{Bounds, Cursor, Range, prefix_end};
+use crate::manifest::KeyInterval;
+use crate::store::cursor::MergedCursor;
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::lookup;
+use crate::store::merge::stacked_in;
+use crate::store::value::Value;
+use crate::store::view::View;
+use crate::types::{EntryValue, KeyspaceId, Seq};
+
+/// A keyspace: an ordered map with a name. Cheap to clone; keeps the database open.
+///
+/// Commits and snapshots span all keyspaces of a database.
+///
+/// ```
+/// # fn main() -> lightning_db::Result<()> {
+/// let db = lightning_db::Database::open_in_memory(Default::default())?;
+/// let users = db.keyspace("users", Default::default())?;
+/// users.put(b"ada", b"1815")?;
+/// assert_eq!(users.get(b"ada")?, Some(b"1815".to_vec()));
+/// assert_eq!(db.get(b"ada")?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) store: Arc<KeyspaceStore>,
+}
+
+impl Keyspace {
+    pub(crate) fn id(&self) -> KeyspaceId {
+        self.store.id
+    }
+
+    /// The name it was made with.
+    pub fn name(&self) -> &str {
+        &self.store.name
+    }
+
+    fn check(&self) -> Result<()> {
+        self.handle.core.check_open()?;
+        if self.store.is_dropped() {
+            return Err(crate::database::dropped(&self.store.name));
+        }
+        Ok(())
+    }
+
+    /// The newest committed value of `key`, copied.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        Ok(self.get_pinned(key)?.map(Value::into_vec))
+    }
+
+    /// The newest committed value of `key`, without a copy where it lies in a page; the page stays
+    /// in memory while the value lives.
+    pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check()?;
+        let env = &self.handle.core.env;
+        // The version before the number: see `store::lookup`.
+        let version = self.store.version();
+        let at = env.visible();
+        lookup::get(&version, &env.pager, &env.blobs, key.as_ref(), at)
+    }
+
+    /// Whether `key` has a value.
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_pinned(key)?.is_some())
+    }
+
+    /// Sets `key` to `value`; returns once the durability of the database's default is reached.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.write_one(key.as_ref(), EntryValue::Inline(value.as_ref()))
+    }
+
+    /// Removes `key`; it is no error if it is not there.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.write_one(key.as_ref(), EntryValue::Tombstone)
+    }
+
+    fn write_one(&self, key: &[u8], value: EntryValue<'_>) -> Result<()> {
+        thread_local! {
+            static BATCH: std::cell::RefCell<WriteBatch> = std::cell::RefCell::default();
+        }
+        BATCH.with_borrow_mut(|batch| {
+            batch.clear();
+            batch.push(self.store.id, key, value);
+            let result = self.handle.write(batch, WriteOptions::default());
+            if batch.body.capacity() > 1024 * 1024 {
+                *batch = WriteBatch::new();
+            }
+            result.map(|_| ())
+        })
+    }
+
+    /// Sets several keys in one atomic commit; of equal keys the last one counts.
+    pub fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for (key, value) in entries {
+            batch.push(self.store.id, key, EntryValue::Inline(value));
+        }
+        self.handle.write(&batch, WriteOptions::default()).map(|_| ())
+    }
+
+    /// The values of several keys, all read at one moment.
+    pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.check()?;
+        let env = &self.handle.core.env;
+        let version = self.store.version();
+        let at = env.visible();
+        keys.iter()
+            .map(|k| {
+                let found = lookup::get(&version, &env.pager, &env.blobs, k.as_ref(), at)?;
+                Ok(found.map(Value::into_vec))
+            })
+            .collect()
+    }
+
+    /// Removes several keys in one atomic commit.
+    pub fn delete_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for key in keys {
+            batch.push(self.store.id, key.as_ref(), EntryValue::Tombstone);
+        }
+        self.handle.write(&batch, WriteOptions::default()).map(|_| ())
+    }
+
+    /// The entries with `start <= key < end`, in order of key; `None` means unbounded. Streams;
+    /// sees one moment; can be read from both ends.
+    pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
+        let (view, cursor) = self.cursors()?;
+        let back = self.cursor_at(view.seq());
+        Ok(Range::new(view, cursor, back, Bounds::new(start, end)))
+    }
+
+    /// The same as [`range`](Self::range).
+    pub fn scan(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
+        self.range(start, end)
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn scan_prefix(&self, prefix: &[u8]) -> Result<Range> {
+        self.range(Some(prefix), prefix_end(prefix).as_deref())
+    }
+
+    /// The entries with `start <= key < end`, from the last to the first.
+    pub fn scan_reverse(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<std::iter::Rev<Range>> {
+        Ok(self.range(start, end)?.rev())
+    }
+
+    /// A cursor for seeks, with borrowed keys and values; sees one moment.
+    pub fn cursor(&self) -> Result<Cursor> {
+        let (view, cursor) = self.cursors()?;
+        Ok(Cursor::new(view, cursor))
+    }
+
+    fn cursors(&self) -> Result<(Arc<View>, MergedCursor)> {
+        self.check()?;
+        let view = Arc::new(self.handle.view());
+        let cursor = self.cursor_at(view.seq());
+        Ok((view, cursor))
+    }
+
+    pub(crate) fn cursor_at(&self, at: Seq) -> MergedCursor {
+        cursor_at(&self.handle.core.env, &self.store, at)
+    }
+
+    /// The first entry.
+    pub fn first(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.range(None, None)?.next().transpose()
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        self.range(None, None)?.next_back().transpose()
+    }
+
+    /// The exact number of keys in a range. Costs a scan.
+    pub fn count(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<u64> {
+        let (_view, mut cursor) = self.cursors()?;
+        let mut n = 0;
+        let mut more = cursor.seek(start.unwrap_or_default())?;
+        while more && end.is_none_or(|e| cursor.key().is_some_and(|k| k < e)) {
+            n += 1;
+            more = cursor.next()?;
+        }
+        Ok(n)
+    }
+
+    /// A quick estimate of the number of keys: entries of all parts less deletions; overwritten
+    /// keys that have not been merged yet count more than once.
+    pub fn approximate_len(&self) -> u64 {
+        let v = self.store.version();
+        let in_memory: u64 = v.memtables().map(|m| m.entries() as u64).sum();
+        let (entries, tombstones) = v.partitions().fold((0, 0), |(e, t), p| {
+            (e + p.meta().entries, t + p.meta().tombstones)
+        });
+        (in_memory + entries).saturating_sub(2 * tombstones)
+    }
+
+    /// An estimate of the stored bytes in a range, memtables left out.
+    pub fn approximate_bytes(&self, start: &[u8], end: Option<&[u8]>) -> Result<u64> {
+        self.check()?;
+        let version = self.store.pin();
+        let pager = &self.handle.core.env.pager;
+        let range = KeyInterval { start: start.to_vec(), end: end.map(<[u8]>::to_vec) };
+        let mut bytes = 0;
+        for run in &version.runs {
+            bytes += stacked_in(run, &range, pager)?;
+        }
+        for p in &version.base.partitions {
+            if range.overlaps(&p.meta().first_key, &p.meta().last_key) {
+                bytes += p.estimate_bytes(pager, start, end)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Calls `visit` with every entry of a range, borrowed, until it breaks.
+    pub fn for_each<B>(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+    ) -> Result<Option<B>> {
+        let mut cursor = self.cursor()?;
+        let mut more = cursor.seek(start.unwrap_or_default())?;
+        while more {
+            let Some((key, value)) = cursor.entry()? else { break };
+            if end.is_some_and(|e| key >= e) {
+                break;
+            }
+            if let ControlFlow::Break(b) = visit(key, value) {
+                return Ok(Some(b));
+            }
+            more = cursor.next()?;
+        }
+        Ok(None)
+    }
+
+    /// Merges a range into the base and gives back what is dead there. Waits until it is done.
+    pub fn compact_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.check()?;
+        self.handle.core.check_writable()?;
+        let within = KeyInterval {
+            start: start.unwrap_or_default().to_vec(),
+            end: end.map(<[u8]>::to_vec),
+        };
+        self.handle.core.compact(&self.store, &within)
+    }
+
+    /// Merges everything into the base.
+    pub fn compact(&self) -> Result<()> {
+        self.compact_range(None, None)
+    }
+}
+
+/// A cursor over the current version of a keyspace at a number whose view is registered.
+pub(crate) fn cursor_at(
+    env: &Environment,
+    store: &KeyspaceStore,
+    at: Seq,
+) -> MergedCursor {
+    MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs))
+}

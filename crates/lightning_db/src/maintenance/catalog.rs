@@ -1,0 +1,125 @@
+//! Keyspaces made and dropped while the database is open.
+//!
+//! 1. A keyspace takes writes only after the edit that makes it is durable.
+//! 2. A dropped one takes no writes from before its edit on; its log records are passed over by
+//!    recovery, because the manifest no longer knows the id; ids are never used twice.
+
+use std::sync::Arc;
+
+use crate::compress::Codec;
+use crate::config::{CompressionType, KeyspaceOptions, LightningDbConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::MAX_KEYSPACE_NAME_BYTES;
+use crate::maintenance::core::Core;
+use crate::manifest::{Edit, EditOp, KeyspaceState};
+use crate::store::keyspace::{KeyspaceStore, StoreOptions};
+use crate::store::version::Row;
+use crate::sync::atomic::Ordering;
+use crate::types::{KeyspaceId, Seq};
+
+/// The name of the keyspace that the database's own calls act on.
+pub const DEFAULT: &str = "default";
+
+/// The codec byte of a compression type.
+pub fn codec_of(compression: CompressionType) -> Codec {
+    match compression {
+        CompressionType::None => Codec::None,
+        CompressionType::Lz4 => Codec::Lz4,
+    }
+}
+
+/// The manifest's record of a new keyspace.
+pub fn new_state(
+    id: KeyspaceId,
+    name: &str,
+    config: &LightningDbConfig,
+    options: &KeyspaceOptions,
+) -> KeyspaceState {
+    let compression = options.compression_type.unwrap_or(config.effective_compression());
+    KeyspaceState {
+        id,
+        name: name.to_owned(),
+        write_buffer_size: options.write_buffer_size.unwrap_or(config.write_buffer_size) as u64,
+        codec: codec_of(compression) as u8,
+        page_bytes: config.page_size as u32,
+        profile: config.profile as u8,
+        flushed: Seq(0),
+        runs: Vec::new(),
+        base: Vec::new(),
+    }
+}
+
+/// The keyspace called `name`, made where it does not exist.
+pub fn open_or_create(
+    core: &Core,
+    name: &str,
+    options: KeyspaceOptions,
+) -> Result<Arc<KeyspaceStore>> {
+    if let Some(keyspace) = core.keyspaces.read().get(name) {
+        return Ok(Arc::clone(keyspace));
+    }
+    if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("a keyspace name has 1 to {MAX_KEYSPACE_NAME_BYTES} bytes"),
+        ));
+    }
+    options.validate()?;
+    core.check_writable()?;
+    let mut keyspaces = core.keyspaces.write();
+    if let Some(keyspace) = keyspaces.get(name) {
+        return Ok(Arc::clone(keyspace));
+    }
+    let env = &core.env;
+    let id = KeyspaceId(env.next_keyspace.fetch_add(1, Ordering::Relaxed) as u32);
+    let state = new_state(id, name, &core.config, &options);
+    let store_options = StoreOptions {
+        write_buffer_bytes: state.write_buffer_size,
+        page_bytes: state.page_bytes,
+        codec: codec_of(options.compression_type.unwrap_or(core.config.effective_compression())),
+        profile: core.config.profile,
+    };
+    env.publish(Edit { ops: vec![EditOp::CreateKeyspace(state)] }, || ())?;
+    let mut section = core.section.enter();
+    let first = section.last.next();
+    let keyspace = Arc::new(KeyspaceStore::new(
+        id,
+        name.to_owned(),
+        store_options,
+        Vec::new(),
+        Row::default(),
+        first,
+    ));
+    section.keyspaces.insert(id, Arc::clone(&keyspace));
+    keyspaces.insert(name.to_owned(), Arc::clone(&keyspace));
+    Ok(keyspace)
+}
+
+/// Removes a keyspace and everything in it.
+pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
+    core.check_writable()?;
+    if name == DEFAULT {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the default keyspace cannot be dropped",
+        ));
+    }
+    let keyspace = core.keyspaces.read().get(name).cloned().ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
+    })?;
+    let _all = core.flush_all_latch.lock();
+    let _flush = keyspace.flush_latch.lock();
+    let _merge = keyspace.merge_latch.lock();
+    let mut keyspaces = core.keyspaces.write();
+    if keyspace.is_dropped() {
+        return Err(crate::database::dropped(name));
+    }
+    core.section.enter().keyspaces.remove(&keyspace.id);
+    keyspace.dropped.store(true, Ordering::Release);
+    keyspaces.remove(name);
+    core.env.publish(Edit { ops: vec![EditOp::DropKeyspace(keyspace.id)] }, || ())?;
+    let version = keyspace.pin();
+    let gone: Vec<_> = version.partitions().cloned().collect();
+    core.env.release(&gone, &[]);
+    Ok(())
+}

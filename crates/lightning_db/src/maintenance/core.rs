@@ -1,0 +1,105 @@
+//! What all handles of an open database share.
+//!
+//! 1. `keyspaces` (by name) and the commit section's table (by id) change together, under the
+//!    latch of `keyspaces`.
+//! 2. The lock is held until the database is closed, whoever still reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::commit::section::CommitSection;
+use crate::config::LightningDbConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::pacing::Pacer;
+use crate::maintenance::scheduler::Signal;
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
+use crate::vfs::VfsLock;
+
+/// An open database.
+#[derive(Debug)]
+pub struct Core {
+    /// Files, cache, manifest, views.
+    pub env: Arc<Environment>,
+    /// Commits.
+    pub section: CommitSection,
+    /// Keyspaces by name.
+    pub keyspaces: RwLock<BTreeMap<String, Arc<KeyspaceStore>>>,
+    /// The keyspace that the database's own calls act on.
+    pub default: Arc<KeyspaceStore>,
+    /// The options it was opened with.
+    pub config: LightningDbConfig,
+    /// Whether it was opened read-only.
+    pub read_only: bool,
+    /// The lock on the directory.
+    pub lock: Mutex<Option<Box<dyn VfsLock>>>,
+    /// Wakes the background threads.
+    pub signal: Signal,
+    /// Slows writers.
+    pub pacer: Pacer,
+    /// Held by flushes of a database without a log, which take all keyspaces at once.
+    pub flush_all_latch: Mutex<()>,
+    /// Held while the log is shortened.
+    pub retire_latch: Mutex<()>,
+    /// The last failure of background work, cleared by success.
+    pub background_error: Mutex<Option<(ErrorKind, String)>>,
+    /// Set once closed.
+    pub closed: AtomicBool,
+    /// Transactions begun and not finished.
+    pub active_transactions: AtomicU64,
+    /// Transactions committed.
+    pub committed_transactions: AtomicU64,
+    /// Transactions aborted.
+    pub aborted_transactions: AtomicU64,
+    /// Transactions refused because another committed first.
+    pub conflicts: AtomicU64,
+}
+
+impl Core {
+    /// All keyspaces.
+    pub fn all(&self) -> Vec<Arc<KeyspaceStore>> {
+        self.keyspaces.read().values().cloned().collect()
+    }
+
+    /// An error when writes are refused.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly, "the database is open read-only"));
+        }
+        self.check_open()?;
+        self.env.check_writable()
+    }
+
+    /// An error once the database was closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the database was closed"));
+        }
+        Ok(())
+    }
+
+    /// Notes how a piece of background work ended.
+    pub fn note_background(&self, result: &Result<bool>) {
+        match result {
+            Ok(_) => *self.background_error.lock() = None,
+            Err(e) if e.kind() == ErrorKind::Closed => {}
+            Err(e) => *self.background_error.lock() = Some((e.kind(), e.to_string())),
+        }
+    }
+
+    /// Bytes of segment files in use.
+    pub fn segment_bytes(&self) -> u64 {
+        let data: u64 = self
+            .all()
+            .iter()
+            .map(|k| {
+                let v = k.version();
+                v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
+            })
+            .sum();
+        let manifest = self.env.manifest.lock();
+        data + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+    }
+}

@@ -1,0 +1,99 @@
+//! The background threads: the first flushes, the others merge; a single one does both, flushes
+//! first. A thread that finds nothing waits for a signal, or for `compaction_interval`.
+//!
+//! A failed step is noted (`health_check` shows it) and tried again after a pause: what failed for
+//! want of space goes on once there is some. A poisoned handle ends the work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{ErrorKind, Result};
+use crate::maintenance::core::Core;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex};
+
+/// The pause after a failed step.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Tells threads that there may be work.
+#[derive(Debug, Default)]
+pub struct Signal {
+    generation: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// Wakes every waiting thread.
+    pub fn raise(&self) {
+        *self.generation.lock() += 1;
+        self.changed.notify_all();
+    }
+
+    /// The current generation: a signal raised after it was read is not missed.
+    fn current(&self) -> u64 {
+        *self.generation.lock()
+    }
+
+    /// Waits until a signal after `seen`, at most `timeout`.
+    fn wait_past(&self, seen: u64, timeout: Duration) {
+        let generation = self.generation.lock();
+        if *generation == seen {
+            drop(self.changed.wait_timeout(generation, timeout));
+        }
+    }
+}
+
+/// What a thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Flush,
+    Merge,
+    Both,
+}
+
+/// Starts the threads that the configuration asks for.
+pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let count = core.config.background_threads;
+    let mut handles = Vec::with_capacity(count);
+    for i in 0..count {
+        let role = match (i, count) {
+            (0, 1) => Role::Both,
+            (0, _) => Role::Flush,
+            _ => Role::Merge,
+        };
+        let core = Arc::clone(core);
+        let name = format!("lightning-{}", if i == 0 { "flush" } else { "merge" });
+        handles.push(
+            crate::sync::thread::Builder::new().name(name).spawn(move || run(&core, role))?,
+        );
+    }
+    Ok(handles)
+}
+
+fn run(core: &Core, role: Role) {
+    while !core.env.stopping.load(Ordering::Acquire) {
+        let seen = core.signal.current();
+        let result = step(core, role);
+        core.note_background(&result);
+        match result {
+            Ok(true) => core.signal.raise(),
+            Ok(false) => core.signal.wait_past(seen, core.config.compaction_interval),
+            Err(e) if e.kind() == ErrorKind::Closed => {}
+            Err(_) => core.signal.wait_past(core.signal.current(), RETRY),
+        }
+    }
+}
+
+fn step(core: &Core, role: Role) -> Result<bool> {
+    let mut done = false;
+    if role != Role::Merge {
+        done |= core.flush_step()?;
+        done |= core.bound_log()?;
+    }
+    if role != Role::Flush && core.config.background_compaction {
+        done |= core.merge_step()?;
+        done |= core.clean_blobs()?;
+    }
+    Ok(done)
+}

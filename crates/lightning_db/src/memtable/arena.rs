@@ -1,0 +1,176 @@
+//! The memory of a memtable: chunks that only grow in number, all freed together.
+//!
+//! Invariants: 1. what was handed out is never moved, reused or freed before the arena drops, so
+//! readers need no count and no epoch. 2. two pieces handed out never overlap.
+//! Entries are taken from the bottom of the newest chunk, nodes from its top, so that neither has
+//! to be padded to the other's alignment. Chunks double from 64 KiB to 2 MiB; what would waste
+//! more than a quarter of a chunk gets a chunk of its own.
+//!
+//! Threads: only the writer allocates; it alone holds `&mut Arena`.
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::NonNull;
+
+use crate::error::{Error, ErrorKind, Result};
+
+const FIRST_CHUNK_BYTES: usize = 64 * 1024;
+const LAST_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+/// Of every chunk, and so of nodes: a cache line.
+const CHUNK_ALIGN: usize = 64;
+/// Of entries.
+const ENTRY_ALIGN: usize = 8;
+
+/// Chunks of memory, and what is left of the newest.
+pub(super) struct Arena {
+    chunks: Vec<(NonNull<u8>, Layout)>,
+    /// The newest shared chunk; dangling while `top == 0`.
+    current: NonNull<u8>,
+    /// Free bytes of `current` are `bottom..top`; `bottom` keeps [`ENTRY_ALIGN`], `top`
+    /// [`CHUNK_ALIGN`].
+    bottom: usize,
+    top: usize,
+    next_chunk_bytes: usize,
+    held_bytes: usize,
+}
+
+// SAFETY: the arena owns its chunks as a `Vec` owns its buffer; the pointers are to them alone.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    /// An arena that holds no memory yet.
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            current: NonNull::dangling(),
+            bottom: 0,
+            top: 0,
+            next_chunk_bytes: FIRST_CHUNK_BYTES,
+            held_bytes: 0,
+        }
+    }
+
+    /// Bytes of all chunks.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// `bytes` of uninitialised memory for an entry, aligned to 8.
+    #[inline]
+    pub(super) fn entry_space(&mut self, bytes: usize) -> Result<NonNull<u8>> {
+        let bytes = round_up(bytes, ENTRY_ALIGN)?;
+        if self.top - self.bottom < bytes {
+            if bytes > self.next_chunk_bytes / 4 {
+                return self.add_chunk(round_up(bytes, CHUNK_ALIGN)?);
+            }
+            self.start_chunk()?;
+        }
+        let at = self.bottom;
+        self.bottom += bytes;
+        // SAFETY: `at + bytes <= top`, and `top` is at most the length of the chunk at `current`.
+        Ok(unsafe { self.current.add(at) })
+    }
+
+    /// Uninitialised memory for a `T`.
+    pub(super) fn node_space<T>(&mut self) -> Result<NonNull<T>> {
+        const { assert!(align_of::<T>() == CHUNK_ALIGN) };
+        const { assert!(size_of::<T>() < FIRST_CHUNK_BYTES / 4) };
+        if self.top - self.bottom < size_of::<T>() {
+            self.start_chunk()?;
+        }
+        self.top -= size_of::<T>(); // a multiple of its alignment
+        // SAFETY: `bottom <= top` still, and `top` plus the size is within the chunk.
+        Ok(unsafe { self.current.add(self.top) }.cast())
+    }
+
+    /// Leaves the newest chunk as it is and begins another.
+    #[cold]
+    fn start_chunk(&mut self) -> Result<()> {
+        let bytes = self.next_chunk_bytes;
+        self.current = self.add_chunk(bytes)?;
+        self.bottom = 0;
+        self.top = bytes;
+        self.next_chunk_bytes = (bytes * 2).min(LAST_CHUNK_BYTES);
+        Ok(())
+    }
+
+    #[cold]
+    fn add_chunk(&mut self, bytes: usize) -> Result<NonNull<u8>> {
+        assert!(bytes > 0, "an empty chunk");
+        let layout = Layout::from_size_align(bytes, CHUNK_ALIGN).map_err(|_| out_of(bytes))?;
+        self.chunks.try_reserve(1).map_err(|_| out_of(bytes))?;
+        // SAFETY: the layout's size is not zero.
+        let chunk = NonNull::new(unsafe { alloc(layout) }).ok_or_else(|| out_of(bytes))?;
+        self.chunks.push((chunk, layout));
+        self.held_bytes += bytes;
+        Ok(chunk)
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        for (chunk, layout) in &self.chunks {
+            // SAFETY: allocated with this layout by `add_chunk`, freed here only.
+            unsafe { dealloc(chunk.as_ptr(), *layout) };
+        }
+    }
+}
+
+fn round_up(bytes: usize, align: usize) -> Result<usize> {
+    bytes.checked_next_multiple_of(align).ok_or_else(|| out_of(bytes))
+}
+
+/// The error for `bytes` that could not be had.
+#[cold]
+pub(super) fn out_of(bytes: usize) -> Error {
+    Error::new(ErrorKind::OutOfMemory, format!("no memory for {bytes} more bytes of a memtable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(64))]
+    struct Node([u8; 256]);
+
+    #[test]
+    fn pieces_are_aligned_and_apart_and_counted() {
+        let mut arena = Arena::new();
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut pieces: Vec<(usize, usize)> = Vec::new();
+        let mut asked = 0;
+        for _ in 0..20_000 {
+            let (at, len) = if random.u8(..4) == 0 {
+                let p = arena.node_space::<Node>().unwrap();
+                // SAFETY: the space is for one `Node`.
+                unsafe { p.write(Node([7; 256])) };
+                assert_eq!(p.addr().get() % 64, 0);
+                (p.addr().get(), 256)
+            } else {
+                let len = if random.u16(..1000) == 0 { 100_000 } else { random.usize(1..400) };
+                let p = arena.entry_space(len).unwrap();
+                // SAFETY: the space is `len` bytes long.
+                unsafe { p.write_bytes(9, len) };
+                assert_eq!(p.addr().get() % 8, 0);
+                (p.addr().get(), len)
+            };
+            asked += len;
+            pieces.push((at, len));
+        }
+        pieces.sort_unstable();
+        assert!(pieces.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0));
+        assert_eq!(arena.held_bytes(), arena.chunks.iter().map(|c| c.1.size()).sum::<usize>());
+        assert!(arena.held_bytes() >= asked);
+        assert!(arena.held_bytes() < asked + asked / 4 + LAST_CHUNK_BYTES);
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        let mut arena = Arena::new();
+        for bytes in [usize::MAX, usize::MAX - 64, isize::MAX as usize - 63] {
+            let e = arena.entry_space(bytes).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+        }
+        assert_eq!(arena.held_bytes(), 0);
+        assert!(arena.entry_space(1).is_ok());
+    }
+}

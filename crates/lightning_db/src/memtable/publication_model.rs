@@ -1,0 +1,109 @@
+//! The publication protocol of `node` and `index` in small, under every schedule: a leaf's slots
+//! published by its order word, and a full leaf replaced by two below an inner node.
+//!
+//! The model keeps the stores, the loads and their orderings; keys are numbers, order words are
+//! counts (those of a node only grow, as the real ones do), nodes are never more than three.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p lightning_db --lib publication`.
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+
+#[derive(Default)]
+struct Leaf {
+    order: AtomicUsize,
+    /// Written without an atomic: what an entry's bytes are.
+    entries: [UnsafeCell<usize>; 3],
+}
+
+impl Leaf {
+    fn add(&self, key: usize) {
+        let len = self.order.load(Ordering::Relaxed);
+        self.entries[len].with_mut(|entry| {
+            // SAFETY: no reader looks at a slot before the order names it; the model checks that.
+            unsafe { *entry = key }
+        });
+        self.order.store(len + 1, Ordering::Release);
+    }
+
+    fn holds(&self, key: usize) -> bool {
+        let len = self.order.load(Ordering::Acquire);
+        // SAFETY: named slots are never written again; the model checks that.
+        (0..len).any(|slot| self.entries[slot].with(|entry| unsafe { *entry } == key))
+    }
+}
+
+/// An inner node over leaves: at first leaf 0 alone, then leaf 1 below `cut` and leaf 2 from it on.
+struct Tree {
+    order: AtomicUsize,
+    lows: [AtomicUsize; 2],
+    children: [AtomicUsize; 2],
+    leaves: [Leaf; 3],
+    published: AtomicUsize,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self {
+            order: AtomicUsize::new(1),
+            lows: Default::default(),
+            children: Default::default(),
+            leaves: Default::default(),
+            published: AtomicUsize::new(2),
+        };
+        tree.leaves[0].add(1);
+        tree.leaves[0].add(2);
+        tree
+    }
+
+    fn split_then_add_3(&self) {
+        self.leaves[1].add(1);
+        self.leaves[2].add(2);
+        self.lows[1].store(2, Ordering::Relaxed);
+        self.children[1].store(2, Ordering::Relaxed);
+        self.order.store(2, Ordering::Release);
+        self.children[0].store(1, Ordering::Release);
+        self.leaves[2].add(3);
+        self.published.store(3, Ordering::Release);
+    }
+
+    fn leaf_for(&self, key: usize, look_again: bool) -> &Leaf {
+        loop {
+            let order = self.order.load(Ordering::Acquire);
+            let rank = (0..order).rfind(|r| self.lows[*r].load(Ordering::Relaxed) <= key);
+            let slot = rank.expect("the first leaf has no lower end");
+            let child = self.children[slot].load(Ordering::Acquire);
+            if !look_again || self.order.load(Ordering::Relaxed) == order {
+                return &self.leaves[child];
+            }
+        }
+    }
+}
+
+fn published_keys_are_found(look_again: bool) {
+    loom::model(move || {
+        let tree = Arc::new(Tree::new());
+        let writer = loom::thread::spawn({
+            let tree = Arc::clone(&tree);
+            move || tree.split_then_add_3()
+        });
+        for key in 2..=tree.published.load(Ordering::Acquire) {
+            assert!(tree.leaf_for(key, look_again).holds(key), "key {key} was published");
+        }
+        writer.join().expect("the writer does not panic");
+        for key in 1..=3 {
+            assert!(tree.leaf_for(key, look_again).holds(key));
+        }
+    });
+}
+
+#[test]
+fn publication_is_complete() {
+    published_keys_are_found(true);
+}
+
+#[test]
+#[should_panic(expected = "was published")]
+fn publication_needs_the_second_look() {
+    published_keys_are_found(false);
+}

@@ -1,0 +1,153 @@
+//! A memtable: what one keyspace was given by the commits of a number range, in memory.
+//!
+//! Invariants: 1. entries are inserted in the order of commits. 2. of entries with the same key
+//! and seq only the one inserted last is ever found. 3. nothing moves or goes before the whole
+//! memtable does. 4. once sealed, nothing is inserted.
+//!
+//! Threads: one inserts at a time (it holds the commit section; a second one panics), any number
+//! reads meanwhile and never waits. A read finds everything whose insertion came before it; who
+//! may see it is for the reader to say, by a seq.
+
+use crate::error::Result;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::types::{EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
+
+use super::filter::Filter;
+use super::index::{Index, Inserted};
+
+/// All versions of the keys of one keyspace that commits from `first_seq` on have written.
+pub struct Memtable {
+    keyspace: KeyspaceId,
+    first_seq: Seq,
+    /// Zero until sealed.
+    last_seq: AtomicU64,
+    entries: AtomicUsize,
+    index: Index,
+    filter: Filter,
+    /// Ascending.
+    blob_segments: Mutex<Vec<SegmentId>>,
+}
+
+impl Memtable {
+    /// An empty memtable for commits at or after `first_seq`. It holds no memory yet.
+    pub fn new(keyspace: KeyspaceId, first_seq: Seq) -> Self {
+        Self {
+            keyspace,
+            first_seq,
+            last_seq: AtomicU64::new(0),
+            entries: AtomicUsize::new(0),
+            index: Index::new(),
+            filter: Filter::new(),
+            blob_segments: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Inserts an entry of commit `seq`. One thread at a time, in the order of commits; a second
+    /// entry for the same key and seq takes the place of the first.
+    ///
+    /// Fails with `OutOfMemory` only, and has changed nothing then. Panics when two threads insert
+    /// at once, after [`set_last_seq`](Self::set_last_seq), or when the key has a newer version.
+    pub fn insert(&self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
+        assert!(self.last_seq().is_none(), "nothing is inserted into a sealed memtable");
+        debug_assert!(seq >= self.first_seq, "the commit belongs to an older memtable");
+        if let EntryValue::Blob(blob) = &value {
+            // Before the entry can be found; naming one segment too many is harmless.
+            let mut segments = self.blob_segments.lock();
+            if let Err(at) = segments.binary_search(&blob.segment) {
+                segments.insert(at, blob.segment);
+            }
+        }
+        let inserted = self.index.insert(key, seq, &value, || self.filter.add(hash_key(key)))?;
+        if inserted != Inserted::Replacement {
+            self.entries.store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The newest version of `key` at or below `at`.
+    #[inline]
+    pub fn get(&self, key: &[u8], at: Seq) -> Option<(Seq, EntryValue<'_>)> {
+        self.get_hashed(key, hash_key(key), at)
+    }
+
+    /// As [`get`](Self::get), for callers that have [`hash_key`] of the key at hand.
+    #[inline]
+    pub fn get_hashed(&self, key: &[u8], hash: u64, at: Seq) -> Option<(Seq, EntryValue<'_>)> {
+        if !self.filter.may_contain(hash) {
+            return None;
+        }
+        let entry = self.index.newest(key)?.at_or_before(at)?;
+        Some((entry.seq(), entry.value()))
+    }
+
+    /// The number of the newest version of `key`, visible or not.
+    #[inline]
+    pub fn newest_seq(&self, key: &[u8]) -> Option<Seq> {
+        if !self.filter.may_contain(hash_key(key)) {
+            return None;
+        }
+        self.index.newest(key).map(|entry| entry.seq())
+    }
+
+    /// Bytes of memory held, used or not. It grows by chunks of 64 KiB at first, 2 MiB later.
+    pub fn bytes(&self) -> usize {
+        self.index.held_bytes() + self.filter.held_bytes()
+    }
+
+    /// Entries, each version counted.
+    pub fn entries(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+
+    /// The keyspace whose entries these are.
+    pub fn keyspace(&self) -> KeyspaceId {
+        self.keyspace
+    }
+
+    /// The first commit that it may hold.
+    pub fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// Seals it: `last` is the last commit that it may hold, at least 1.
+    pub fn set_last_seq(&self, last: Seq) {
+        assert!(last.0 > 0, "no commit has number 0");
+        self.last_seq.store(last.0, Ordering::Release);
+    }
+
+    /// The last commit that it may hold, once it is sealed.
+    pub fn last_seq(&self) -> Option<Seq> {
+        match self.last_seq.load(Ordering::Acquire) {
+            0 => None,
+            last => Some(Seq(last)),
+        }
+    }
+
+    /// The blob segments that entries refer to, ascending.
+    pub fn blob_segments(&self) -> Vec<SegmentId> {
+        self.blob_segments.lock().clone()
+    }
+
+    /// The tree, for cursors.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+impl std::fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memtable")
+            .field("keyspace", &self.keyspace)
+            .field("first_seq", &self.first_seq)
+            .field("last_seq", &self.last_seq())
+            .field("entries", &self.entries())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,379 @@
+//! Opening a database, in the order that the module's header gives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::OpenAs;
+use super::directory::{self, Found};
+use super::replay::Replay;
+use crate::cache::PageCache;
+use crate::commit::section::CommitSection;
+use crate::compress::Codec;
+use crate::config::LightningDbConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::catalog::{self, DEFAULT};
+use crate::maintenance::core::Core;
+use crate::maintenance::pacing::Pacer;
+use crate::maintenance::scheduler::Signal;
+use crate::manifest::{Edit, EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
+use crate::manifest::{PartitionMeta, RunMeta, install_current};
+use crate::memtable::Memtable;
+use crate::segment::Segment;
+use crate::store::blobs::BlobStore;
+use crate::store::environment::{Counters, Environment};
+use crate::store::flush::flush_recovered;
+use crate::store::keyspace::{KeyspaceStore, StoreOptions};
+use crate::store::version::{Row, Run};
+use crate::store::view::ViewRegistry;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Mutex, RwLock};
+use crate::cache::Pager;
+use crate::tree::PartitionReader;
+use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq};
+use crate::vfs::{Vfs, VfsLock};
+use crate::wal::{Log, LogOptions, LogRecovery};
+
+/// Opens or makes the database in `dir`.
+pub fn open(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    mode: OpenAs,
+) -> Result<Core> {
+    let found = directory::inspect(&*vfs, dir)?;
+    let missing = || Error::new(ErrorKind::NotFound, "there is no database").in_file(dir);
+    match (mode, found) {
+        (OpenAs::Create, Found::Database) => {
+            Err(Error::new(ErrorKind::AlreadyExists, "there is a database already").in_file(dir))
+        }
+        (OpenAs::Open | OpenAs::ReadOnly, Found::Nothing | Found::Unfinished) => Err(missing()),
+        (OpenAs::ReadOnly, Found::Database) => {
+            let lock = directory::lock(&*vfs, dir, false)?;
+            recover(vfs, dir, config, lock, true)
+        }
+        (OpenAs::Open | OpenAs::OpenOrCreate, Found::Database) => {
+            let lock = directory::lock(&*vfs, dir, true)?;
+            recover(vfs, dir, config, lock, false)
+        }
+        (OpenAs::Create | OpenAs::OpenOrCreate, _) => create(vfs, dir, config, mode),
+    }
+}
+
+fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs) -> Result<Core> {
+    vfs.create_dir_all(dir).map_err(|e| Error::io(dir, "make the directory", e))?;
+    let lock = directory::lock(&*vfs, dir, true)?;
+    // Somebody else may have been faster.
+    if directory::inspect(&*vfs, dir)? == Found::Database {
+        if mode == OpenAs::OpenOrCreate {
+            return recover(vfs, dir, config, lock, false);
+        }
+        return Err(
+            Error::new(ErrorKind::AlreadyExists, "there is a database already").in_file(dir)
+        );
+    }
+    directory::clear_unfinished(&*vfs, dir)?;
+    directory::make(&*vfs, dir)?;
+    let mut id = [0; 16];
+    vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
+    let mut state = ManifestState::new(DatabaseId(id));
+    let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &Default::default());
+    let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
+    state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    serve(vfs, dir, config, lock, state, ManifestId(0), Recovered::default())
+}
+
+/// What the log gave.
+#[derive(Default)]
+struct Recovered {
+    memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
+    last: Seq,
+    next_log: LogId,
+    blobs: Option<Arc<BlobStore>>,
+    next_segment: Option<Arc<AtomicU64>>,
+}
+
+fn recover(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    lock: Box<dyn VfsLock>,
+    read_only: bool,
+) -> Result<Core> {
+    let (state, manifest_id) = Manifest::load(&vfs, dir)?;
+    let highest = directory::list(&*vfs, &dir.join("seg"))?
+        .iter()
+        .filter_map(|n| directory::numbered(n, ".seg"))
+        .max();
+    let next = state.next_segment.max(highest.map_or(0, |h| h + 1));
+    let next_segment = Arc::new(AtomicU64::new(next));
+    let blobs = Arc::new(BlobStore::new(
+        Arc::clone(&vfs),
+        dir.to_path_buf(),
+        state.db,
+        Arc::clone(&next_segment),
+    ));
+    for id in state.blob_segments.keys() {
+        blobs.open_segment(*id)?;
+    }
+    let mut replay = Replay::new(&state, &blobs, !read_only);
+    let mut last = state.last_seq;
+    let mut next_log = LogId(1);
+    if state.log_start != LogId(0) {
+        let log = LogRecovery::recover(
+            &vfs,
+            dir,
+            state.db,
+            state.log_start,
+            state.edit,
+            // Every edit that moves the log's start carries the last commit before it.
+            state.last_seq.next(),
+            &mut |seq, body| replay.visit(seq, body),
+        )?;
+        last = log.last_seq.map_or(last, |l| l.max(last));
+        next_log = log.next_id;
+    } else {
+        for name in directory::list(&*vfs, &dir.join("wal"))? {
+            let id = directory::numbered(&name, ".wal").unwrap_or(0);
+            next_log = next_log.max(LogId(id + 1));
+        }
+    }
+    let memtables = std::mem::take(&mut replay.memtables);
+    for memtable in memtables.values() {
+        memtable.set_last_seq(last);
+    }
+    let recovered = Recovered {
+        memtables,
+        last,
+        next_log,
+        blobs: Some(blobs),
+        next_segment: Some(next_segment),
+    };
+    if read_only {
+        return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
+    }
+    serve(vfs, dir, config, lock, state, manifest_id, recovered)
+}
+
+/// Makes what was recovered durable anew, and opens for writing.
+fn serve(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    lock: Box<dyn VfsLock>,
+    mut state: ManifestState,
+    old_manifest: ManifestId,
+    recovered: Recovered,
+) -> Result<Core> {
+    let (last, next_log) = (recovered.last, LogId(recovered.next_log.0.max(1)));
+    let log = if config.wal_enabled {
+        let options = LogOptions { segment_bytes: config.wal_segment_size };
+        // The number of the edit that is durable: a crash before CURRENT is swapped leaves it so.
+        Some(Log::create(&vfs, dir, state.db, next_log, last.next(), state.edit, options)?)
+    } else {
+        None
+    };
+    let log_start = if log.is_some() { next_log } else { LogId(0) };
+    let (core, keyspaces) = assemble(
+        Arc::clone(&vfs),
+        dir,
+        config,
+        lock,
+        &state,
+        log,
+        recovered,
+        Some(old_manifest),
+    )?;
+    let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    edit.ops.push(EditOp::LogStart(log_start));
+    edit.ops.push(EditOp::LastSeq(last));
+    edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
+    state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
+    let manifest = Manifest::create(&vfs, dir, id, &state)?;
+    install_current(&vfs, dir, id, state.db)?;
+    *core.env.manifest.lock() = Some(manifest);
+    for op in &edit.ops {
+        if let EditOp::AddBlobSegment { id, .. } = op {
+            core.env.blobs.named(*id);
+        }
+    }
+    remove_unnamed(&*vfs, dir, &state, id)?;
+    Ok(core)
+}
+
+fn next_ids(env: &Environment) -> NextIds {
+    use crate::sync::atomic::Ordering::Relaxed;
+    NextIds {
+        segment: env.next_segment.load(Relaxed),
+        partition: env.next_partition.load(Relaxed),
+        run: env.next_run.load(Relaxed),
+        keyspace: env.next_keyspace.load(Relaxed) as u32,
+    }
+}
+
+/// The highest id of any manifest file, so that a new one never meets a name in use.
+fn newest_manifest(vfs: &dyn Vfs, dir: &Path, current: ManifestId) -> Result<ManifestId> {
+    let names = directory::list(vfs, &dir.join("manifest"))?;
+    let highest = names.iter().filter_map(|n| directory::numbered(n, ".man")).max();
+    Ok(ManifestId(highest.unwrap_or(0).max(current.0)))
+}
+
+/// Removes the files that the new manifest does not name: what crashes left, and the old log.
+fn remove_unnamed(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    state: &ManifestState,
+    manifest: ManifestId,
+) -> Result<()> {
+    let named = state.referenced_segments();
+    directory::remove_files(vfs, dir, "seg", |n| !named.contains(&SegmentId(n)))?;
+    let start = state.log_start;
+    directory::remove_files(vfs, dir, "wal", |n| start == LogId(0) || n < start.0)?;
+    directory::remove_files(vfs, dir, "manifest", |n| n != manifest.0)?;
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)] // one caller each way; a struct would only rename them
+fn assemble(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    lock: Box<dyn VfsLock>,
+    state: &ManifestState,
+    log: Option<Log>,
+    recovered: Recovered,
+    writer: Option<ManifestId>,
+) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
+    let last = recovered.last;
+    let cache = Arc::new(PageCache::new(config.cache_size as u64));
+    let pager = Pager::new(Arc::clone(&cache));
+    let next_segment = recovered
+        .next_segment
+        .unwrap_or_else(|| Arc::new(AtomicU64::new(state.next_segment.max(1))));
+    let blobs = recovered.blobs.unwrap_or_else(|| {
+        let next = Arc::clone(&next_segment);
+        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), state.db, next))
+    });
+    let (log_writer, log_sync) = log.map(Log::split).unzip();
+    if let Some(sync) = &log_sync {
+        let blobs = Arc::clone(&blobs);
+        sync.set_before_sync(Box::new(move || blobs.sync()));
+    }
+    let env = Arc::new(Environment {
+        vfs: Arc::clone(&vfs),
+        dir: dir.to_path_buf(),
+        db: state.db,
+        pager,
+        cache,
+        views: Arc::new(ViewRegistry::new(Seq(0))),
+        visible: Arc::new(AtomicU64::new(last.0)),
+        manifest: Mutex::new(None),
+        next_segment,
+        next_partition: AtomicU64::new(state.next_partition.max(1)),
+        next_run: AtomicU64::new(state.next_run.max(1)),
+        next_keyspace: AtomicU64::new(u64::from(state.next_keyspace.max(1))),
+        blobs,
+        log: log_sync,
+        stopping: AtomicBool::new(false),
+        poison: Mutex::new(None),
+        counters: Counters::default(),
+    });
+    let mut by_id = BTreeMap::new();
+    let mut by_name = BTreeMap::new();
+    for keyspace in state.keyspaces.values() {
+        let store = open_keyspace(&env, keyspace, &config, last)?;
+        if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
+            store.update(|v| {
+                let mut next = v.clone();
+                next.sealed.push(Arc::clone(memtable));
+                next
+            });
+        }
+        by_id.insert(keyspace.id, Arc::clone(&store));
+        by_name.insert(keyspace.name.clone(), store);
+    }
+    let default = by_name.get(DEFAULT).cloned().ok_or_else(|| {
+        Error::corrupt(&dir.join("CURRENT"), 0, "the manifest names no default keyspace")
+    })?;
+    let keyspaces: Vec<_> = by_id.values().cloned().collect();
+    let section = CommitSection::new(Arc::clone(&env), log_writer, last, by_id);
+    let core = Core {
+        env,
+        section,
+        keyspaces: RwLock::new(by_name),
+        default,
+        config,
+        read_only: writer.is_none(),
+        lock: Mutex::new(Some(lock)),
+        signal: Signal::default(),
+        pacer: Pacer::default(),
+        flush_all_latch: Mutex::new(()),
+        retire_latch: Mutex::new(()),
+        background_error: Mutex::new(None),
+        closed: AtomicBool::new(false),
+        active_transactions: AtomicU64::new(0),
+        committed_transactions: AtomicU64::new(0),
+        aborted_transactions: AtomicU64::new(0),
+        conflicts: AtomicU64::new(0),
+    };
+    Ok((core, keyspaces))
+}
+
+fn open_keyspace(
+    env: &Environment,
+    state: &KeyspaceState,
+    config: &LightningDbConfig,
+    last: Seq,
+) -> Result<Arc<KeyspaceStore>> {
+    let codec = Codec::from_byte(state.codec).ok_or_else(|| {
+        Error::new(
+            ErrorKind::UnsupportedFormat,
+            format!("keyspace {:?} uses codec {}, which this build lacks", state.name, state.codec),
+        )
+    })?;
+    let options = StoreOptions {
+        write_buffer_bytes: state.write_buffer_size,
+        page_bytes: state.page_bytes,
+        codec,
+        // How much to stack is a choice of whoever opens the database, not of the files.
+        profile: config.profile,
+    };
+    let runs =
+        state.runs.iter().map(|r| open_run(env, r).map(Arc::new)).collect::<Result<Vec<_>>>()?;
+    let base = open_row(env, &state.base)?;
+    let name = state.name.clone();
+    Ok(Arc::new(KeyspaceStore::new(state.id, name, options, runs, base, last.next())))
+}
+
+fn open_row(env: &Environment, metas: &[PartitionMeta]) -> Result<Row> {
+    let partitions = metas
+        .iter()
+        .map(|meta| {
+            let segments = meta
+                .segments
+                .iter()
+                .map(|s| Segment::open(&env.vfs, &env.dir, env.db, s.id).map(Arc::new))
+                .collect::<Result<Vec<_>>>()?;
+            PartitionReader::open(meta.clone(), segments).map(Arc::new)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Row { partitions })
+}
+
+fn open_run(env: &Environment, meta: &RunMeta) -> Result<Run> {
+    let row = open_row(env, &meta.partitions)?;
+    let mut run = Run {
+        id: meta.id,
+        low: meta.low,
+        high: meta.high,
+        live_bytes: row.live_bytes(),
+        row,
+        consumed: meta.consumed.clone(),
+    };
+    if !run.consumed.is_empty() {
+        let everything = crate::manifest::KeyInterval { start: Vec::new(), end: None };
+        run.live_bytes = crate::store::merge::stacked_in(&run, &everything, &env.pager)?;
+    }
+    Ok(run)
+}

@@ -1,0 +1,87 @@
+//! The log, read into memtables.
+//!
+//! 1. A keyspace's entries up to the number its manifest record says is flushed are passed over,
+//!    and so are those of keyspaces that were dropped.
+//! 2. A record whose large values cannot be read counts as a bad record: at the log's unvouched
+//!    end it is cut off, before that it is damage.
+//! 3. For writing, large values that are replayed are written anew (see the module's header).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::commit::batch::Operations;
+use crate::error::{ErrorKind, Result};
+use crate::manifest::ManifestState;
+use crate::memtable::Memtable;
+use crate::store::blobs::BlobStore;
+use crate::types::{BlobRef, EntryValue, KeyspaceId, Seq};
+use crate::wal::Visit;
+
+/// Memtables being filled from the log.
+#[derive(Debug)]
+pub struct Replay<'a> {
+    state: &'a ManifestState,
+    blobs: &'a BlobStore,
+    rewrite_blobs: bool,
+    /// What the log holds beyond the runs, by keyspace.
+    pub memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
+    /// Operations replayed.
+    pub operations: u64,
+}
+
+impl<'a> Replay<'a> {
+    /// Fills memtables beyond `state`.
+    pub fn new(state: &'a ManifestState, blobs: &'a BlobStore, rewrite_blobs: bool) -> Self {
+        Self { state, blobs, rewrite_blobs, memtables: BTreeMap::new(), operations: 0 }
+    }
+
+    /// Takes one record.
+    pub fn visit(&mut self, seq: Seq, body: &[u8]) -> Result<Visit> {
+        // First everything that can refuse the record, then what changes memtables.
+        let mut moved: Vec<BlobRef> = Vec::new();
+        for op in Operations::new(body) {
+            let Ok(op) = op else { return Ok(Visit::Unusable) };
+            let EntryValue::Blob(blob) = op.value else { continue };
+            if !self.wants(op.keyspace, seq) {
+                continue;
+            }
+            match self.read_blob(&blob) {
+                Ok(value) if self.rewrite_blobs => moved.push(self.blobs.put(&value)?),
+                Ok(_) => moved.push(blob),
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    return Ok(Visit::Unusable);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let mut moved = moved.into_iter();
+        for op in Operations::new(body).flatten() {
+            if !self.wants(op.keyspace, seq) {
+                continue;
+            }
+            let value = match op.value {
+                EntryValue::Blob(_) => EntryValue::Blob(moved.next().expect("one for each")),
+                other => other,
+            };
+            let flushed = self.state.keyspaces[&op.keyspace].flushed;
+            let memtable = self
+                .memtables
+                .entry(op.keyspace)
+                .or_insert_with(|| Arc::new(Memtable::new(op.keyspace, flushed.next())));
+            memtable.insert(op.key, seq, value)?;
+            self.operations += 1;
+        }
+        Ok(Visit::Accept)
+    }
+
+    fn wants(&self, keyspace: KeyspaceId, seq: Seq) -> bool {
+        self.state.keyspaces.get(&keyspace).is_some_and(|k| seq > k.flushed)
+    }
+
+    fn read_blob(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        if self.blobs.segment(blob.segment).is_err() {
+            self.blobs.open_segment(blob.segment)?;
+        }
+        self.blobs.read(blob)
+    }
+}

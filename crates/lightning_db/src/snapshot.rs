@@ -1,0 +1,108 @@
+//! Snapshots: reads of one moment, across all keyspaces.
+
+use std::sync::Arc;
+
+use crate::database::Handle;
+use crate::error::Result;
+use crate::iterators::{Bounds, Cursor, Range, prefix_end};
+use crate::keyspace::{Keyspace, cursor_at};
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::lookup;
+use crate::store::value::Value;
+use crate::store::view::View;
+
+/// The database as it was at one moment. Holds no locks and stops no writer; while it lives, merges
+/// keep the versions that it alone can see, and no others. Its age is in
+/// [`DatabaseStats`](crate::DatabaseStats).
+#[derive(Debug)]
+pub struct Snapshot {
+    handle: Arc<Handle>,
+    view: Arc<View>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        let view = Arc::new(handle.view());
+        Self { handle, view }
+    }
+
+    /// The number of the last commit that it sees.
+    pub fn seq(&self) -> u64 {
+        self.view.seq().0
+    }
+
+    fn lookup(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Value>> {
+        self.handle.core.check_open()?;
+        let env = &self.handle.core.env;
+        lookup::get(&store.version(), &env.pager, &env.blobs, key, self.view.seq())
+    }
+
+    /// The value `key` had.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        Ok(self.get_pinned(key)?.map(Value::into_vec))
+    }
+
+    /// The value `key` had, without a copy where it lies in a page.
+    pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.lookup(&self.handle.core.default, key.as_ref())
+    }
+
+    /// The value `key` had in a keyspace.
+    pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        Ok(self.lookup(&keyspace.store, key.as_ref())?.map(Value::into_vec))
+    }
+
+    /// The entries with `start <= key < end`.
+    pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
+        self.scan_store(&self.handle.core.default, start, end)
+    }
+
+    /// The entries of a keyspace with `start <= key < end`.
+    pub fn range_in(
+        &self,
+        keyspace: &Keyspace,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<Range> {
+        self.scan_store(&keyspace.store, start, end)
+    }
+
+    /// The entries whose keys begin with `prefix`.
+    pub fn scan_prefix(&self, prefix: &[u8]) -> Result<Range> {
+        self.range(Some(prefix), prefix_end(prefix).as_deref())
+    }
+
+    /// The entries with `start <= key < end`, from the last to the first.
+    pub fn scan_reverse(
+        &self,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<std::iter::Rev<Range>> {
+        Ok(self.range(start, end)?.rev())
+    }
+
+    /// A cursor over the default keyspace.
+    pub fn cursor(&self) -> Result<Cursor> {
+        self.handle.core.check_open()?;
+        let core = &self.handle.core;
+        Ok(Cursor::new(Arc::clone(&self.view), cursor_at(&core.env, &core.default, self.view.seq())))
+    }
+
+    fn scan_store(
+        &self,
+        store: &KeyspaceStore,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<Range> {
+        self.handle.core.check_open()?;
+        let env = &self.handle.core.env;
+        let at = self.view.seq();
+        let bounds = Bounds::new(start, end);
+        Ok(Range::new(
+            Arc::clone(&self.view),
+            cursor_at(env, store, at),
+            cursor_at(env, store, at),
+            bounds,
+        ))
+    }
+}

@@ -1,0 +1,250 @@
+//! What an open database tells of itself: sizes, counts, times, health, and why writers are slowed.
+
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+use crate::maintenance::core::Core;
+use crate::store::policy;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// One keyspace in [`DatabaseStats`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyspaceStats {
+    /// Its name.
+    pub name: String,
+    /// Entries of all parts, overwritten and deleted ones that were not merged yet included.
+    pub entries: u64,
+    /// Bytes held by memtables.
+    pub memtable_bytes: u64,
+    /// Memtables that wait to be flushed.
+    pub sealed_memtables: usize,
+    /// Runs above the base.
+    pub runs: usize,
+    /// Partitions of runs.
+    pub run_partitions: usize,
+    /// Partitions of the base.
+    pub base_partitions: usize,
+    /// Stored bytes of runs that the base does not have yet.
+    pub stacked_bytes: u64,
+    /// Stored bytes of the base's reachable pages.
+    pub base_bytes: u64,
+    /// Bytes of all its segment files.
+    pub file_bytes: u64,
+    /// Bytes in segment files that nothing reaches.
+    pub dead_bytes: u64,
+    /// Bytes of keys and values in all parts but memtables, before packing.
+    pub raw_bytes: u64,
+    /// Levels of the tallest tree, leaves included.
+    pub depth: u32,
+}
+
+/// Sizes, counts and times; counts are since the database was opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseStats {
+    /// By name.
+    pub keyspaces: Vec<KeyspaceStats>,
+    /// The number of the last visible commit.
+    pub last_commit: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Transactions begun and not finished.
+    pub transactions_active: u64,
+    /// Transactions committed.
+    pub transactions_committed: u64,
+    /// Transactions aborted, conflicts included.
+    pub transactions_aborted: u64,
+    /// Transactions refused because another committed first.
+    pub conflicts: u64,
+    /// Gets that found their page in the cache.
+    pub cache_hits: u64,
+    /// Gets that did not.
+    pub cache_misses: u64,
+    /// Pages pushed out of the cache.
+    pub cache_evictions: u64,
+    /// Bytes of pages in the cache.
+    pub cache_bytes: u64,
+    /// The cache's bound.
+    pub cache_capacity_bytes: u64,
+    /// Bytes of log files that may still be needed.
+    pub log_bytes: u64,
+    /// Fsyncs of the log.
+    pub log_syncs: u64,
+    /// Time spent in them.
+    pub log_sync_time: Duration,
+    /// Records written to the log.
+    pub log_records: u64,
+    /// Bytes written to the log.
+    pub log_bytes_written: u64,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Bytes of runs written by flushes.
+    pub flushed_bytes: u64,
+    /// Merges of runs with each other.
+    pub tier_merges: u64,
+    /// Merges into the base, and renewals.
+    pub base_merges: u64,
+    /// Partitions moved without being rewritten.
+    pub adopted_partitions: u64,
+    /// Leaves kept where they lay while their partition was renewed.
+    pub adopted_leaves: u64,
+    /// Bytes written by merges.
+    pub merged_bytes: u64,
+    /// Time spent merging.
+    pub merge_time: Duration,
+    /// Time writers were slowed.
+    pub stall_time: Duration,
+    /// Bytes of segment files, blob segments included.
+    pub storage_bytes: u64,
+    /// Bytes of blob segments.
+    pub blob_bytes: u64,
+    /// Live snapshots, iterators and transactions.
+    pub views: u64,
+    /// Age of the oldest of them.
+    pub oldest_view: Duration,
+}
+
+fn load(n: &AtomicU64) -> u64 {
+    n.load(Ordering::Relaxed)
+}
+
+/// Collects the figures.
+pub(crate) fn collect(core: &Core) -> DatabaseStats {
+    let env = &core.env;
+    let keyspaces = core
+        .all()
+        .iter()
+        .map(|k| {
+            let v = k.version();
+            let metas: Vec<_> = v.partitions().map(|p| p.meta()).collect();
+            let file_bytes: u64 =
+                metas.iter().flat_map(|m| &m.segments).map(|s| s.file_bytes).sum();
+            let live: u64 = metas.iter().map(|m| m.live_bytes).sum();
+            KeyspaceStats {
+                name: k.name.clone(),
+                entries: metas.iter().map(|m| m.entries).sum::<u64>()
+                    + v.memtables().map(|m| m.entries() as u64).sum::<u64>(),
+                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
+                sealed_memtables: v.sealed.len(),
+                runs: v.runs.len(),
+                run_partitions: v.runs.iter().map(|r| r.row.partitions.len()).sum(),
+                base_partitions: v.base.partitions.len(),
+                stacked_bytes: v.stacked_bytes(),
+                base_bytes: v.base.live_bytes(),
+                file_bytes,
+                dead_bytes: file_bytes.saturating_sub(live),
+                raw_bytes: metas.iter().map(|m| m.raw_bytes).sum(),
+                depth: metas.iter().map(|m| u32::from(m.height) + 1).max().unwrap_or(0),
+            }
+        })
+        .collect();
+    let cache = env.cache.stats();
+    let log = env.log.as_ref().map(|l| l.stats()).unwrap_or_default();
+    let log_bytes = core.section.enter().log.as_ref().map_or(0, |l| l.bytes());
+    let blob_bytes = {
+        let manifest = env.manifest.lock();
+        manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+    };
+    DatabaseStats {
+        keyspaces,
+        last_commit: env.visible().0,
+        commits: load(&core.section.commits),
+        transactions_active: load(&core.active_transactions),
+        transactions_committed: load(&core.committed_transactions),
+        transactions_aborted: load(&core.aborted_transactions),
+        conflicts: load(&core.conflicts),
+        cache_hits: cache.hits,
+        cache_misses: cache.misses,
+        cache_evictions: cache.evictions,
+        cache_bytes: cache.used_bytes,
+        cache_capacity_bytes: cache.capacity_bytes,
+        log_bytes,
+        log_syncs: log.syncs,
+        log_sync_time: Duration::from_nanos(log.sync_nanos),
+        log_records: log.records,
+        log_bytes_written: log.bytes,
+        flushes: load(&env.counters.flushes),
+        flushed_bytes: load(&env.counters.flushed_bytes),
+        tier_merges: load(&env.counters.tier_merges),
+        base_merges: load(&env.counters.base_merges),
+        adopted_partitions: load(&env.counters.adopted_partitions),
+        adopted_leaves: load(&env.counters.adopted_leaves),
+        merged_bytes: load(&env.counters.merged_bytes),
+        merge_time: Duration::from_nanos(load(&env.counters.merge_nanos)),
+        stall_time: Duration::from_nanos(load(&env.counters.stall_nanos)),
+        storage_bytes: core.segment_bytes(),
+        blob_bytes,
+        views: env.views.count() as u64,
+        oldest_view: env.views.oldest(env.now()).map(|(_, age)| age).unwrap_or_default(),
+    }
+}
+
+/// Whether all is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthStatus {
+    /// No problem was found.
+    pub healthy: bool,
+    /// What is not well, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Looks for what is not well.
+pub(crate) fn health(core: &Core) -> HealthStatus {
+    let mut problems = Vec::new();
+    if let Err(e) = core.check_open() {
+        problems.push(e.to_string());
+    }
+    if let Err(e) = core.env.check_writable() {
+        problems.push(e.to_string());
+    }
+    if let Some((_, why)) = &*core.background_error.lock() {
+        problems.push(format!("background work failed and is tried again: {why}"));
+    }
+    for keyspace in core.all() {
+        let (pressure, why) = policy::pressure(&keyspace.version(), &keyspace.options);
+        let merging = core.config.background_compaction;
+        if pressure >= 1000 || (!merging && pressure > 500) {
+            let cause = if merging { why } else { "runs gather, as background_compaction is off" };
+            problems.push(format!("keyspace {:?} is behind: {cause}", keyspace.name));
+        }
+    }
+    HealthStatus { healthy: problems.is_empty(), problems }
+}
+
+/// Why writers are slowed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StallReport {
+    /// The keyspace that is behind.
+    pub keyspace: String,
+    /// What it is behind with.
+    pub reason: String,
+    /// How far, from 0 (writers are about to be slowed) to 1 (slowed to the bound).
+    pub severity: f64,
+    /// Bytes that must be flushed or merged before writers run free.
+    pub bytes_left: u64,
+    /// When that may be, at the rate of the merges so far; `None` before the first merge.
+    pub expected_end: Option<Duration>,
+}
+
+/// Explains the slow-down, if there is one.
+pub(crate) fn stall(core: &Core) -> Option<StallReport> {
+    if core.pacer.pressure() <= 500 {
+        return None;
+    }
+    let worst = core.all().into_iter().max_by_key(|k| k.pressure.load(Ordering::Relaxed))?;
+    let version = worst.pin();
+    let (pressure, reason) = policy::pressure(&version, &worst.options);
+    let bytes_left = version.sealed_bytes() as u64 + version.stacked_bytes();
+    let counters = &core.env.counters;
+    let (bytes, nanos) = (load(&counters.merged_bytes), load(&counters.merge_nanos));
+    let expected_end = (bytes > 0).then(|| {
+        Duration::from_secs_f64(nanos as f64 / 1e9 * (bytes_left as f64 / bytes as f64))
+    });
+    let full = matches!(&*core.background_error.lock(), Some((ErrorKind::StorageFull, _)));
+    Some(StallReport {
+        keyspace: worst.name.clone(),
+        reason: if full { "the disk is full".to_owned() } else { reason.to_owned() },
+        severity: f64::from(pressure.saturating_sub(500)) / 500.0,
+        bytes_left,
+        expected_end,
+    })
+}

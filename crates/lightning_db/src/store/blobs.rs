@@ -1,0 +1,208 @@
+//! Large values: the blob segment being written, and every blob segment that can be read.
+//!
+//! 1. A value's pages are handed to the system before the record that refers to it is logged, and
+//!    fsynced before that record is (the log's `before_sync` hook calls [`BlobStore::sync`]).
+//! 2. A segment is sealed before an edit names it.
+//! 3. A segment that no current version refers to stays readable until every version that was
+//!    alive when it was retired is gone.
+//!
+//! 4. Between writing a value and inserting the entry that refers to it, the writer holds
+//!    [`BlobStore::pin`]; segments are judged unused only while nobody does.
+//!
+//! The writer sits behind one latch, the table of readable segments behind another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::{Segment, SegmentKind, SegmentWriter};
+use crate::store::version::Version;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::types::{BlobRef, DatabaseId, KeyspaceId, SegmentId};
+use crate::vfs::Vfs;
+
+/// A blob segment is sealed once it is this long.
+const BLOB_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The large values of a database.
+#[derive(Debug)]
+pub struct BlobStore {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    db: DatabaseId,
+    next_segment: Arc<AtomicU64>,
+    active: Mutex<Option<SegmentWriter>>,
+    readable: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
+    retired: Mutex<Vec<(SegmentId, Vec<Weak<Version>>)>>,
+    /// Sealed by size and not yet named by an edit, with their bytes.
+    sealed: Mutex<BTreeMap<SegmentId, u64>>,
+    in_flight: RwLock<()>,
+}
+
+impl BlobStore {
+    /// A store that writes new segments under ids taken from `next_segment`.
+    pub fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        db: DatabaseId,
+        next_segment: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            vfs,
+            dir,
+            db,
+            next_segment,
+            active: Mutex::new(None),
+            readable: RwLock::new(BTreeMap::new()),
+            retired: Mutex::new(Vec::new()),
+            sealed: Mutex::new(BTreeMap::new()),
+            in_flight: RwLock::new(()),
+        }
+    }
+
+    /// Held from writing a value until the entry that refers to it is in a memtable.
+    pub fn pin(&self) -> RwLockReadGuard<'_, ()> {
+        self.in_flight.read()
+    }
+
+    /// Held while segments are judged unused.
+    pub fn judge(&self) -> RwLockWriteGuard<'_, ()> {
+        self.in_flight.write()
+    }
+
+    /// Makes a segment that the manifest names readable.
+    pub fn open_segment(&self, id: SegmentId) -> Result<()> {
+        let segment = Segment::open(&self.vfs, &self.dir, self.db, id)?;
+        self.readable.write().insert(id, Arc::new(segment));
+        Ok(())
+    }
+
+    /// Writes a value; its bytes are with the system when this returns, durable after [`sync`](Self::sync).
+    pub fn put(&self, value: &[u8]) -> Result<BlobRef> {
+        let mut active = self.active.lock();
+        if active.as_ref().is_some_and(|w| w.len() >= BLOB_SEGMENT_BYTES) {
+            let writer = active.take().expect("just seen");
+            self.seal(writer)?;
+        }
+        if active.is_none() {
+            let id = SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed));
+            let mut writer = SegmentWriter::create(
+                &self.vfs,
+                &self.dir,
+                self.db,
+                id,
+                SegmentKind::Blob,
+                KeyspaceId(0),
+            )?;
+            writer.flush_buffer()?;
+            let seg_dir = self.dir.join("seg");
+            self.vfs
+                .sync_dir(&seg_dir)
+                .map_err(|e| Error::io(&seg_dir, "sync the directory", e))?;
+            self.open_segment(id)?;
+            *active = Some(writer);
+        }
+        let writer = active.as_mut().expect("made above");
+        let result = writer.append_blob(value).and_then(|r| writer.flush_buffer().map(|()| r));
+        if result.is_err() {
+            // What the failed write left is dead space, referred to by nobody; values written
+            // before it are still counted on, so the segment is sealed rather than dropped.
+            let writer = active.take().expect("made above");
+            self.seal(writer)?;
+        }
+        result
+    }
+
+    fn seal(&self, writer: SegmentWriter) -> Result<()> {
+        let meta = writer.finish()?;
+        self.sealed.lock().insert(meta.id, meta.file_bytes);
+        Ok(())
+    }
+
+    /// Makes every value written so far durable.
+    pub fn sync(&self) -> Result<()> {
+        match self.active.lock().as_mut() {
+            Some(writer) => writer.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// Seals those of `ids` that are still being written, and gives the lengths of those that no
+    /// edit has named yet.
+    pub fn seal_for_edit(&self, ids: &BTreeSet<SegmentId>) -> Result<Vec<(SegmentId, u64)>> {
+        let mut active = self.active.lock();
+        if active.as_ref().is_some_and(|w| ids.contains(&w.id())) {
+            let writer = active.take().expect("just seen");
+            self.seal(writer)?;
+        }
+        let sealed = self.sealed.lock();
+        Ok(ids.iter().filter_map(|id| sealed.get(id).map(|bytes| (*id, *bytes))).collect())
+    }
+
+    /// Whether a segment is still written, or named by no edit yet.
+    pub fn is_young(&self, id: SegmentId) -> bool {
+        self.active.lock().as_ref().is_some_and(|w| w.id() == id)
+            || self.sealed.lock().contains_key(&id)
+    }
+
+    /// Called once an edit has named a segment.
+    pub fn named(&self, id: SegmentId) {
+        self.sealed.lock().remove(&id);
+    }
+
+    /// The segment with this id.
+    pub fn segment(&self, id: SegmentId) -> Result<Arc<Segment>> {
+        self.readable.read().get(&id).cloned().ok_or_else(|| {
+            let file = crate::segment::segment_path(&self.dir, id);
+            Error::corrupt(&file, 0, "an entry refers to a blob segment that is not there")
+        })
+    }
+
+    /// Reads a value.
+    pub fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        self.segment(blob.segment)?.read_blob(blob)
+    }
+
+    /// Takes segments out of use that the manifest no longer names; their files go once none of
+    /// `versions` is alive.
+    pub fn retire(&self, ids: &[SegmentId], versions: Vec<Weak<Version>>) {
+        let mut retired = self.retired.lock();
+        for id in ids {
+            retired.push((*id, versions.clone()));
+        }
+        drop(retired);
+        self.drop_unused();
+    }
+
+    /// Lets go of retired segments that no reader can reach any more.
+    pub fn drop_unused(&self) {
+        let mut retired = self.retired.lock();
+        retired.retain(|(id, versions)| {
+            if versions.iter().any(|v| v.strong_count() > 0) {
+                return true;
+            }
+            if let Some(segment) = self.readable.write().remove(id) {
+                segment.mark_obsolete();
+            }
+            false
+        });
+    }
+
+    /// Seals what is open, for a clean close.
+    pub fn close(&self) -> Result<()> {
+        match self.active.lock().take() {
+            Some(writer) => self.seal(writer),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for a value that memory cannot hold.
+    pub fn too_large(len: u64, limit: u64) -> Error {
+        Error::new(
+            ErrorKind::ValueTooLarge,
+            format!("a value of {len} bytes is over the limit of {limit} bytes"),
+        )
+    }
+}

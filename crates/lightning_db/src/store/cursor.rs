@@ -1,0 +1,251 @@
+//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones left out.
+//!
+//! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
+//!    own key; going backward, the mirror image. Turning round seeks every source anew.
+//! 2. Sources are ordered newest first, so that of equal keys the lowest index wins.
+//! 3. An error leaves the cursor failed: each later call gives the same error.
+//!
+//! A cursor owns its version and pages: `'static + Send`.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::memtable::MemtableCursor;
+use crate::store::blobs::BlobStore;
+use crate::store::source::{RowCursor, Source, VisibleSource};
+use crate::store::version::Version;
+use crate::cache::Pager;
+use crate::types::{EntryValue, Seq};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// A position among the keys that a view sees.
+#[derive(Debug)]
+pub struct MergedCursor {
+    sources: Vec<VisibleSource>,
+    direction: Direction,
+    current: Option<usize>,
+    key: Vec<u8>,
+    failed: Option<(ErrorKind, String)>,
+    blobs: Arc<BlobStore>,
+    /// Keeps blob segments alive (see `BlobStore::retire`).
+    _version: Arc<Version>,
+}
+
+impl MergedCursor {
+    /// A cursor over `version` at `at`, standing nowhere yet.
+    pub fn new(version: Arc<Version>, at: Seq, pager: &Pager, blobs: Arc<BlobStore>) -> Self {
+        let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
+        for memtable in version.memtables().filter(|m| !m.is_empty()) {
+            let cursor = MemtableCursor::new(Arc::clone(memtable));
+            sources.push(VisibleSource::new(Source::Memtable(cursor), at));
+        }
+        let runs = version.runs.iter().map(|r| (&r.row, r.consumed.as_slice()));
+        for (row, consumed) in runs.chain([(&version.base, [].as_slice())]) {
+            if row.partitions.is_empty() {
+                continue;
+            }
+            let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), false);
+            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
+        }
+        Self {
+            sources,
+            direction: Direction::Forward,
+            current: None,
+            key: Vec::new(),
+            failed: None,
+            blobs,
+            _version: version,
+        }
+    }
+
+    /// Whether it stands on a key.
+    pub fn valid(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The key it stands on.
+    pub fn key(&self) -> Option<&[u8]> {
+        Some(self.sources[self.current?].key())
+    }
+
+    /// The value it stands on: borrowed from its page, or `None` for one that lies in blob pages
+    /// (see [`value`](Self::value)).
+    pub fn inline_value(&self) -> Option<&[u8]> {
+        match self.sources[self.current?].value() {
+            EntryValue::Inline(v) => Some(v),
+            EntryValue::Blob(_) | EntryValue::Tombstone => None,
+        }
+    }
+
+    /// The value it stands on, copied, or read from its blob pages.
+    pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(i) = self.current else { return Ok(None) };
+        let blob = match self.sources[i].value() {
+            EntryValue::Inline(v) => return Ok(Some(v.to_vec())),
+            EntryValue::Tombstone => return Ok(None),
+            EntryValue::Blob(blob) => blob,
+        };
+        match self.blobs.read(&blob) {
+            Ok(v) => Ok(Some(v)),
+            Err(e) => Err(self.fail(e)),
+        }
+    }
+
+    fn fail(&mut self, e: Error) -> Error {
+        self.failed = Some((e.kind(), e.to_string()));
+        self.current = None;
+        e
+    }
+
+    fn guard(&self) -> Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some((kind, message)) => Err(Error::new(*kind, message.clone())),
+        }
+    }
+
+    fn run(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<bool> {
+        self.guard()?;
+        match step(self) {
+            Ok(()) => Ok(self.current.is_some()),
+            Err(e) => Err(self.fail(e)),
+        }
+    }
+
+    /// To the first key at or after `key`; tells whether there is one.
+    pub fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        self.run(|c| {
+            for s in &mut c.sources {
+                s.seek(key)?;
+            }
+            c.choose_forward()
+        })
+    }
+
+    /// To the last key before `key`; tells whether there is one.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
+        self.run(|c| {
+            for s in &mut c.sources {
+                s.seek_before(key)?;
+            }
+            c.choose_backward()
+        })
+    }
+
+    /// To the first key.
+    pub fn first(&mut self) -> Result<bool> {
+        self.run(|c| {
+            for s in &mut c.sources {
+                s.first()?;
+            }
+            c.choose_forward()
+        })
+    }
+
+    /// To the last key.
+    pub fn last(&mut self) -> Result<bool> {
+        self.run(|c| {
+            for s in &mut c.sources {
+                s.last()?;
+            }
+            c.choose_backward()
+        })
+    }
+
+    /// To the next key; does nothing when it stands nowhere.
+    #[allow(clippy::should_implement_trait)] // a cursor, not an iterator: its items are borrowed
+    pub fn next(&mut self) -> Result<bool> {
+        self.run(|c| {
+            let Some(i) = c.current else { return Ok(()) };
+            if c.direction == Direction::Backward {
+                c.key.clear();
+                c.key.extend_from_slice(c.sources[i].key());
+                let key = std::mem::take(&mut c.key);
+                for (j, s) in c.sources.iter_mut().enumerate() {
+                    if j != i {
+                        s.seek(&key)?;
+                    }
+                }
+                c.key = key;
+            }
+            c.pass_current(i, VisibleSource::next_key)?;
+            c.choose_forward()
+        })
+    }
+
+    /// To the key before; does nothing when it stands nowhere.
+    pub fn prev(&mut self) -> Result<bool> {
+        self.run(|c| {
+            let Some(i) = c.current else { return Ok(()) };
+            if c.direction == Direction::Forward {
+                c.key.clear();
+                c.key.extend_from_slice(c.sources[i].key());
+                let key = std::mem::take(&mut c.key);
+                for (j, s) in c.sources.iter_mut().enumerate() {
+                    if j != i {
+                        s.seek_before(&key)?;
+                    }
+                }
+                c.key = key;
+            }
+            c.pass_current(i, VisibleSource::prev_key)?;
+            c.choose_backward()
+        })
+    }
+
+    /// Moves every source off the current key.
+    fn pass_current(
+        &mut self,
+        current: usize,
+        step: impl Fn(&mut VisibleSource) -> Result<()>,
+    ) -> Result<()> {
+        if self.sources.len() > 1 {
+            let (before, rest) = self.sources.split_at_mut(current);
+            let (now, after) = rest.split_first_mut().expect("current is in range");
+            for s in before.iter_mut().chain(after) {
+                if s.valid() && s.key() == now.key() {
+                    step(s)?;
+                }
+            }
+            step(now)
+        } else {
+            step(&mut self.sources[current])
+        }
+    }
+
+    fn choose_forward(&mut self) -> Result<()> {
+        self.direction = Direction::Forward;
+        self.choose(|candidate, best| candidate < best, VisibleSource::next_key)
+    }
+
+    fn choose_backward(&mut self) -> Result<()> {
+        self.direction = Direction::Backward;
+        self.choose(|candidate, best| candidate > best, VisibleSource::prev_key)
+    }
+
+    fn choose(
+        &mut self,
+        wins: impl Fn(&[u8], &[u8]) -> bool,
+        step: impl Fn(&mut VisibleSource) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            let mut best: Option<usize> = None;
+            for (i, s) in self.sources.iter().enumerate() {
+                if s.valid() && best.is_none_or(|b| wins(s.key(), self.sources[b].key())) {
+                    best = Some(i);
+                }
+            }
+            self.current = best;
+            let Some(i) = best else { return Ok(()) };
+            if !self.sources[i].value().is_tombstone() {
+                return Ok(());
+            }
+            self.pass_current(i, &step)?;
+        }
+    }
+}

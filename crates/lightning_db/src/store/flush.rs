@@ -1,0 +1,200 @@
+//! Sealed memtables to runs.
+//!
+//! 1. Oldest first, so that runs stay in order of age.
+//! 2. Before the edit names a run, the log is durable past the run's highest number; otherwise a
+//!    power cut could keep one keyspace's half of a commit.
+//! 3. Without a log, all keyspaces were sealed at one number and are published in one edit.
+//! 4. The version in which the run replaces its memtable appears in one step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::manifest::{Edit, EditOp, RunMeta};
+use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::merge::{Tally, merge_until};
+use crate::store::retention::Retention;
+use crate::store::row_writer::{RowWriter, discard};
+use crate::store::source::Source;
+use crate::store::version::{Row, Run, Version};
+use crate::sync::atomic::Ordering;
+use crate::tree::PartitionReader;
+use crate::types::{RunId, SegmentId, Seq};
+
+/// The last commit of a sealed memtable.
+fn sealed_at(memtable: &Memtable) -> Seq {
+    memtable.last_seq().expect("only sealed memtables are flushed")
+}
+
+struct Flushed {
+    keyspace: Arc<KeyspaceStore>,
+    memtable: Arc<Memtable>,
+    partitions: Vec<Arc<PartitionReader>>,
+    run: RunId,
+}
+
+/// Flushes the oldest sealed memtable of each of `keyspaces` (with a log: of one) in one edit.
+/// Tells whether there was one. Callers hold the flush latches.
+pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<bool> {
+    env.check_writable()?;
+    let floor = env.visible();
+    let views = env.views.raise_floor(floor);
+    let rule = Retention::new(floor, &views);
+    let oldest = keyspaces
+        .iter()
+        .filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m)))
+        .min();
+    let Some(oldest) = oldest else { return Ok(false) };
+    let mut flushed = Vec::new();
+    for keyspace in keyspaces {
+        let version = keyspace.pin();
+        let Some(memtable) = version.sealed.last().filter(|m| sealed_at(m) == oldest) else {
+            continue;
+        };
+        match write_run(env, keyspace, &version, memtable, &rule) {
+            Ok(partitions) => flushed.push(Flushed {
+                keyspace: Arc::clone(keyspace),
+                memtable: Arc::clone(memtable),
+                partitions,
+                run: env.new_run(),
+            }),
+            Err(e) => {
+                for f in &flushed {
+                    discard(&f.partitions, &[], env);
+                }
+                return Err(e);
+            }
+        }
+    }
+    let result = publish(env, &flushed);
+    if result.is_err() {
+        for f in &flushed {
+            discard(&f.partitions, &[], env);
+        }
+    }
+    result.map(|()| true)
+}
+
+fn write_run(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    memtable: &Arc<Memtable>,
+    rule: &Retention,
+) -> Result<Vec<Arc<PartitionReader>>> {
+    let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
+    source[0].first()?;
+    let mut out = RowWriter::new(env, keyspace, None);
+    let nothing_older = |key: &[u8]| {
+        version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
+    };
+    let mut tally = Tally::new(env, None);
+    merge_until(&mut source, None, rule, &nothing_older, &mut out, &mut tally)?;
+    out.finish()
+}
+
+/// The edit that names flushed runs, and the blob segments it names. Everything it names is durable
+/// when this returns.
+fn prepare(
+    env: &Environment,
+    flushed: &[Flushed],
+    recovered: bool,
+) -> Result<(Edit, Vec<(SegmentId, u64)>)> {
+    let mut edit = Edit { ops: Vec::new() };
+    let Some(high) = flushed.iter().map(|f| sealed_at(&f.memtable)).max() else {
+        return Ok((edit, Vec::new()));
+    };
+    // Recovered commits are in the log that is being replaced, which need not be durable.
+    if let Some(log) = env.log.as_ref().filter(|_| !recovered) {
+        log.sync_to(high)?;
+    }
+    let blob_ids: BTreeSet<SegmentId> =
+        flushed.iter().flat_map(|f| f.memtable.blob_segments()).collect();
+    env.blobs.sync()?;
+    let new_blobs = env.blobs.seal_for_edit(&blob_ids)?;
+    for (id, bytes) in &new_blobs {
+        edit.ops.push(EditOp::AddBlobSegment { id: *id, bytes: *bytes });
+    }
+    for f in flushed {
+        if !f.partitions.is_empty() {
+            edit.ops.push(EditOp::AddRun {
+                keyspace: f.keyspace.id,
+                run: RunMeta {
+                    id: f.run,
+                    partitions: f.partitions.iter().map(|p| p.meta().clone()).collect(),
+                    consumed: Vec::new(),
+                    low: f.memtable.first_seq(),
+                    high: sealed_at(&f.memtable),
+                },
+            });
+        }
+        edit.ops
+            .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: sealed_at(&f.memtable) });
+    }
+    edit.ops.push(EditOp::LastSeq(high));
+    Ok((edit, new_blobs))
+}
+
+/// Makes flushed runs true.
+fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
+    let (edit, new_blobs) = prepare(env, flushed, false)?;
+    env.publish(edit, || {
+        for f in flushed {
+            show(f);
+        }
+    })?;
+    for (id, _) in &new_blobs {
+        env.blobs.named(*id);
+    }
+    let bytes: u64 =
+        flushed.iter().flat_map(|f| &f.partitions).map(|p| p.meta().live_bytes).sum();
+    env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
+    env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+/// For recovery: writes every sealed memtable out as a run, shows the runs, and gives the edit that
+/// the fresh manifest is to contain.
+pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
+    // Nobody reads yet.
+    let rule = Retention::new(env.visible(), &[]);
+    let mut flushed = Vec::new();
+    for keyspace in keyspaces {
+        let version = keyspace.pin();
+        let Some(memtable) = version.sealed.last() else { continue };
+        flushed.push(Flushed {
+            keyspace: Arc::clone(keyspace),
+            memtable: Arc::clone(memtable),
+            partitions: write_run(env, keyspace, &version, memtable, &rule)?,
+            run: env.new_run(),
+        });
+    }
+    let (edit, _) = prepare(env, &flushed, true)?;
+    flushed.iter().for_each(show);
+    Ok(edit)
+}
+
+fn show(f: &Flushed) {
+    f.keyspace.update(|v| {
+        let mut next = v.clone();
+        next.sealed.retain(|m| !Arc::ptr_eq(m, &f.memtable));
+        if !f.partitions.is_empty() {
+            let row = Row { partitions: f.partitions.clone() };
+            let live_bytes = row.live_bytes();
+            next.runs.insert(
+                0,
+                Arc::new(Run {
+                    id: f.run,
+                    low: f.memtable.first_seq(),
+                    high: sealed_at(&f.memtable),
+                    row,
+                    consumed: Vec::new(),
+                    live_bytes,
+                }),
+            );
+        }
+        next
+    });
+}

@@ -1,0 +1,144 @@
+//! One keyspace: its options, its current version, and the latches of the jobs that change it.
+//!
+//! 1. Versions are replaced only by [`KeyspaceStore::update`], one at a time.
+//! 2. A memtable is sealed inside the commit section only, at a commit's boundary, so that it holds
+//!    exactly the commits of a range of numbers.
+//! 3. One flush and one merge at a time: `flush_latch`, `merge_latch`.
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::compress::Codec;
+use crate::config::Profile;
+use crate::memtable::Memtable;
+use crate::store::version::{Row, Run, Version};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::types::{KeyspaceId, Seq};
+
+/// The options a keyspace was made with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoreOptions {
+    /// Memtable size at which it is sealed.
+    pub write_buffer_bytes: u64,
+    /// Target size of an unpacked leaf.
+    pub page_bytes: u32,
+    /// How pages are packed.
+    pub codec: Codec,
+    /// How much may be stacked above the base.
+    pub profile: Profile,
+}
+
+impl StoreOptions {
+    /// The stored size at which a partition is ended and the next begun.
+    pub fn partition_bytes(&self) -> u64 {
+        self.write_buffer_bytes.clamp(64 * 1024, 32 * 1024 * 1024)
+    }
+}
+
+/// A keyspace.
+#[derive(Debug)]
+pub struct KeyspaceStore {
+    /// Its id.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: String,
+    /// Its options.
+    pub options: StoreOptions,
+    /// Held by the job that flushes.
+    pub flush_latch: Mutex<()>,
+    /// Held by the job that merges.
+    pub merge_latch: Mutex<()>,
+    /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
+    pub pressure: AtomicU32,
+    /// Set when it was dropped.
+    pub dropped: AtomicBool,
+    version: ArcSwap<Version>,
+    published: Mutex<Vec<Weak<Version>>>,
+}
+
+impl KeyspaceStore {
+    /// A keyspace with these rows and an empty memtable that takes commits from `first_seq` on.
+    pub fn new(
+        id: KeyspaceId,
+        name: String,
+        options: StoreOptions,
+        runs: Vec<Arc<Run>>,
+        base: Row,
+        first_seq: Seq,
+    ) -> Self {
+        let active = Arc::new(Memtable::new(id, first_seq));
+        let version = Arc::new(Version { active, sealed: Vec::new(), runs, base });
+        Self {
+            id,
+            name,
+            options,
+            flush_latch: Mutex::new(()),
+            merge_latch: Mutex::new(()),
+            pressure: AtomicU32::new(0),
+            dropped: AtomicBool::new(false),
+            published: Mutex::new(vec![Arc::downgrade(&version)]),
+            version: ArcSwap::new(version),
+        }
+    }
+
+    /// The current version, for a short look.
+    #[inline]
+    pub fn version(&self) -> Guard<Arc<Version>> {
+        self.version.load()
+    }
+
+    /// The current version, to keep.
+    pub fn pin(&self) -> Arc<Version> {
+        self.version.load_full()
+    }
+
+    /// Replaces the version.
+    pub fn update(&self, change: impl FnOnce(&Version) -> Version) {
+        let mut published = self.published.lock();
+        let next = Arc::new(change(&self.version.load()));
+        published.retain(|w| w.strong_count() > 0);
+        published.push(Arc::downgrade(&next));
+        self.version.store(next);
+    }
+
+    /// Every version that may still be in use.
+    pub fn live_versions(&self) -> Vec<Weak<Version>> {
+        let mut published = self.published.lock();
+        published.retain(|w| w.strong_count() > 0);
+        published.clone()
+    }
+
+    /// Seals the active memtable after commit `last` and begins a new one. Commit section only.
+    pub fn seal(&self, last: Seq) {
+        self.update(|v| {
+            v.active.set_last_seq(last);
+            let mut sealed = Vec::with_capacity(v.sealed.len() + 1);
+            sealed.push(Arc::clone(&v.active));
+            sealed.extend(v.sealed.iter().cloned());
+            Version {
+                active: Arc::new(Memtable::new(self.id, last.next())),
+                sealed,
+                runs: v.runs.clone(),
+                base: v.base.clone(),
+            }
+        });
+    }
+
+    /// The lowest commit that is only in memory and in the log; `None` where there is none.
+    pub fn first_unflushed(&self) -> Option<Seq> {
+        let v = self.version();
+        v.sealed
+            .iter()
+            .rev()
+            .chain(std::iter::once(&v.active))
+            .find(|m| !m.is_empty())
+            .map(|m| m.first_seq())
+    }
+
+    /// Whether it was dropped.
+    pub fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+}

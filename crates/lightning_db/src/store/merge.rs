@@ -1,0 +1,609 @@
+//! Merges: runs with each other, runs into the base, renewal of base partitions.
+//!
+//! 1. Only neighbours in age are merged, newest first among the inputs.
+//! 2. Into the base go, at every key, the oldest runs first: a base merge of a range takes every
+//!    run there is at its start, and records the range as consumed in those that reach beyond it.
+//! 3. A leaf that no newer entry touches keeps its place; a partition that overlaps nothing in the
+//!    job is taken over whole.
+//! 4. Segments belong to one partition: leaves are kept only where the result is one partition.
+//! 5. A job that fails or gives up leaves the version as it was and removes what it wrote.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::retention::{Fate, Retention};
+use crate::store::row_writer::{RowWriter, discard};
+use crate::store::source::{RowCursor, Source};
+use crate::store::version::{Row, Run, Version};
+use crate::sync::atomic::Ordering;
+use crate::cache::Pager;
+use crate::tree::{PartitionReader, SpanEnd};
+use crate::types::{EntryValue, PartitionId, RunId, SegmentId};
+
+/// A piece of background work.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Job {
+    /// Merge adjacent runs (newest first) into one.
+    Tier(Vec<RunId>),
+    /// Renew these base partitions with everything that the runs hold in `range`.
+    Base {
+        /// The keys to renew.
+        range: KeyInterval,
+        /// The base partitions inside it.
+        partitions: Vec<PartitionId>,
+        /// Whether every page is to be written anew.
+        whole: bool,
+    },
+    /// Move a partition of a run to the base as it is.
+    Adopt(RunId, PartitionId),
+    /// Rewrite the partitions that refer to these blob segments, moving the values that live.
+    CleanBlobs(BTreeSet<SegmentId>),
+}
+
+/// What a stream of entries does besides being written: moves values out of blob segments that
+/// are being cleaned, and asks now and then whether to give up.
+#[derive(Debug)]
+pub struct Tally<'a> {
+    env: &'a Environment,
+    clean: Option<&'a BTreeSet<SegmentId>>,
+    entries: u64,
+    may_stop: bool,
+}
+
+impl<'a> Tally<'a> {
+    /// For a job that runs to its end.
+    pub fn new(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
+        Self { env, clean, entries: 0, may_stop: false }
+    }
+
+    /// For a job that gives up when the database closes.
+    pub fn stoppable(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
+        Self { may_stop: true, ..Self::new(env, clean) }
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.may_stop && self.entries.is_multiple_of(1024) {
+            self.env.check_running()?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the merged entries with keys below `upper` to `out`, by the retention rule. Sources stand
+/// at their first entry, newest first; they are left at their first entry at or after `upper`.
+pub fn merge_until(
+    sources: &mut [Source],
+    upper: Option<&[u8]>,
+    rule: &Retention,
+    nothing_older: &dyn Fn(&[u8]) -> bool,
+    out: &mut RowWriter<'_>,
+    tally: &mut Tally<'_>,
+) -> Result<()> {
+    let mut key = Vec::new();
+    loop {
+        let Some(first) = smallest(sources) else { return Ok(()) };
+        {
+            let smallest_key = sources[first].key();
+            if upper.is_some_and(|u| smallest_key >= u) {
+                return Ok(());
+            }
+            key.clear();
+            key.extend_from_slice(smallest_key);
+        }
+        let mut judge = rule.key();
+        for source in &mut sources[first..] {
+            while source.valid() && source.key() == key {
+                let value = source.value();
+                let tombstone = value.is_tombstone();
+                // Only a tombstone's fate depends on what lies below.
+                let bottom = tombstone && nothing_older(&key);
+                if let Fate::Keep { seq, droppable_after } =
+                    judge.judge(source.seq(), tombstone, bottom)
+                {
+                    let moved = match (value, tally.clean) {
+                        (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
+                            Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
+                        }
+                        _ => None,
+                    };
+                    let value = moved.map_or(value, EntryValue::Blob);
+                    out.push(&key, seq, value)?;
+                    if let Some(after) = droppable_after {
+                        out.note_droppable((key.len() + value.inline_len()) as u64, after);
+                    }
+                }
+                source.next()?;
+                tally.tick()?;
+            }
+        }
+    }
+}
+
+/// The first source, in order, among those that stand at the smallest key.
+fn smallest(sources: &[Source]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, s) in sources.iter().enumerate() {
+        if s.valid() && best.is_none_or(|b| s.key() < sources[b].key()) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
+/// Carries out one job. The caller holds the keyspace's merge latch. Tells whether anything was
+/// done (a job can be out of date).
+pub fn run_job(env: &Environment, keyspace: &KeyspaceStore, job: &Job) -> Result<bool> {
+    env.check_writable()?;
+    let started = env.now();
+    let done = match job {
+        Job::Tier(runs) => tier(env, keyspace, runs, None),
+        Job::Base { range, partitions, whole } => {
+            base(env, keyspace, range, partitions, *whole, None)
+        }
+        Job::Adopt(run, partition) => adopt(env, keyspace, *run, *partition),
+        Job::CleanBlobs(segments) => clean_blobs(env, keyspace, segments),
+    }?;
+    let nanos = env.now().saturating_sub(started).as_nanos() as u64;
+    env.counters.merge_nanos.fetch_add(nanos, Ordering::Relaxed);
+    Ok(done)
+}
+
+fn written_bytes(new: &[Arc<PartitionReader>], old: &[Arc<PartitionReader>]) -> u64 {
+    let old_ids: BTreeSet<SegmentId> =
+        old.iter().flat_map(|p| &p.meta().segments).map(|s| s.id).collect();
+    new.iter()
+        .flat_map(|p| &p.meta().segments)
+        .filter(|s| !old_ids.contains(&s.id))
+        .map(|s| s.file_bytes)
+        .sum()
+}
+
+fn tier(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    ids: &[RunId],
+    clean: Option<&BTreeSet<SegmentId>>,
+) -> Result<bool> {
+    let version = keyspace.pin();
+    let Some(at) = version.runs.iter().position(|r| Some(&r.id) == ids.first()) else {
+        return Ok(false);
+    };
+    let inputs = &version.runs[at..version.runs.len().min(at + ids.len())];
+    if inputs.iter().map(|r| r.id).ne(ids.iter().copied()) {
+        return Ok(false);
+    }
+    let floor = env.visible();
+    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let older = &version.runs[at + ids.len()..];
+    let nothing_older = |key: &[u8]| {
+        older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
+            && version.base.find(key).is_none()
+    };
+    let mut sources = Vec::with_capacity(inputs.len());
+    for run in inputs {
+        let cursor =
+            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let mut source = Source::Row(Box::new(cursor));
+        source.first()?;
+        sources.push(source);
+    }
+    let mut out = RowWriter::new(env, keyspace, None);
+    let mut tally = Tally::stoppable(env, clean);
+    let alone =
+        if clean.is_some() || ids.len() == 1 { Vec::new() } else { standalone(keyspace, inputs) };
+    let adopted = alone.len() as u64;
+    for (source, partition) in alone {
+        let first = partition.meta().first_key.clone();
+        merge_until(&mut sources, Some(&first), &rule, &nothing_older, &mut out, &mut tally)?;
+        let mut past = partition.meta().last_key.clone();
+        past.push(0);
+        out.take_over(partition)?;
+        sources[source].seek(&past)?;
+    }
+    merge_until(&mut sources, None, &rule, &nothing_older, &mut out, &mut tally)?;
+    let new = out.finish()?;
+    let old: Vec<_> = inputs.iter().flat_map(|r| r.row.partitions.iter().cloned()).collect();
+    let run = RunMeta {
+        id: env.new_run(),
+        partitions: new.iter().map(|p| p.meta().clone()).collect(),
+        consumed: Vec::new(),
+        low: inputs.iter().map(|r| r.low).min().expect("a tier has runs"),
+        high: inputs.iter().map(|r| r.high).max().expect("a tier has runs"),
+    };
+    let mut edit = Edit { ops: Vec::new() };
+    let named = name_moved_blobs(env, &new, clean, &mut edit)?;
+    edit.ops.push(EditOp::ReplaceRuns {
+        keyspace: keyspace.id,
+        removed: ids.to_vec(),
+        added: (!new.is_empty()).then(|| run.clone()),
+    });
+    let shown = env.publish(edit, || {
+        keyspace.update(|v| {
+            let mut next = v.clone();
+            let at = next.runs.iter().position(|r| r.id == ids[0]).expect("merge latch is held");
+            next.runs.drain(at..at + ids.len());
+            if !new.is_empty() {
+                let row = Row { partitions: new.clone() };
+                let live_bytes = row.live_bytes();
+                let run = Run {
+                    id: run.id,
+                    low: run.low,
+                    high: run.high,
+                    row,
+                    consumed: Vec::new(),
+                    live_bytes,
+                };
+                next.runs.insert(at, Arc::new(run));
+            }
+            next
+        });
+    });
+    if let Err(e) = shown {
+        discard(&new, &old, env);
+        return Err(e);
+    }
+    named.iter().for_each(|id| env.blobs.named(*id));
+    env.release(&old, &new);
+    env.counters.tier_merges.fetch_add(1, Ordering::Relaxed);
+    env.counters.adopted_partitions.fetch_add(adopted, Ordering::Relaxed);
+    env.counters.merged_bytes.fetch_add(written_bytes(&new, &old), Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Large partitions of `runs` that overlap no other input and need no rewriting, by key, each with
+/// the index of its run.
+fn standalone(
+    keyspace: &KeyspaceStore,
+    runs: &[Arc<Run>],
+) -> Vec<(usize, Arc<PartitionReader>)> {
+    let mut found = Vec::new();
+    for (i, run) in runs.iter().enumerate() {
+        for p in &run.row.partitions {
+            let m = p.meta();
+            let large = m.live_bytes >= keyspace.options.partition_bytes() / 4;
+            let clear = runs
+                .iter()
+                .enumerate()
+                .all(|(j, r)| j == i || !overlaps(&r.row, &m.first_key, &m.last_key));
+            let whole =
+                !run.consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key));
+            if large && clear && whole && m.droppable_bytes == 0 {
+                found.push((i, Arc::clone(p)));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.1.meta().first_key.cmp(&b.1.meta().first_key));
+    found
+}
+
+/// Whether a partition of `row` reaches into `first..=last`.
+pub fn overlaps(row: &Row, first: &[u8], last: &[u8]) -> bool {
+    let i = row.first_ending_at_or_after(first);
+    row.partitions.get(i).is_some_and(|p| p.meta().first_key.as_slice() <= last)
+}
+
+/// Seals and names the blob segments that cleaning wrote to.
+fn name_moved_blobs(
+    env: &Environment,
+    new: &[Arc<PartitionReader>],
+    clean: Option<&BTreeSet<SegmentId>>,
+    edit: &mut Edit,
+) -> Result<Vec<SegmentId>> {
+    if clean.is_none() {
+        return Ok(Vec::new());
+    }
+    let ids: BTreeSet<SegmentId> =
+        new.iter().flat_map(|p| &p.meta().blobs).map(|b| b.segment).collect();
+    let fresh = env.blobs.seal_for_edit(&ids)?;
+    for (id, bytes) in &fresh {
+        edit.ops.push(EditOp::AddBlobSegment { id: *id, bytes: *bytes });
+    }
+    Ok(fresh.into_iter().map(|(id, _)| id).collect())
+}
+
+fn base(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    range: &KeyInterval,
+    ids: &[PartitionId],
+    whole: bool,
+    clean: Option<&BTreeSet<SegmentId>>,
+) -> Result<bool> {
+    let version = keyspace.pin();
+    let old: Vec<Arc<PartitionReader>> =
+        version.base.partitions.iter().filter(|p| ids.contains(&p.meta().id)).cloned().collect();
+    if old.len() != ids.len() {
+        return Ok(false);
+    }
+    let floor = env.visible();
+    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let mut sources = Vec::with_capacity(version.runs.len() + 1);
+    let mut updates = 0;
+    for run in &version.runs {
+        updates += stacked_in(run, range, &env.pager)?;
+        let cursor =
+            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let mut source = Source::Row(Box::new(cursor));
+        source.seek(&range.start)?;
+        sources.push(source);
+    }
+    let adoptable = !whole && clean.is_none() && old.len() == 1 && {
+        let m = old[0].meta();
+        let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
+        m.segments.len() < 3
+            && m.droppable_bytes == 0
+            && (file - m.live_bytes.min(file)) * 10 < file * 3
+            && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
+    };
+    let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
+    let mut tally = Tally::stoppable(env, clean);
+    let end = range.end.as_deref();
+    let mut adopted = 0;
+    let row = Row { partitions: old.clone() };
+    sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), true))));
+    let last = sources.len() - 1;
+    if adoptable {
+        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut out, &mut tally)?;
+    } else {
+        sources[last].first()?;
+    }
+    merge_until(&mut sources, end, &rule, &|_| true, &mut out, &mut tally)?;
+    let new = out.finish()?;
+    publish_base(env, keyspace, &version, range, &old, &new, clean)?;
+    env.counters.base_merges.fetch_add(1, Ordering::Relaxed);
+    env.counters.adopted_leaves.fetch_add(adopted, Ordering::Relaxed);
+    env.counters.merged_bytes.fetch_add(written_bytes(&new, &old), Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Renews one partition leaf by leaf, keeping those that nothing touches. The partition's own
+/// source is the last of `sources`; it is left past the last leaf.
+fn renew(
+    env: &Environment,
+    old: &Arc<PartitionReader>,
+    end: Option<&[u8]>,
+    sources: &mut [Source],
+    rule: &Retention,
+    out: &mut RowWriter<'_>,
+    tally: &mut Tally<'_>,
+) -> Result<u64> {
+    let mut adopted = 0;
+    let last = sources.len() - 1;
+    let mut placed = false;
+    for span in old.leaves(&env.pager) {
+        let span = span?;
+        let upper = match &span.end {
+            SpanEnd::Before(key) => Some(key.as_slice()),
+            // The last leaf takes what follows it, up to the end of the range.
+            SpanEnd::UpTo(_) => end,
+        };
+        let updates = &sources[..last];
+        let touched =
+            smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
+        if !touched && out.partition()?.can_adopt(&span) {
+            out.partition()?.adopt(&span, old, &env.pager)?;
+            adopted += span.leaves.len() as u64;
+            placed = false;
+            continue;
+        }
+        if !placed {
+            sources[last].seek(span.start())?;
+            placed = true;
+        }
+        merge_until(sources, upper, rule, &|_| true, out, tally)?;
+    }
+    if !placed {
+        let mut past = old.meta().last_key.clone();
+        past.push(0);
+        sources[last].seek(&past)?;
+    }
+    Ok(adopted)
+}
+
+/// The estimated bytes of `run` inside `range` that the base does not have yet.
+pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> {
+    let mut bytes = 0;
+    for p in &run.row.partitions {
+        let m = p.meta();
+        if range.end.as_ref().is_some_and(|e| *e <= m.first_key) || m.last_key < range.start {
+            continue;
+        }
+        let inside = range.contains(&m.first_key) && range.contains(&m.last_key);
+        let mut own =
+            if inside { m.live_bytes } else { p.estimate_bytes(pager, &range.start, range.end.as_deref())? };
+        for c in &run.consumed {
+            if !c.overlaps(&m.first_key, &m.last_key) {
+                continue;
+            }
+            let start = c.start.as_slice().max(&range.start);
+            let end = match (c.end.as_deref(), range.end.as_deref()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if end.is_none_or(|e| start < e) {
+                own = own.saturating_sub(p.estimate_bytes(pager, start, end)?);
+            }
+        }
+        bytes += own;
+    }
+    Ok(bytes)
+}
+
+/// Makes the renewed range current: base partitions replaced, runs relieved of the range.
+fn publish_base(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    range: &KeyInterval,
+    old: &[Arc<PartitionReader>],
+    new: &[Arc<PartitionReader>],
+    clean: Option<&BTreeSet<SegmentId>>,
+) -> Result<()> {
+    let mut edit = Edit { ops: Vec::new() };
+    let named = name_moved_blobs(env, new, clean, &mut edit)?;
+    edit.ops.push(EditOp::ReplaceBase {
+        keyspace: keyspace.id,
+        removed: old.iter().map(|p| p.meta().id).collect(),
+        added: new.iter().map(|p| p.meta().clone()).collect(),
+    });
+    let mut gone: Vec<Arc<PartitionReader>> = old.to_vec();
+    let mut relieved: Vec<(RunId, Option<Arc<Run>>)> = Vec::new();
+    for run in &version.runs {
+        if !run.row.partitions.iter().any(|p| range.overlaps(&p.meta().first_key, &p.meta().last_key))
+        {
+            continue;
+        }
+        let mut consumed = run.consumed.clone();
+        range.clone().merge_into(&mut consumed);
+        let (used_up, left): (Vec<_>, Vec<_>) = run.row.partitions.iter().cloned().partition(|p| {
+            crate::manifest::covers(&consumed, &p.meta().first_key, &p.meta().last_key)
+        });
+        gone.extend(used_up);
+        if left.is_empty() {
+            edit.ops.push(EditOp::RemoveRun { keyspace: keyspace.id, run: run.id });
+            relieved.push((run.id, None));
+            continue;
+        }
+        let mut rest = Run {
+            id: run.id,
+            low: run.low,
+            high: run.high,
+            row: Row { partitions: left },
+            consumed,
+            live_bytes: 0,
+        };
+        let everything = KeyInterval { start: Vec::new(), end: None };
+        rest.live_bytes = stacked_in(&rest, &everything, &env.pager)?;
+        edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
+        relieved.push((run.id, Some(Arc::new(rest))));
+    }
+    let shown = env.publish(edit, || {
+        keyspace.update(|v| {
+            let mut next = v.clone();
+            for (id, rest) in &relieved {
+                let at = next.runs.iter().position(|r| r.id == *id).expect("merge latch is held");
+                match rest {
+                    Some(run) => next.runs[at] = Arc::clone(run),
+                    None => {
+                        next.runs.remove(at);
+                    }
+                }
+            }
+            next.base.partitions.retain(|p| !old.iter().any(|o| Arc::ptr_eq(o, p)));
+            next.base.partitions.extend(new.iter().cloned());
+            next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+            next
+        });
+    });
+    if let Err(e) = shown {
+        discard(new, old, env);
+        return Err(e);
+    }
+    named.iter().for_each(|id| env.blobs.named(*id));
+    env.release(&gone, new);
+    Ok(())
+}
+
+/// Moves a partition of a run to the base.
+fn adopt(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    run_id: RunId,
+    id: PartitionId,
+) -> Result<bool> {
+    let version = keyspace.pin();
+    let Some(at) = version.runs.iter().position(|r| r.id == run_id) else { return Ok(false) };
+    let run = &version.runs[at];
+    let Some(partition) = run.row.partitions.iter().find(|p| p.meta().id == id).cloned() else {
+        return Ok(false);
+    };
+    if !can_move_to_base(&version, at, &partition) {
+        return Ok(false);
+    }
+    let left: Vec<_> = run.row.partitions.iter().filter(|p| p.meta().id != id).cloned().collect();
+    let mut edit = Edit { ops: Vec::new() };
+    let rest = if left.is_empty() {
+        edit.ops.push(EditOp::RemoveRun { keyspace: keyspace.id, run: run_id });
+        None
+    } else {
+        let rest = Run {
+            id: run.id,
+            low: run.low,
+            high: run.high,
+            row: Row { partitions: left },
+            consumed: run.consumed.clone(),
+            live_bytes: run.live_bytes.saturating_sub(partition.meta().live_bytes),
+        };
+        edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
+        Some(Arc::new(rest))
+    };
+    edit.ops.push(EditOp::ReplaceBase {
+        keyspace: keyspace.id,
+        removed: Vec::new(),
+        added: vec![partition.meta().clone()],
+    });
+    env.publish(edit, || {
+        keyspace.update(|v| {
+            let mut next = v.clone();
+            let at = next.runs.iter().position(|r| r.id == run_id).expect("merge latch is held");
+            match &rest {
+                Some(run) => next.runs[at] = Arc::clone(run),
+                None => {
+                    next.runs.remove(at);
+                }
+            }
+            let at = next.base.first_ending_at_or_after(&partition.meta().first_key);
+            next.base.partitions.insert(at, Arc::clone(&partition));
+            next
+        });
+    })?;
+    env.counters.adopted_partitions.fetch_add(1, Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Whether a partition of the run at `at` overlaps nothing older and is whole.
+pub fn can_move_to_base(version: &Version, at: usize, partition: &PartitionReader) -> bool {
+    let m = partition.meta();
+    m.tombstones == 0
+        && !overlaps(&version.base, &m.first_key, &m.last_key)
+        && version.runs[at + 1..].iter().all(|r| !overlaps(&r.row, &m.first_key, &m.last_key))
+        && !version.runs[at].consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key))
+}
+
+/// Renews every partition of the keyspace that refers to `segments`.
+fn clean_blobs(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    segments: &BTreeSet<SegmentId>,
+) -> Result<bool> {
+    let refers =
+        |p: &PartitionReader| p.meta().blobs.iter().any(|b| segments.contains(&b.segment));
+    let mut done = false;
+    loop {
+        let version = keyspace.pin();
+        if let Some(run) = version.runs.iter().find(|r| r.row.partitions.iter().any(|p| refers(p)))
+        {
+            if !tier(env, keyspace, &[run.id], Some(segments))? {
+                return Ok(done);
+            }
+            done = true;
+            continue;
+        }
+        let Some(p) = version.base.partitions.iter().find(|p| refers(p)) else {
+            return Ok(done);
+        };
+        let m = p.meta();
+        let mut end = m.last_key.clone();
+        end.push(0);
+        let range = KeyInterval { start: m.first_key.clone(), end: Some(end) };
+        if !base(env, keyspace, &range, &[m.id], true, Some(segments))? {
+            return Ok(done);
+        }
+        done = true;
+    }
+}

@@ -1,0 +1,136 @@
+//! Turns a sorted stream of entries into partitions of a target size.
+//!
+//! 1. A boundary never divides the versions of one key.
+//! 2. Nothing that was written is referred to by anybody until the edit; if the job fails, the
+//!    files are removed.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::segment::Segment;
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
+use crate::tree::{PartitionReader, PartitionWriter, WriterContext};
+use crate::types::{EntryValue, Seq};
+
+/// Writes one row.
+#[derive(Debug)]
+pub struct RowWriter<'a> {
+    env: &'a Environment,
+    keyspace: &'a KeyspaceStore,
+    current: Option<PartitionWriter>,
+    last_key: Vec<u8>,
+    done: Vec<Arc<PartitionReader>>,
+    new_segments: Vec<Arc<Segment>>,
+    /// The partition whose leaves may be kept.
+    adopted_from: Option<Arc<PartitionReader>>,
+    /// A row that must stay one partition, because it keeps leaves of another's segments.
+    undivided: bool,
+}
+
+impl<'a> RowWriter<'a> {
+    /// A writer for a row of `keyspace`; with `adopted_from`, of one partition, which may keep
+    /// leaves of that one.
+    pub fn new(
+        env: &'a Environment,
+        keyspace: &'a KeyspaceStore,
+        adopted_from: Option<Arc<PartitionReader>>,
+    ) -> Self {
+        Self {
+            env,
+            keyspace,
+            current: None,
+            last_key: Vec::new(),
+            done: Vec::new(),
+            new_segments: Vec::new(),
+            undivided: adopted_from.is_some(),
+            adopted_from,
+        }
+    }
+
+    /// The writer of the current partition, begun where there is none.
+    pub fn partition(&mut self) -> Result<&mut PartitionWriter> {
+        if self.current.is_none() {
+            let context = WriterContext {
+                vfs: Arc::clone(&self.env.vfs),
+                dir: self.env.dir.clone(),
+                db: self.env.db,
+                keyspace: self.keyspace.id,
+                codec: self.keyspace.options.codec,
+                page_bytes: self.keyspace.options.page_bytes as usize,
+            };
+            let (segment, partition) = (self.env.new_segment(), self.env.new_partition());
+            self.current = Some(PartitionWriter::new(context, segment, partition));
+        }
+        Ok(self.current.as_mut().expect("made above"))
+    }
+
+    /// Adds an entry.
+    pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
+        let target = self.keyspace.options.partition_bytes();
+        if !self.undivided
+            && self.last_key != key
+            && self.current.as_ref().is_some_and(|w| w.bytes_written() >= target)
+        {
+            self.end_partition()?;
+        }
+        self.partition()?.push(key, seq, value)?;
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        Ok(())
+    }
+
+    /// Notes that `bytes` just written could go once no view is older than `seq`.
+    pub fn note_droppable(&mut self, bytes: u64, seq: Seq) {
+        if let Some(w) = &mut self.current {
+            w.note_droppable(bytes, seq);
+        }
+    }
+
+    /// Takes a partition over whole.
+    pub fn take_over(&mut self, partition: Arc<PartitionReader>) -> Result<()> {
+        self.end_partition()?;
+        self.done.push(partition);
+        Ok(())
+    }
+
+    fn end_partition(&mut self) -> Result<()> {
+        if let Some(writer) = self.current.take() {
+            if writer.is_empty() {
+                return writer.abandon();
+            }
+            let (meta, segment) = writer.finish()?;
+            let kept = self.adopted_from.iter().flat_map(|p| p.segments()).cloned();
+            let segments = segment.iter().cloned().chain(kept).collect();
+            self.new_segments.extend(segment);
+            self.done.push(Arc::new(PartitionReader::open(meta, segments)?));
+        }
+        Ok(())
+    }
+
+    /// Ends the row: every page is on the device, file names included.
+    pub fn finish(mut self) -> Result<Vec<Arc<PartitionReader>>> {
+        self.end_partition()?;
+        if !self.new_segments.is_empty() {
+            self.env.sync_segment_dir()?;
+        }
+        self.new_segments.clear();
+        Ok(std::mem::take(&mut self.done))
+    }
+}
+
+impl Drop for RowWriter<'_> {
+    fn drop(&mut self) {
+        // Only after a failure: `finish` empties the list. Segments that were there before the job
+        // (of leaves that were kept) are not this row's to remove, so only the new one goes.
+        self.new_segments.iter().for_each(|s| s.mark_obsolete());
+    }
+}
+
+/// Removes the new files of a finished row that could not be published.
+pub fn discard(new: &[Arc<PartitionReader>], old: &[Arc<PartitionReader>], env: &Environment) {
+    if env.check_writable().is_ok() {
+        env.release(new, old);
+    }
+    // A poisoned handle keeps the files: the failed edit may name them after all.
+}

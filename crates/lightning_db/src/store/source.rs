@@ -1,0 +1,355 @@
+//! One ordered source of entries (a memtable, or a row of partitions), and the newest visible
+//! entry of each of its keys.
+//!
+//! 1. A raw source yields all versions, by key ascending and number descending.
+//! 2. A row leaves out its consumed intervals, in both directions, before pages are looked at.
+//! 3. [`VisibleSource`] stands on the newest entry at or below its number of some key, tombstones
+//!    included, or is not valid. A source that failed stays failed.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::manifest::KeyInterval;
+use crate::memtable::MemtableCursor;
+use crate::store::version::Row;
+use crate::cache::Pager;
+use crate::tree::{CursorOptions, PartitionCursor};
+use crate::types::{EntryValue, Seq};
+
+/// All versions, in order, of a row of partitions.
+#[derive(Debug)]
+pub struct RowCursor {
+    row: Row,
+    consumed: Arc<[KeyInterval]>,
+    pager: Pager,
+    uncached: bool,
+    index: usize,
+    current: Option<PartitionCursor>,
+}
+
+impl RowCursor {
+    /// A cursor over `row` without `consumed`; `uncached` reads leave the page cache as it is.
+    pub fn new(row: Row, consumed: &[KeyInterval], pager: Pager, uncached: bool) -> Self {
+        Self { row, consumed: consumed.into(), pager, uncached, index: 0, current: None }
+    }
+
+    fn open(&mut self, index: usize) -> Option<&mut PartitionCursor> {
+        if self.index != index || self.current.is_none() {
+            let partition = self.row.partitions.get(index)?;
+            self.index = index;
+            self.current = Some(PartitionCursor::new(
+                Arc::clone(partition),
+                self.pager.clone(),
+                CursorOptions { uncached: self.uncached, ..CursorOptions::default() },
+            ));
+        }
+        self.current.as_mut()
+    }
+
+    fn valid(&self) -> bool {
+        self.current.as_ref().is_some_and(PartitionCursor::valid)
+    }
+
+    fn cursor(&self) -> &PartitionCursor {
+        self.current.as_ref().expect("only called while valid")
+    }
+
+    /// The consumed interval that holds the current key.
+    fn in_consumed(&self) -> Option<usize> {
+        if self.consumed.is_empty() || !self.valid() {
+            return None;
+        }
+        let key = self.cursor().key();
+        self.consumed.iter().position(|i| i.contains(key))
+    }
+
+    fn skip_forward(&mut self) -> Result<()> {
+        loop {
+            while !self.valid() && self.index + 1 < self.row.partitions.len() {
+                let next = self.index + 1;
+                self.open(next).expect("below the count").first()?;
+            }
+            let Some(i) = self.in_consumed() else { return Ok(()) };
+            let consumed = Arc::clone(&self.consumed);
+            match &consumed[i].end {
+                Some(end) => self.place(end)?,
+                None => {
+                    self.current = None;
+                    self.index = self.row.partitions.len();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn skip_backward(&mut self) -> Result<()> {
+        loop {
+            while !self.valid() && self.index > 0 {
+                let previous = self.index - 1;
+                match self.open(previous) {
+                    Some(c) => c.last()?,
+                    None => self.index = previous,
+                }
+            }
+            let Some(i) = self.in_consumed() else { return Ok(()) };
+            let consumed = Arc::clone(&self.consumed);
+            self.place_before(&consumed[i].start)?;
+        }
+    }
+
+    fn place(&mut self, key: &[u8]) -> Result<()> {
+        let index = self.row.first_ending_at_or_after(key);
+        match self.open(index) {
+            Some(c) => c.seek(key),
+            None => {
+                self.current = None;
+                self.index = self.row.partitions.len();
+                Ok(())
+            }
+        }
+    }
+
+    fn place_before(&mut self, key: &[u8]) -> Result<()> {
+        let after = self.row.partitions.partition_point(|p| p.meta().first_key.as_slice() < key);
+        if after == 0 {
+            self.current = None;
+            self.index = 0;
+            return Ok(());
+        }
+        self.open(after - 1).expect("below the count").seek_before(key)
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.place(key)?;
+        self.skip_forward()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.place_before(key)?;
+        self.skip_backward()
+    }
+
+    fn first(&mut self) -> Result<()> {
+        match self.open(0) {
+            Some(c) => c.first()?,
+            None => return Ok(()),
+        }
+        self.skip_forward()
+    }
+
+    fn last(&mut self) -> Result<()> {
+        let Some(last) = self.row.partitions.len().checked_sub(1) else { return Ok(()) };
+        self.open(last).expect("below the count").last()?;
+        self.skip_backward()
+    }
+
+    fn next(&mut self) -> Result<()> {
+        if let Some(c) = &mut self.current {
+            c.next()?;
+        }
+        self.skip_forward()
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if let Some(c) = &mut self.current {
+            c.prev()?;
+        }
+        self.skip_backward()
+    }
+}
+
+/// All versions, in order, of one source.
+#[derive(Debug)]
+pub enum Source {
+    /// Of a memtable.
+    Memtable(MemtableCursor),
+    /// Of a run or the base.
+    Row(Box<RowCursor>),
+}
+
+macro_rules! each {
+    ($self:ident, $c:ident => $call:expr, $r:ident => $row:expr) => {
+        match $self {
+            Source::Memtable($c) => $call,
+            Source::Row($r) => $row,
+        }
+    };
+}
+
+impl Source {
+    /// Whether it stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        each!(self, c => c.valid(), r => r.valid())
+    }
+
+    /// The key it stands on.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        each!(self, c => c.key(), r => r.cursor().key())
+    }
+
+    /// The number it stands on.
+    #[inline]
+    pub fn seq(&self) -> Seq {
+        each!(self, c => c.seq(), r => r.cursor().seq())
+    }
+
+    /// The value it stands on.
+    #[inline]
+    pub fn value(&self) -> EntryValue<'_> {
+        each!(self, c => c.value(), r => r.cursor().value())
+    }
+
+    /// To the first entry at or after `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        each!(self, c => { c.seek(key); Ok(()) }, r => r.seek(key))
+    }
+
+    /// To the last entry before `key`.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        each!(self, c => { c.seek_before(key); Ok(()) }, r => r.seek_before(key))
+    }
+
+    /// To the first entry.
+    pub fn first(&mut self) -> Result<()> {
+        each!(self, c => { c.first(); Ok(()) }, r => r.first())
+    }
+
+    /// To the last entry.
+    pub fn last(&mut self) -> Result<()> {
+        each!(self, c => { c.last(); Ok(()) }, r => r.last())
+    }
+
+    /// To the next entry.
+    #[inline]
+    pub fn next(&mut self) -> Result<()> {
+        each!(self, c => { c.next(); Ok(()) }, r => r.next())
+    }
+
+    /// To the entry before.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        each!(self, c => { c.prev(); Ok(()) }, r => r.prev())
+    }
+}
+
+/// The newest entry at or below a number, of each key of a source.
+#[derive(Debug)]
+pub struct VisibleSource {
+    source: Source,
+    at: Seq,
+    key: Vec<u8>,
+}
+
+impl VisibleSource {
+    /// What a view at `at` sees of `source`.
+    pub fn new(source: Source, at: Seq) -> Self {
+        Self { source, at, key: Vec::new() }
+    }
+
+    /// Whether it stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.source.valid()
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.source.key()
+    }
+
+    /// The value; may be a tombstone.
+    #[inline]
+    pub fn value(&self) -> EntryValue<'_> {
+        self.source.value()
+    }
+
+    fn settle_forward(&mut self) -> Result<()> {
+        while self.source.valid() && self.source.seq() > self.at {
+            self.source.next()?;
+        }
+        Ok(())
+    }
+
+    /// Standing on any version of a key, from behind: to its newest visible one, or on to the
+    /// keys before it.
+    fn settle_backward(&mut self) -> Result<()> {
+        while self.source.valid() {
+            self.key.clear();
+            self.key.extend_from_slice(self.source.key());
+            // Up to the newest version, which comes first.
+            loop {
+                self.source.prev()?;
+                if !self.source.valid() {
+                    self.source.seek(&self.key)?;
+                    break;
+                }
+                if self.source.key() != self.key {
+                    self.source.next()?;
+                    break;
+                }
+            }
+            while self.source.valid() && self.source.key() == self.key {
+                if self.source.seq() <= self.at {
+                    return Ok(());
+                }
+                self.source.next()?;
+            }
+            // No version is visible: the key before.
+            self.source.seek_before(&self.key)?;
+        }
+        Ok(())
+    }
+
+    /// To the first key at or after `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.source.seek(key)?;
+        self.settle_forward()
+    }
+
+    /// To the last key before `key`.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.source.seek_before(key)?;
+        self.settle_backward()
+    }
+
+    /// To the first key.
+    pub fn first(&mut self) -> Result<()> {
+        self.source.first()?;
+        self.settle_forward()
+    }
+
+    /// To the last key.
+    pub fn last(&mut self) -> Result<()> {
+        self.source.last()?;
+        self.settle_backward()
+    }
+
+    /// To the next key. Must be valid.
+    pub fn next_key(&mut self) -> Result<()> {
+        self.key.clear();
+        self.key.extend_from_slice(self.source.key());
+        loop {
+            self.source.next()?;
+            if !self.source.valid() || self.source.key() != self.key {
+                break;
+            }
+        }
+        self.settle_forward()
+    }
+
+    /// To the key before. Must be valid.
+    pub fn prev_key(&mut self) -> Result<()> {
+        self.key.clear();
+        self.key.extend_from_slice(self.source.key());
+        loop {
+            self.source.prev()?;
+            if !self.source.valid() || self.source.key() != self.key {
+                break;
+            }
+        }
+        self.settle_backward()
+    }
+}

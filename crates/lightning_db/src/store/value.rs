@@ -1,0 +1,76 @@
+//! Values handed to readers: owned bytes, or a part of a cached page that stays pinned.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+
+use crate::cache::PageRef;
+
+/// A value. Where it was found in a page it borrows that page without a copy, and keeps the page
+/// in memory while it lives.
+#[derive(Clone)]
+pub struct Value(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Owned(Vec<u8>),
+    Page(PageRef, Range<u32>),
+}
+
+impl Value {
+    /// A value of its own bytes.
+    pub(crate) fn owned(bytes: Vec<u8>) -> Self {
+        Self(Repr::Owned(bytes))
+    }
+
+    /// A part of a page.
+    pub(crate) fn in_page(page: PageRef, range: Range<u32>) -> Self {
+        Self(Repr::Page(page, range))
+    }
+
+    /// The bytes, copied where they lie in a page.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Repr::Owned(v) => v,
+            Repr::Page(..) => self.to_vec(),
+        }
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Owned(v) => v,
+            Repr::Page(page, range) => &page.bytes[range.start as usize..range.end as usize],
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.len())
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialEq<[u8]> for Value {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}

@@ -1,0 +1,116 @@
+//! A transaction's scan: its own writes laid over the snapshot, readable from both ends.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::iterators::Range;
+
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// The entries of a range as a transaction sees them: the snapshot, with the writes that the
+/// transaction had made when the scan began. After an error it ends.
+#[derive(Debug)]
+pub struct TransactionRange {
+    base: Range,
+    own: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    front: Option<Pair>,
+    back: Option<Pair>,
+    done: bool,
+}
+
+impl TransactionRange {
+    pub(super) fn new(base: Range, own: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Self {
+        Self { base, own, front: None, back: None, done: false }
+    }
+
+    /// The next entry of the snapshot from the front; one that was read from the back already but
+    /// not given out comes last.
+    fn base_front(&mut self) -> Result<Option<Pair>> {
+        if self.front.is_none() {
+            self.front = self.base.next().transpose()?;
+        }
+        if self.front.is_none() {
+            self.front = self.back.take();
+        }
+        Ok(self.front.take())
+    }
+
+    fn base_back(&mut self) -> Result<Option<Pair>> {
+        if self.back.is_none() {
+            self.back = self.base.next_back().transpose()?;
+        }
+        if self.back.is_none() {
+            self.back = self.front.take();
+        }
+        Ok(self.back.take())
+    }
+
+    fn forward(&mut self) -> Result<Option<Pair>> {
+        loop {
+            let below = self.base_front()?;
+            let own = self.own.first_key_value().map(|(k, _)| k);
+            match (below, own) {
+                (None, None) => return Ok(None),
+                (Some(pair), Some(key)) if pair.0 < *key => return Ok(Some(pair)),
+                (Some(pair), None) => return Ok(Some(pair)),
+                (below, Some(_)) => {
+                    let (key, value) = self.own.pop_first().expect("just seen");
+                    // Of equal keys the transaction's own write counts.
+                    self.front = below.filter(|(k, _)| *k != key);
+                    if let Some(value) = value {
+                        return Ok(Some((key, value)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn backward(&mut self) -> Result<Option<Pair>> {
+        loop {
+            let below = self.base_back()?;
+            let own = self.own.last_key_value().map(|(k, _)| k);
+            match (below, own) {
+                (None, None) => return Ok(None),
+                (Some(pair), Some(key)) if pair.0 > *key => return Ok(Some(pair)),
+                (Some(pair), None) => return Ok(Some(pair)),
+                (below, Some(_)) => {
+                    let (key, value) = self.own.pop_last().expect("just seen");
+                    self.back = below.filter(|(k, _)| *k != key);
+                    if let Some(value) = value {
+                        return Ok(Some((key, value)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, result: Result<Option<Pair>>) -> Option<Result<Pair>> {
+        let item = result.transpose();
+        if !matches!(item, Some(Ok(_))) {
+            self.done = true;
+        }
+        item
+    }
+}
+
+impl Iterator for TransactionRange {
+    type Item = Result<Pair>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let result = self.forward();
+        self.finish(result)
+    }
+}
+
+impl DoubleEndedIterator for TransactionRange {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let result = self.backward();
+        self.finish(result)
+    }
+}

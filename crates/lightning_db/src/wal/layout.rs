@@ -1,0 +1,180 @@
+//! Every byte of the log.
+//!
+//! A file begins with 4096 bytes that hold its header twice, at 0 and at 2048, so that rot in one
+//! copy does not make a file in use look like one never begun:
+//!
+//! | offset | bytes | meaning |
+//! |---|---|---|
+//! | 0 | 8 | magic `LTNGLOG\0` |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 4 | 1: begins a log of its own; 0: goes on from the file before |
+//! | 16 | 16 | database id |
+//! | 32 | 8 | file id |
+//! | 40 | 16 | random salt of this use of the file |
+//! | 56 | 8 | number of the last durable manifest edit |
+//! | 64 | 8 | number of its first commit |
+//! | 72 | 4 | checksum field of the last record of the file before |
+//! | 76 | 4 | CRC-32C of bytes 0 to 76 |
+//!
+//! Records follow, each at a multiple of 8, filled up with zeros to the next:
+//!
+//! | offset | bytes | meaning |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32C of: salt, the record's offset in the file (u64), bytes 4 to 32 |
+//! | 4 | 4 | CRC-32C of the body |
+//! | 8 | 4 | length of the body |
+//! | 12 | 4 | checksum field of the record before (of the header, for the first) |
+//! | 16 | 8 | number of the commit |
+//! | 24 | 8 | the commit up to which the log was known to be durable when this was written |
+//! | 32 | | body (see `commit::batch`) |
+//!
+//! Salt and offset in the checksum: what is left of an earlier use of the file, and log bytes that
+//! a user stored as a value, never pass for records. Numbers are little endian.
+
+use crate::codec::{u32_at, u64_at};
+use crate::types::{DatabaseId, LogId, Seq};
+
+/// Where records begin.
+pub const FILE_HEADER_BYTES: usize = 4096;
+/// The second copy of the header.
+pub(super) const SECOND_COPY: usize = 2048;
+/// Length of a header copy.
+pub(super) const HEADER_BYTES: usize = 80;
+/// Length of a record without its body.
+pub(super) const RECORD_BYTES: usize = 32;
+/// The format version of log files.
+pub(super) const VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"LTNGLOG\0";
+
+/// A log file's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileHeader {
+    pub fresh: bool,
+    pub db: DatabaseId,
+    pub id: LogId,
+    pub salt: [u8; 16],
+    pub manifest_edit: u64,
+    pub first_seq: Seq,
+    pub chain: u32,
+}
+
+/// A header copy, as found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderFound {
+    Valid(FileHeader, u32),
+    OtherVersion(u32),
+    Invalid,
+}
+
+impl FileHeader {
+    /// Its bytes, and their checksum, to which the first record is chained.
+    pub(super) fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
+        let mut b = [0; HEADER_BYTES];
+        b[..8].copy_from_slice(MAGIC);
+        b[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        b[12..16].copy_from_slice(&u32::from(self.fresh).to_le_bytes());
+        b[16..32].copy_from_slice(&self.db.0);
+        b[32..40].copy_from_slice(&self.id.0.to_le_bytes());
+        b[40..56].copy_from_slice(&self.salt);
+        b[56..64].copy_from_slice(&self.manifest_edit.to_le_bytes());
+        b[64..72].copy_from_slice(&self.first_seq.0.to_le_bytes());
+        b[72..76].copy_from_slice(&self.chain.to_le_bytes());
+        let crc = crc32c::crc32c(&b[..76]);
+        b[76..].copy_from_slice(&crc.to_le_bytes());
+        (b, crc)
+    }
+
+    fn decode_copy(b: &[u8]) -> HeaderFound {
+        let crc = u32_at(b, 76);
+        if b[..8] != *MAGIC || crc32c::crc32c(&b[..76]) != crc {
+            return HeaderFound::Invalid;
+        }
+        if u32_at(b, 8) != VERSION {
+            return HeaderFound::OtherVersion(u32_at(b, 8));
+        }
+        let header = Self {
+            fresh: u32_at(b, 12) == 1,
+            db: DatabaseId(b[16..32].try_into().expect("sixteen bytes")),
+            id: LogId(u64_at(b, 32)),
+            salt: b[40..56].try_into().expect("sixteen bytes"),
+            manifest_edit: u64_at(b, 56),
+            first_seq: Seq(u64_at(b, 64)),
+            chain: u32_at(b, 72),
+        };
+        HeaderFound::Valid(header, crc)
+    }
+
+    /// The header of a file, from whichever copy is whole.
+    pub(super) fn decode(file: &[u8]) -> HeaderFound {
+        if file.len() < FILE_HEADER_BYTES {
+            return HeaderFound::Invalid;
+        }
+        match Self::decode_copy(&file[..HEADER_BYTES]) {
+            HeaderFound::Invalid => {
+                Self::decode_copy(&file[SECOND_COPY..SECOND_COPY + HEADER_BYTES])
+            }
+            found => found,
+        }
+    }
+}
+
+/// A record's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub body_crc: u32,
+    pub body_bytes: u32,
+    pub chain: u32,
+    pub seq: Seq,
+    pub durable: Seq,
+}
+
+/// The space a record with a body of this length takes.
+pub(super) fn record_space(body: usize) -> u64 {
+    (RECORD_BYTES + body).next_multiple_of(8) as u64
+}
+
+impl RecordHeader {
+    /// Its bytes for a place in a file, and its checksum field. `salt_crc` is the CRC of the salt.
+    #[inline]
+    pub(super) fn encode(&self, salt_crc: u32, offset: u64) -> ([u8; RECORD_BYTES], u32) {
+        let mut b = [0; RECORD_BYTES];
+        b[4..8].copy_from_slice(&self.body_crc.to_le_bytes());
+        b[8..12].copy_from_slice(&self.body_bytes.to_le_bytes());
+        b[12..16].copy_from_slice(&self.chain.to_le_bytes());
+        b[16..24].copy_from_slice(&self.seq.0.to_le_bytes());
+        b[24..32].copy_from_slice(&self.durable.0.to_le_bytes());
+        let crc = checksum(salt_crc, offset, &b);
+        b[..4].copy_from_slice(&crc.to_le_bytes());
+        (b, crc)
+    }
+
+    /// The record at `offset` of a file: header, checksum field and body, if they are whole.
+    pub(super) fn decode(
+        file: &[u8],
+        salt_crc: u32,
+        offset: usize,
+    ) -> Option<(Self, u32, &[u8])> {
+        let b = file.get(offset..offset + RECORD_BYTES)?;
+        let crc = u32_at(b, 0);
+        if checksum(salt_crc, offset as u64, b) != crc {
+            return None;
+        }
+        let header = Self {
+            body_crc: u32_at(b, 4),
+            body_bytes: u32_at(b, 8),
+            chain: u32_at(b, 12),
+            seq: Seq(u64_at(b, 16)),
+            durable: Seq(u64_at(b, 24)),
+        };
+        let start = offset + RECORD_BYTES;
+        let body = file.get(start..start.checked_add(header.body_bytes as usize)?)?;
+        (crc32c::crc32c(body) == header.body_crc).then_some((header, crc, body))
+    }
+}
+
+#[inline]
+fn checksum(salt_crc: u32, offset: u64, record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(salt_crc, &offset.to_le_bytes());
+    crc32c::crc32c_append(crc, &record[4..RECORD_BYTES])
+}

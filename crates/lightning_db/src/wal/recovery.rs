@@ -1,0 +1,232 @@
+//! Reading the log back, to its end, and telling the end from damage.
+//!
+//! 1. Records are accepted in order: whole, chained to the one before, numbers consecutive, across
+//!    files.
+//! 2. The first record that is not is the log's end, unless something behind it shows that it was
+//!    durable: a valid record that knew a durable commit at or past it, or the header of a file
+//!    that goes on from there (a file is begun only when the one before is durable). Then it is
+//!    damage, and the database does not open.
+//! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
+//!    begins a log of its own after the first was made by a recovery that did not finish, and
+//!    holds nothing either.
+//! 4. Nothing is written.
+//!
+//! What no later record vouches for looks torn when it rots: the last group before a crash.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::layout::{
+    FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
+};
+use super::writer::log_path;
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{DatabaseId, LogId, Seq};
+use crate::vfs::{OpenMode, Vfs, read_exact_at};
+
+/// What the visitor says of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// It was taken.
+    Accept,
+    /// It refers to something that is not there, and counts as a bad record.
+    Unusable,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecoveredLog {
+    /// The last accepted commit.
+    pub last_seq: Option<Seq>,
+    /// An id past every file's.
+    pub next_id: LogId,
+    /// The files read.
+    pub files: Vec<LogId>,
+    /// Where the log ends.
+    pub end: Option<(PathBuf, u64)>,
+    /// Records accepted.
+    pub records: u64,
+}
+
+/// Reads logs.
+#[derive(Debug)]
+pub struct LogRecovery;
+
+struct File {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    header: FileHeader,
+    header_crc: u32,
+    salt_crc: u32,
+}
+
+type Visitor<'a> = dyn FnMut(Seq, &[u8]) -> Result<Visit> + 'a;
+
+impl LogRecovery {
+    /// Reads the log that begins with the file `first`, giving each record to `visit`. The first
+    /// commit must be at or before `expected_first`. `manifest_edit` is the last edit of the
+    /// manifest that named `first`: a log that knows of a later one makes that manifest stale.
+    pub fn recover(
+        vfs: &Arc<dyn Vfs>,
+        dir: &Path,
+        db: DatabaseId,
+        first: LogId,
+        manifest_edit: u64,
+        expected_first: Seq,
+        visit: &mut Visitor<'_>,
+    ) -> Result<RecoveredLog> {
+        let names = dir.join("wal");
+        let mut ids: Vec<LogId> = vfs
+            .list(&names)
+            .map_err(|e| Error::io(&names, "list the directory", e))?
+            .iter()
+            .filter_map(|n| n.strip_suffix(".wal")?.parse().ok().map(LogId))
+            .collect();
+        ids.sort_unstable();
+        let next_id = ids.last().map_or(first.next(), |id| id.next().max(first.next()));
+        let mut found = RecoveredLog { next_id, ..RecoveredLog::default() };
+        let first_path = log_path(dir, first);
+        let bad_first = |message: &str| Error::corrupt(&first_path, 0, message);
+        if !ids.contains(&first) {
+            return Err(bad_first("the log segment that the manifest names is missing"));
+        }
+        let mut current = read_file(&**vfs, dir, db, first, manifest_edit)?
+            .ok_or_else(|| bad_first("the header of the log's first segment is damaged"))?;
+        if current.header.first_seq > expected_first {
+            return Err(bad_first("the log begins later than the manifest's runs end"));
+        }
+        let mut expected = current.header.first_seq;
+        let mut later = ids.into_iter().filter(|id| *id > first);
+        loop {
+            found.files.push(current.header.id);
+            let (at, chain) = read_records(&current, &mut expected, &mut found, visit)?;
+            found.end = Some((current.path.clone(), at as u64));
+            // The file that goes on from here, past those never begun.
+            let next = loop {
+                let Some(id) = later.next() else { break None };
+                match read_file(&**vfs, dir, db, id, manifest_edit)? {
+                    Some(f) if f.header.fresh => check_empty(&f)?,
+                    Some(f) => break Some(f),
+                    None => {}
+                }
+            };
+            check_end(&current, at, expected)?;
+            let Some(next) = next else { return Ok(found) };
+            if next.header.chain != chain || next.header.first_seq != expected {
+                return Err(Error::corrupt(
+                    &current.path,
+                    at as u64,
+                    format!(
+                        "the log is damaged here: commit {expected} is missing, and segment {} \
+                         goes on after it",
+                        next.header.id
+                    ),
+                ));
+            }
+            current = next;
+        }
+    }
+}
+
+/// Gives the records of a file to the visitor; returns where they end and the last checksum.
+fn read_records(
+    file: &File,
+    expected: &mut Seq,
+    found: &mut RecoveredLog,
+    visit: &mut Visitor<'_>,
+) -> Result<(usize, u32)> {
+    let (mut at, mut chain) = (FILE_HEADER_BYTES, file.header_crc);
+    while let Some((record, crc, body)) = RecordHeader::decode(&file.bytes, file.salt_crc, at) {
+        if record.chain != chain || record.seq != *expected {
+            break;
+        }
+        if visit(record.seq, body)? == Visit::Unusable {
+            break;
+        }
+        found.last_seq = Some(record.seq);
+        found.records += 1;
+        *expected = expected.next();
+        chain = crc;
+        at = (at + RECORD_BYTES + body.len()).next_multiple_of(8);
+    }
+    Ok((at, chain))
+}
+
+/// An error if anything behind the end of the accepted records shows that the next one was durable.
+fn check_end(file: &File, end: usize, expected: Seq) -> Result<()> {
+    let mut at = end;
+    while at + RECORD_BYTES <= file.bytes.len() {
+        let record = RecordHeader::decode(&file.bytes, file.salt_crc, at);
+        if record.is_some_and(|(r, _, _)| r.durable >= expected) {
+            return Err(Error::corrupt(
+                &file.path,
+                end as u64,
+                format!(
+                    "the log is damaged here: commit {expected} was durable, as a later record shows"
+                ),
+            ));
+        }
+        at += 8;
+    }
+    Ok(())
+}
+
+/// A log of its own that an unfinished recovery made holds no records.
+fn check_empty(file: &File) -> Result<()> {
+    match RecordHeader::decode(&file.bytes, file.salt_crc, FILE_HEADER_BYTES) {
+        None => Ok(()),
+        Some(_) => Err(Error::corrupt(
+            &file.path,
+            FILE_HEADER_BYTES as u64,
+            "the manifest is older than this log segment",
+        )),
+    }
+}
+
+/// A file of the log; `None` for one that was never begun.
+fn read_file(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    db: DatabaseId,
+    id: LogId,
+    manifest_edit: u64,
+) -> Result<Option<File>> {
+    let path = log_path(dir, id);
+    let file = vfs.open(&path, OpenMode::Read).map_err(|e| Error::io(&path, "open", e))?;
+    let len = file.len().map_err(|e| Error::io(&path, "measure", e))?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(len).is_err() {
+        let message = "there is no memory for a log segment";
+        return Err(Error::new(ErrorKind::OutOfMemory, message).in_file(&path));
+    }
+    bytes.resize(len, 0);
+    read_exact_at(&*file, &mut bytes, 0)?;
+    let (header, header_crc) = match FileHeader::decode(&bytes) {
+        HeaderFound::Invalid => return Ok(None),
+        HeaderFound::OtherVersion(v) => {
+            return Err(Error::new(
+                ErrorKind::UnsupportedFormat,
+                format!("the log is of format version {v}; this build knows version {VERSION}"),
+            )
+            .in_file(&path));
+        }
+        HeaderFound::Valid(header, _) if header.id != id => return Ok(None),
+        HeaderFound::Valid(header, crc) => (header, crc),
+    };
+    if header.db != db {
+        return Err(Error::corrupt(&path, 16, "the log segment belongs to another database"));
+    }
+    if header.manifest_edit > manifest_edit {
+        return Err(Error::corrupt(
+            &path,
+            56,
+            format!(
+                "the manifest ends with edit {manifest_edit}, but the log knows of edit {}",
+                header.manifest_edit
+            ),
+        ));
+    }
+    let salt_crc = crc32c::crc32c(&header.salt);
+    Ok(Some(File { path, bytes, header, header_crc, salt_crc }))
+}

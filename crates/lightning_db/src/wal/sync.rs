@@ -1,0 +1,202 @@
+//! Durability of the log: one fsync for all who wait.
+//!
+//! 1. `durable` only grows, and only after an fsync that began after the records up to it were
+//!    appended. The hook (large values) runs before each fsync.
+//! 2. One leader at a time; the others wait and take their answer from its result.
+//! 3. After a failed write or fsync nothing is tried again and `durable` never moves: the system's
+//!    next fsync would report success for pages that it has dropped.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
+use crate::types::Seq;
+use crate::vfs::{Vfs, VfsFile};
+
+type Hook = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// Counts of the log since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogSyncStats {
+    /// Fsyncs.
+    pub syncs: u64,
+    /// Time spent in them.
+    pub sync_nanos: u64,
+    /// Records appended.
+    pub records: u64,
+    /// Bytes appended.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Arc<dyn VfsFile>,
+    appended: Seq,
+    leading: bool,
+    poisoned: Option<String>,
+}
+
+/// The shared side of a log.
+pub struct LogSync {
+    vfs: Arc<dyn Vfs>,
+    state: Mutex<State>,
+    done: Condvar,
+    durable: AtomicU64,
+    is_poisoned: AtomicU64,
+    manifest_edit: AtomicU64,
+    before_sync: OnceLock<Hook>,
+    pub(super) syncs: AtomicU64,
+    pub(super) sync_nanos: AtomicU64,
+    pub(super) records: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for LogSync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogSync").field("durable", &self.durable).finish_non_exhaustive()
+    }
+}
+
+impl LogSync {
+    pub(super) fn new(
+        vfs: Arc<dyn Vfs>,
+        file: Arc<dyn VfsFile>,
+        durable: Seq,
+        manifest_edit: u64,
+    ) -> Self {
+        let state = State { file, appended: durable, leading: false, poisoned: None };
+        Self {
+            vfs,
+            state: Mutex::new(state),
+            done: Condvar::new(),
+            durable: AtomicU64::new(durable.0),
+            is_poisoned: AtomicU64::new(0),
+            manifest_edit: AtomicU64::new(manifest_edit),
+            before_sync: OnceLock::new(),
+            syncs: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets what must be durable before the log is: called once, before the first commit.
+    pub fn set_before_sync(&self, hook: Hook) {
+        assert!(self.before_sync.set(hook).is_ok(), "the hook is set once");
+    }
+
+    /// The last commit that is known to be on the device.
+    #[inline]
+    pub fn durable_seq(&self) -> Seq {
+        Seq(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> LogSyncStats {
+        LogSyncStats {
+            syncs: self.syncs.load(Ordering::Relaxed),
+            sync_nanos: self.sync_nanos.load(Ordering::Relaxed),
+            records: self.records.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The number of the last durable manifest edit, for the headers of new files.
+    pub fn note_manifest_edit(&self, edit: u64) {
+        self.manifest_edit.fetch_max(edit, Ordering::Relaxed);
+    }
+
+    pub(super) fn manifest_edit(&self) -> u64 {
+        self.manifest_edit.load(Ordering::Relaxed)
+    }
+
+    /// Why the log takes no more commits, if it does not.
+    #[inline]
+    pub fn poisoned(&self) -> Option<Error> {
+        if self.is_poisoned.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let why = self.state.lock().poisoned.clone().unwrap_or_default();
+        Some(Error::new(
+            ErrorKind::Poisoned,
+            format!("the log failed, reopen the database: {why}"),
+        ))
+    }
+
+    /// Ends the log's life in this process.
+    pub fn poison(&self, why: &Error) {
+        let mut state = self.state.lock();
+        state.poisoned.get_or_insert_with(|| why.to_string());
+        self.is_poisoned.store(1, Ordering::Release);
+        self.done.notify_all();
+    }
+
+    pub(super) fn appended(&self, seq: Seq) {
+        self.state.lock().appended = seq;
+    }
+
+    pub(super) fn set_file(&self, file: Arc<dyn VfsFile>) {
+        self.state.lock().file = file;
+    }
+
+    fn unknown(why: &str) -> Error {
+        Error::new(
+            ErrorKind::CommitUnknown,
+            format!("the log failed before the commit was durable: {why}"),
+        )
+    }
+
+    /// Returns once every commit up to `seq`, all of which must have been appended, is durable.
+    pub fn sync_to(&self, seq: Seq) -> Result<()> {
+        if self.durable_seq() >= seq {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            if self.durable_seq() >= seq {
+                return Ok(());
+            }
+            if let Some(why) = &state.poisoned {
+                return Err(Self::unknown(why));
+            }
+            if !state.leading {
+                break;
+            }
+            state = self.done.wait(state);
+        }
+        debug_assert!(state.appended >= seq, "only what was appended can become durable");
+        state.leading = true;
+        let (file, target) = (Arc::clone(&state.file), state.appended);
+        drop(state);
+        let result = self.sync_file(&*file);
+        let mut state = self.state.lock();
+        state.leading = false;
+        let result = match result {
+            Ok(()) => {
+                self.durable.fetch_max(target.0, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(e) => {
+                let why = state.poisoned.get_or_insert_with(|| e.to_string());
+                let unknown = Self::unknown(why);
+                self.is_poisoned.store(1, Ordering::Release);
+                Err(unknown)
+            }
+        };
+        self.done.notify_all();
+        result
+    }
+
+    fn sync_file(&self, file: &dyn VfsFile) -> Result<()> {
+        let started = self.vfs.monotonic();
+        if let Some(hook) = self.before_sync.get() {
+            hook()?;
+        }
+        file.sync_data().map_err(|e| Error::io(file.path(), "sync", e))?;
+        let nanos = self.vfs.monotonic().saturating_sub(started).as_nanos() as u64;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+}

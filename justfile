@@ -1,0 +1,35 @@
+# One command each for what is done here; `just` lists them.
+
+default:
+    @just --list
+
+# Formatting, lints, documentation: no warnings.
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# All tests.
+test:
+    cargo test --workspace
+
+# The same in the profile of the heavy layers: optimised, with every assertion on.
+test-heavy:
+    cargo test --workspace --profile heavy
+
+# Models of concurrent code, by schedule checkers.
+models:
+    RUSTFLAGS="--cfg loom" cargo test -p lightning_db --lib --profile heavy loom
+    RUSTFLAGS="--cfg shuttle" cargo test -p lightning_db --lib --profile heavy shuttle
+
+# The tour of the README.
+tour:
+    cargo run --release -p lightning_cli --example tour
+
+# This engine's rows of the benchmark, for example `just bench --rows get,seek`.
+bench *args:
+    cargo run --release -p lightning_cli -- bench {{ args }}
+
+# The documentation of the library.
+doc:
+    cargo doc -p lightning_db --no-deps --open
