@@ -66,7 +66,7 @@ fn renew(
         push(&mut w, versions);
     }
     push(&mut w, news[at..].to_vec());
-    (f.finish(w, old.segments()), kept)
+    (finish(w, old.segments()), kept)
 }
 
 fn blob_use(model: &[Version]) -> Vec<(SegmentId, u64)> {
@@ -157,7 +157,7 @@ fn keeping_leaves_reads_none_of_them() {
     }
     w.push(b"x", Seq(4), EntryValue::Tombstone).unwrap();
     let written = w.bytes_written();
-    let next = f.finish(w, reader.segments());
+    let next = finish(w, reader.segments());
     assert!(written < 60_000, "{written} bytes written to add one entry");
     assert_eq!(next.meta().entries, model.len() as u64 + 1);
     assert_eq!(next.meta().tombstones, 1);
@@ -172,7 +172,7 @@ fn a_partition_of_kept_leaves_only_needs_no_filter_of_its_own() {
     for span in reader.leaves(&f.pager) {
         w.adopt(&span.unwrap(), &reader, &f.pager).unwrap();
     }
-    let next = f.finish(w, reader.segments());
+    let next = finish(w, reader.segments());
     assert_eq!(next.segments().len(), 2);
     assert_eq!(next.meta().last_key, reader.meta().last_key);
     assert_sound(&next, &model);
@@ -219,7 +219,7 @@ fn two_partitions_are_joined_by_keeping_the_leaves_of_both() {
             w.adopt(&span.unwrap(), source, &f.pager).unwrap();
         }
     }
-    let joined = f.finish(w, &segments);
+    let joined = finish(w, &segments);
     assert_sound(&joined, &model);
     assert!(contents(&f, &joined) == model);
     let mut rng = fastrand::Rng::with_seed(5);
@@ -268,7 +268,7 @@ fn what_may_go_is_counted_and_carried_over_no_further_than_what_is_kept() {
     }
     w.note_droppable(30_000, Seq(11));
     w.note_droppable(10_000, Seq(7));
-    let old = f.finish(w, &[]);
+    let old = finish(w, &[]);
     assert_eq!((old.meta().droppable_bytes, old.meta().droppable_after), (40_000, Seq(11)));
     let spans: Vec<LeafSpan> = old.leaves(&f.pager).map(Result::unwrap).collect();
     let carried = |spans: &[LeafSpan]| {

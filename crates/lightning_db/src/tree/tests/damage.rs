@@ -214,8 +214,11 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     Arc::new(PartitionReader::open(plan.meta.unwrap(), vec![opened]).unwrap())
 }
 
+/// Makes something wrong at one of the stages.
+type Spoil = Box<dyn Fn(&mut Plan, &str)>;
+
 /// Applies `change` at one stage of the plan.
-fn at(stage: &'static str, change: impl Fn(&mut Plan) + 'static) -> Box<dyn Fn(&mut Plan, &str)> {
+fn at(stage: &'static str, change: impl Fn(&mut Plan) + 'static) -> Spoil {
     Box::new(move |plan, now| {
         if now == stage {
             change(plan);
@@ -223,7 +226,7 @@ fn at(stage: &'static str, change: impl Fn(&mut Plan) + 'static) -> Box<dyn Fn(&
     })
 }
 
-fn meta(change: impl Fn(&mut PartitionMeta) + 'static) -> Box<dyn Fn(&mut Plan, &str)> {
+fn meta(change: impl Fn(&mut PartitionMeta) + 'static) -> Spoil {
     at("meta", move |p| change(p.meta.as_mut().unwrap()))
 }
 
@@ -231,8 +234,6 @@ fn meta(change: impl Fn(&mut PartitionMeta) + 'static) -> Box<dyn Fn(&mut Plan, 
 fn the_check_finds_every_kind_of_planted_damage() {
     let f = Fixture::new(4096, Codec::None);
     assert_eq!(planted(&f, &|_, _| ()).check(&mut |_| ()), []);
-    let blob = BlobUse { segment: SegmentId(5), bytes: 1 };
-    type Spoil = Box<dyn Fn(&mut Plan, &str)>;
     let cases: Vec<(Spoil, &str)> = vec![
         (at("leaves", |p| p.leaves[1][0].0 = b"c".to_vec()), "1 entries are out of order"),
         (
@@ -267,7 +268,10 @@ fn the_check_finds_every_kind_of_planted_damage() {
         (meta(|m| m.segments[0].file_bytes += 1), "the manifest says"),
         (meta(|m| m.first_key = b"c".to_vec()), "less than the partition's first key"),
         (meta(|m| m.last_key = b"g".to_vec()), "greater than the partition's last key"),
-        (meta(move |m| m.blobs.push(blob.clone())), "the blob bytes in the manifest"),
+        (
+            meta(|m| m.blobs.push(BlobUse { segment: SegmentId(5), bytes: 1 })),
+            "the blob bytes in the manifest",
+        ),
         (meta(|m| m.root.checksum ^= 1), ""),
         (meta(|m| m.segments[0].filter.as_mut().unwrap().offset += 1), ""),
     ];

@@ -105,15 +105,7 @@ impl Fixture {
         for (key, seq, value) in versions {
             w.push(key, *seq, value.as_entry()).unwrap();
         }
-        self.finish(w, &[])
-    }
-
-    /// Finishes and opens; `older` are the segments that leaves were kept in.
-    fn finish(&self, writer: PartitionWriter, older: &[Arc<Segment>]) -> Arc<PartitionReader> {
-        let (meta, segment) = writer.finish().unwrap();
-        let mut segments = older.to_vec();
-        segments.extend(segment);
-        Arc::new(PartitionReader::open(meta, segments).unwrap())
+        finish(w, &[])
     }
 
     /// Opens the partition once more, with the segments' files as they are now and a cold cache.
@@ -134,6 +126,14 @@ impl Fixture {
         let found = reader.get(&self.pager, key, hash_key(key), at).unwrap();
         found.map(|f| (f.seq, Val::found(&f.value)))
     }
+}
+
+/// Finishes and opens; `older` are the segments that leaves were kept in.
+fn finish(writer: PartitionWriter, older: &[Arc<Segment>]) -> Arc<PartitionReader> {
+    let (meta, segment) = writer.finish().unwrap();
+    let mut segments = older.to_vec();
+    segments.extend(segment);
+    Arc::new(PartitionReader::open(meta, segments).unwrap())
 }
 
 fn pager() -> Pager {

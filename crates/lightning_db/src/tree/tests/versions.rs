@@ -89,7 +89,7 @@ fn leaves_that_share_versions_of_a_key_are_one_span() {
         }
     }
     w.push(b"m", Seq(1), EntryValue::Tombstone).unwrap();
-    let next = f.finish(w, reader.segments());
+    let next = finish(w, reader.segments());
     let mut model = model;
     model.push((b"m".to_vec(), Seq(1), Val::Tombstone));
     assert_sound(&next, &model);
