@@ -12,8 +12,6 @@ mod recovery;
 mod sync;
 mod writer;
 
-#[cfg(test)]
-mod tests;
 
 pub use layout::FILE_HEADER_BYTES;
 pub use recovery::{LogRecovery, RecoveredLog, Visit};
