@@ -89,10 +89,46 @@ pub fn pairs(
 
 /// The engine's counters.
 pub fn stats(db: &Database) -> Result<Value> {
-    let stats = db.stats();
+    let s = db.stats();
+    let keyspaces = s.keyspaces.iter().map(|k| {
+        let figures = json!({
+            "entries": k.entries, "memtable_bytes": k.memtable_bytes,
+            "sealed_memtables": k.sealed_memtables, "runs": k.runs,
+            "run_partitions": k.run_partitions, "base_partitions": k.base_partitions,
+            "stacked_bytes": k.stacked_bytes, "base_bytes": k.base_bytes,
+            "file_bytes": k.file_bytes, "dead_bytes": k.dead_bytes, "raw_bytes": k.raw_bytes,
+            "depth": k.depth,
+        });
+        (k.name.clone(), figures)
+    });
     Ok(json!({
-        "keyspaces": stats.keyspaces,
-        "entries": stats.entries,
+        "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
+        "last_commit": s.last_commit,
+        "commits": s.commits,
+        "transactions_active": s.transactions_active,
+        "transactions_committed": s.transactions_committed,
+        "transactions_aborted": s.transactions_aborted,
+        "conflicts": s.conflicts,
+        "cache_hits": s.cache_hits,
+        "cache_misses": s.cache_misses,
+        "cache_evictions": s.cache_evictions,
+        "cache_bytes": s.cache_bytes,
+        "log_bytes": s.log_bytes,
+        "log_syncs": s.log_syncs,
+        "log_sync_seconds": s.log_sync_time.as_secs_f64(),
+        "flushes": s.flushes,
+        "flushed_bytes": s.flushed_bytes,
+        "tier_merges": s.tier_merges,
+        "base_merges": s.base_merges,
+        "adopted_partitions": s.adopted_partitions,
+        "adopted_leaves": s.adopted_leaves,
+        "merged_bytes": s.merged_bytes,
+        "merge_seconds": s.merge_time.as_secs_f64(),
+        "stall_seconds": s.stall_time.as_secs_f64(),
+        "storage_bytes": s.storage_bytes,
+        "blob_bytes": s.blob_bytes,
+        "views": s.views,
+        "oldest_view_seconds": s.oldest_view.as_secs_f64(),
     }))
 }
 

@@ -54,7 +54,12 @@ pub struct Range {
 }
 
 impl Range {
-    pub(crate) fn new(view: Arc<View>, front: MergedCursor, back: MergedCursor, bounds: Bounds) -> Self {
+    pub(crate) fn new(
+        view: Arc<View>,
+        front: MergedCursor,
+        back: MergedCursor,
+        bounds: Bounds,
+    ) -> Self {
         let empty = bounds.end.as_ref().is_some_and(|e| *e <= bounds.start);
         Self {
             front,
@@ -70,8 +75,11 @@ impl Range {
     }
 
     fn forward(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let found =
-            if self.front_started { self.front.next()? } else { self.front.seek(&self.bounds.start)? };
+        let found = if self.front_started {
+            self.front.next()?
+        } else {
+            self.front.seek(&self.bounds.start)?
+        };
         self.front_started = true;
         if !found {
             return Ok(None);
@@ -101,7 +109,8 @@ impl Range {
             return Ok(None);
         }
         let key = self.back.key().expect("found");
-        if key < self.bounds.start.as_slice() || (self.front_started && key <= self.front_key.as_slice())
+        if key < self.bounds.start.as_slice()
+            || (self.front_started && key <= self.front_key.as_slice())
         {
             return Ok(None);
         }

@@ -98,7 +98,7 @@ impl Keyspace {
             if batch.body.capacity() > 1024 * 1024 {
                 *batch = WriteBatch::new();
             }
-            result.map(|_| ())
+            result
         })
     }
 
@@ -108,7 +108,7 @@ impl Keyspace {
         for (key, value) in entries {
             batch.push(self.store.id, key, EntryValue::Inline(value));
         }
-        self.handle.write(&batch, WriteOptions::default()).map(|_| ())
+        self.handle.write(&batch, WriteOptions::default())
     }
 
     /// The values of several keys, all read at one moment.
@@ -131,7 +131,7 @@ impl Keyspace {
         for key in keys {
             batch.push(self.store.id, key.as_ref(), EntryValue::Tombstone);
         }
-        self.handle.write(&batch, WriteOptions::default()).map(|_| ())
+        self.handle.write(&batch, WriteOptions::default())
     }
 
     /// The entries with `start <= key < end`, in order of key; `None` means unbounded. Streams;
@@ -205,9 +205,9 @@ impl Keyspace {
     pub fn approximate_len(&self) -> u64 {
         let v = self.store.version();
         let in_memory: u64 = v.memtables().map(|m| m.entries() as u64).sum();
-        let (entries, tombstones) = v.partitions().fold((0, 0), |(e, t), p| {
-            (e + p.meta().entries, t + p.meta().tombstones)
-        });
+        let (entries, tombstones) = v
+            .partitions()
+            .fold((0, 0), |(e, t), p| (e + p.meta().entries, t + p.meta().tombstones));
         (in_memory + entries).saturating_sub(2 * tombstones)
     }
 
@@ -255,10 +255,8 @@ impl Keyspace {
     pub fn compact_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
         self.check()?;
         self.handle.core.check_writable()?;
-        let within = KeyInterval {
-            start: start.unwrap_or_default().to_vec(),
-            end: end.map(<[u8]>::to_vec),
-        };
+        let within =
+            KeyInterval { start: start.unwrap_or_default().to_vec(), end: end.map(<[u8]>::to_vec) };
         self.handle.core.compact(&self.store, &within)
     }
 
@@ -269,10 +267,6 @@ impl Keyspace {
 }
 
 /// A cursor over the current version of a keyspace at a number whose view is registered.
-pub(crate) fn cursor_at(
-    env: &Environment,
-    store: &KeyspaceStore,
-    at: Seq,
-) -> MergedCursor {
+pub(crate) fn cursor_at(env: &Environment, store: &KeyspaceStore, at: Seq) -> MergedCursor {
     MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs))
 }

@@ -85,7 +85,10 @@ impl Snapshot {
     pub fn cursor(&self) -> Result<Cursor> {
         self.handle.core.check_open()?;
         let core = &self.handle.core;
-        Ok(Cursor::new(Arc::clone(&self.view), cursor_at(&core.env, &core.default, self.view.seq())))
+        Ok(Cursor::new(
+            Arc::clone(&self.view),
+            cursor_at(&core.env, &core.default, self.view.seq()),
+        ))
     }
 
     fn scan_store(

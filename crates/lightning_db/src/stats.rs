@@ -236,9 +236,8 @@ pub(crate) fn stall(core: &Core) -> Option<StallReport> {
     let bytes_left = version.sealed_bytes() as u64 + version.stacked_bytes();
     let counters = &core.env.counters;
     let (bytes, nanos) = (load(&counters.merged_bytes), load(&counters.merge_nanos));
-    let expected_end = (bytes > 0).then(|| {
-        Duration::from_secs_f64(nanos as f64 / 1e9 * (bytes_left as f64 / bytes as f64))
-    });
+    let expected_end = (bytes > 0)
+        .then(|| Duration::from_secs_f64(nanos as f64 / 1e9 * (bytes_left as f64 / bytes as f64)));
     let full = matches!(&*core.background_error.lock(), Some((ErrorKind::StorageFull, _)));
     Some(StallReport {
         keyspace: worst.name.clone(),

@@ -44,7 +44,8 @@ impl<'a> Operations<'a> {
     fn read(&mut self) -> Result<Operation<'a>, Malformed> {
         let r = &mut self.0;
         let kind = r.u8()?;
-        let keyspace = u32::try_from(r.varint()?).map_err(|_| Malformed("a keyspace id is too large"))?;
+        let keyspace =
+            u32::try_from(r.varint()?).map_err(|_| Malformed("a keyspace id is too large"))?;
         let key = r.bytes()?;
         let value = match kind {
             0 => EntryValue::Tombstone,

@@ -147,9 +147,8 @@ impl CommitSection {
 
     /// Seals the memtables that are full; without a log, all of them at one number.
     fn seal_full(&self, state: &SectionState) -> bool {
-        let full = |k: &KeyspaceStore| {
-            k.version().active.bytes() as u64 >= k.options.write_buffer_bytes
-        };
+        let full =
+            |k: &KeyspaceStore| k.version().active.bytes() as u64 >= k.options.write_buffer_bytes;
         if self.env.log.is_none() {
             let any = state.keyspaces.values().any(|k| full(k));
             return any && seal_all(state);

@@ -104,9 +104,10 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
             "the default keyspace cannot be dropped",
         ));
     }
-    let keyspace = core.keyspaces.read().get(name).cloned().ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
-    })?;
+    let keyspace =
+        core.keyspaces.read().get(name).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
+        })?;
     let _all = core.flush_all_latch.lock();
     let _flush = keyspace.flush_latch.lock();
     let _merge = keyspace.merge_latch.lock();

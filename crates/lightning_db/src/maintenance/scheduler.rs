@@ -64,9 +64,8 @@ pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
         };
         let core = Arc::clone(core);
         let name = format!("lightning-{}", if i == 0 { "flush" } else { "merge" });
-        handles.push(
-            crate::sync::thread::Builder::new().name(name).spawn(move || run(&core, role))?,
-        );
+        handles
+            .push(crate::sync::thread::Builder::new().name(name).spawn(move || run(&core, role))?);
     }
     Ok(handles)
 }

@@ -71,7 +71,8 @@ impl Core {
             return Ok(());
         }
         // Recovery checks that the log begins no later than the commit after this one.
-        self.env.publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
+        self.env
+            .publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
         let mut state = self.section.enter();
         match &mut state.log {
             Some(log) => log.retire(first),
@@ -157,7 +158,7 @@ impl Core {
     /// Merges everything inside `within` into the base, and gives back what is dead there.
     pub fn compact(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         self.flush_all()?;
-        let _latch = keyspace.merge_latch.lock();
+        let latch = keyspace.merge_latch.lock();
         loop {
             self.check_open()?;
             let job = policy::next_compaction(&keyspace.pin(), &keyspace.options, within);
@@ -172,15 +173,18 @@ impl Core {
             self.check_open()?;
             let job = {
                 let version = keyspace.version();
-                version.base.partitions.iter().find(|p| p.meta().id == id).and_then(|p| {
-                    policy::tidy_job(p, within, self.oldest_view())
-                })
+                version
+                    .base
+                    .partitions
+                    .iter()
+                    .find(|p| p.meta().id == id)
+                    .and_then(|p| policy::tidy_job(p, within, self.oldest_view()))
             };
             if let Some(job) = job {
                 run_job(&self.env, keyspace, &job)?;
             }
         }
-        drop(_latch);
+        drop(latch);
         self.clean_blobs()?;
         self.update_pressure();
         Ok(())
@@ -221,11 +225,8 @@ impl Core {
                 }
             }
             let settled = |id: &SegmentId| !in_memory.contains(id) && !self.env.blobs.is_young(*id);
-            let unused: Vec<SegmentId> = known
-                .keys()
-                .filter(|id| !live.contains_key(id) && settled(id))
-                .copied()
-                .collect();
+            let unused: Vec<SegmentId> =
+                known.keys().filter(|id| !live.contains_key(id) && settled(id)).copied().collect();
             let half_dead: BTreeSet<SegmentId> = known
                 .iter()
                 .filter(|(id, _)| settled(id))

@@ -3,7 +3,7 @@
 //! Invariants: 1. what was handed out is never moved, reused or freed before the arena drops, so
 //! readers need no count and no epoch. 2. two pieces handed out never overlap.
 //! Entries are taken from the bottom of the newest chunk, nodes from its top, so that neither has
-//! to be padded to the other's alignment. Chunks double from 64 KiB to 2 MiB; what would waste
+//! to be padded to the other's alignment. Chunks double from 4 KiB to 2 MiB; what would waste
 //! more than a quarter of a chunk gets a chunk of its own.
 //!
 //! Threads: only the writer allocates; it alone holds `&mut Arena`.
@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, ErrorKind, Result};
 
-const FIRST_CHUNK_BYTES: usize = 64 * 1024;
+const FIRST_CHUNK_BYTES: usize = 4 * 1024;
 const LAST_CHUNK_BYTES: usize = 2 * 1024 * 1024;
 /// Of every chunk, and so of nodes: a cache line.
 const CHUNK_ALIGN: usize = 64;

@@ -90,7 +90,7 @@ impl Memtable {
         self.index.newest(key).map(|entry| entry.seq())
     }
 
-    /// Bytes of memory held, used or not. It grows by chunks of 64 KiB at first, 2 MiB later.
+    /// Bytes of memory held, used or not. It grows by chunks of 4 KiB at first, 2 MiB later.
     pub fn bytes(&self) -> usize {
         self.index.held_bytes() + self.filter.held_bytes()
     }

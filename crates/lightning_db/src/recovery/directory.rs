@@ -145,9 +145,7 @@ pub fn destroy(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     // CURRENT first: what a crash leaves is no database any more.
     let remove = |path: &PathBuf| -> Result<()> {
         match vfs.remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(path, "remove", e))
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", e)),
             _ => Ok(()),
         }
     };

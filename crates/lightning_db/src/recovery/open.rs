@@ -8,9 +8,10 @@ use super::OpenAs;
 use super::directory::{self, Found};
 use super::replay::Replay;
 use crate::cache::PageCache;
+use crate::cache::Pager;
 use crate::commit::section::CommitSection;
 use crate::compress::Codec;
-use crate::config::LightningDbConfig;
+use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
@@ -28,7 +29,6 @@ use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, RwLock};
-use crate::cache::Pager;
 use crate::tree::PartitionReader;
 use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq};
 use crate::vfs::{Vfs, VfsLock};
@@ -77,7 +77,7 @@ fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs
     let mut id = [0; 16];
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
-    let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &Default::default());
+    let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
     let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     serve(vfs, dir, config, lock, state, ManifestId(0), Recovered::default())
@@ -119,7 +119,12 @@ fn recover(
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
-    if state.log_start != LogId(0) {
+    if state.log_start == LogId(0) {
+        for name in directory::list(&*vfs, &dir.join("wal"))? {
+            let id = directory::numbered(&name, ".wal").unwrap_or(0);
+            next_log = next_log.max(LogId(id + 1));
+        }
+    } else {
         let log = LogRecovery::recover(
             &vfs,
             dir,
@@ -132,11 +137,6 @@ fn recover(
         )?;
         last = log.last_seq.map_or(last, |l| l.max(last));
         next_log = log.next_id;
-    } else {
-        for name in directory::list(&*vfs, &dir.join("wal"))? {
-            let id = directory::numbered(&name, ".wal").unwrap_or(0);
-            next_log = next_log.max(LogId(id + 1));
-        }
     }
     let memtables = std::mem::take(&mut replay.memtables);
     for memtable in memtables.values() {
@@ -174,16 +174,8 @@ fn serve(
         None
     };
     let log_start = if log.is_some() { next_log } else { LogId(0) };
-    let (core, keyspaces) = assemble(
-        Arc::clone(&vfs),
-        dir,
-        config,
-        lock,
-        &state,
-        log,
-        recovered,
-        Some(old_manifest),
-    )?;
+    let (core, keyspaces) =
+        assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, Some(old_manifest))?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));

@@ -9,12 +9,12 @@
 
 use std::sync::Arc;
 
+use crate::cache::Pager;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memtable::MemtableCursor;
 use crate::store::blobs::BlobStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
-use crate::cache::Pager;
 use crate::types::{EntryValue, Seq};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::PageCache;
+use crate::cache::Pager;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
 use crate::store::blobs::BlobStore;
 use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::cache::Pager;
 use crate::tree::PartitionReader;
 use crate::types::{DatabaseId, PartitionId, RunId, SegmentId, Seq};
 use crate::vfs::Vfs;

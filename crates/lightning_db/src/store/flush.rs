@@ -42,10 +42,8 @@ pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Resu
     let floor = env.visible();
     let views = env.views.raise_floor(floor);
     let rule = Retention::new(floor, &views);
-    let oldest = keyspaces
-        .iter()
-        .filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m)))
-        .min();
+    let oldest =
+        keyspaces.iter().filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m))).min();
     let Some(oldest) = oldest else { return Ok(false) };
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
@@ -130,8 +128,7 @@ fn prepare(
                 },
             });
         }
-        edit.ops
-            .push(EditOp::Flushed { keyspace: f.keyspace.id, seq: sealed_at(&f.memtable) });
+        edit.ops.push(EditOp::Flushed { keyspace: f.keyspace.id, seq: sealed_at(&f.memtable) });
     }
     edit.ops.push(EditOp::LastSeq(high));
     Ok((edit, new_blobs))
@@ -148,8 +145,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
     for (id, _) in &new_blobs {
         env.blobs.named(*id);
     }
-    let bytes: u64 =
-        flushed.iter().flat_map(|f| &f.partitions).map(|p| p.meta().live_bytes).sum();
+    let bytes: u64 = flushed.iter().flat_map(|f| &f.partitions).map(|p| p.meta().live_bytes).sum();
     env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
     env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
     Ok(())

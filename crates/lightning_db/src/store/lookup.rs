@@ -5,11 +5,11 @@
 //! number taken later is at or above it; and commits that went to memtables newer than the
 //! version's own began after the read did, so leaving them out is a legal order.
 
+use crate::cache::Pager;
 use crate::error::Result;
 use crate::store::blobs::BlobStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
-use crate::cache::Pager;
 use crate::tree::FoundValue;
 use crate::types::{EntryValue, Seq, hash_key};
 

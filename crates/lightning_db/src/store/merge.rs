@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
 use crate::store::environment::Environment;
@@ -20,7 +21,6 @@ use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
-use crate::cache::Pager;
 use crate::tree::{PartitionReader, SpanEnd};
 use crate::types::{EntryValue, PartitionId, RunId, SegmentId};
 
@@ -186,8 +186,7 @@ fn tier(
     };
     let mut sources = Vec::with_capacity(inputs.len());
     for run in inputs {
-        let cursor =
-            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
         let mut source = Source::Row(Box::new(cursor));
         source.first()?;
         sources.push(source);
@@ -247,7 +246,9 @@ fn tier(
         discard(&new, &old, env);
         return Err(e);
     }
-    named.iter().for_each(|id| env.blobs.named(*id));
+    for id in named {
+        env.blobs.named(id);
+    }
     env.release(&old, &new);
     env.counters.tier_merges.fetch_add(1, Ordering::Relaxed);
     env.counters.adopted_partitions.fetch_add(adopted, Ordering::Relaxed);
@@ -257,10 +258,7 @@ fn tier(
 
 /// Large partitions of `runs` that overlap no other input and need no rewriting, by key, each with
 /// the index of its run.
-fn standalone(
-    keyspace: &KeyspaceStore,
-    runs: &[Arc<Run>],
-) -> Vec<(usize, Arc<PartitionReader>)> {
+fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<PartitionReader>)> {
     let mut found = Vec::new();
     for (i, run) in runs.iter().enumerate() {
         for p in &run.row.partitions {
@@ -270,8 +268,7 @@ fn standalone(
                 .iter()
                 .enumerate()
                 .all(|(j, r)| j == i || !overlaps(&r.row, &m.first_key, &m.last_key));
-            let whole =
-                !run.consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key));
+            let whole = !run.consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key));
             if large && clear && whole && m.droppable_bytes == 0 {
                 found.push((i, Arc::clone(p)));
             }
@@ -326,8 +323,7 @@ fn base(
     let mut updates = 0;
     for run in &version.runs {
         updates += stacked_in(run, range, &env.pager)?;
-        let cursor =
-            RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
         let mut source = Source::Row(Box::new(cursor));
         source.seek(&range.start)?;
         sources.push(source);
@@ -383,8 +379,7 @@ fn renew(
             SpanEnd::UpTo(_) => end,
         };
         let updates = &sources[..last];
-        let touched =
-            smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
+        let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
         if !touched && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
             adopted += span.leaves.len() as u64;
@@ -414,8 +409,11 @@ pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> 
             continue;
         }
         let inside = range.contains(&m.first_key) && range.contains(&m.last_key);
-        let mut own =
-            if inside { m.live_bytes } else { p.estimate_bytes(pager, &range.start, range.end.as_deref())? };
+        let mut own = if inside {
+            m.live_bytes
+        } else {
+            p.estimate_bytes(pager, &range.start, range.end.as_deref())?
+        };
         for c in &run.consumed {
             if !c.overlaps(&m.first_key, &m.last_key) {
                 continue;
@@ -454,7 +452,11 @@ fn publish_base(
     let mut gone: Vec<Arc<PartitionReader>> = old.to_vec();
     let mut relieved: Vec<(RunId, Option<Arc<Run>>)> = Vec::new();
     for run in &version.runs {
-        if !run.row.partitions.iter().any(|p| range.overlaps(&p.meta().first_key, &p.meta().last_key))
+        if !run
+            .row
+            .partitions
+            .iter()
+            .any(|p| range.overlaps(&p.meta().first_key, &p.meta().last_key))
         {
             continue;
         }
@@ -504,7 +506,9 @@ fn publish_base(
         discard(new, old, env);
         return Err(e);
     }
-    named.iter().for_each(|id| env.blobs.named(*id));
+    for id in named {
+        env.blobs.named(id);
+    }
     env.release(&gone, new);
     Ok(())
 }
@@ -581,8 +585,7 @@ fn clean_blobs(
     keyspace: &KeyspaceStore,
     segments: &BTreeSet<SegmentId>,
 ) -> Result<bool> {
-    let refers =
-        |p: &PartitionReader| p.meta().blobs.iter().any(|b| segments.contains(&b.segment));
+    let refers = |p: &PartitionReader| p.meta().blobs.iter().any(|b| segments.contains(&b.segment));
     let mut done = false;
     loop {
         let version = keyspace.pin();

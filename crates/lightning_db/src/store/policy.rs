@@ -10,13 +10,13 @@
 //! 3. enough runs of like size: they are merged;
 //! 4. partitions with too many dead or droppable bytes are written anew; small neighbours joined.
 
+use crate::cache::Pager;
 use crate::config::Profile;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::store::keyspace::StoreOptions;
 use crate::store::merge::{Job, can_move_to_base, stacked_in};
 use crate::store::version::{Run, Version};
-use crate::cache::Pager;
 use crate::tree::PartitionReader;
 use crate::types::Seq;
 
@@ -46,12 +46,8 @@ impl Limits {
 pub fn effective_stack(version: &Version) -> u64 {
     let base_entries: u64 = version.base.partitions.iter().map(|p| p.meta().entries).sum();
     let average = version.base.live_bytes().checked_div(base_entries).unwrap_or(0);
-    let tombstones: u64 = version
-        .runs
-        .iter()
-        .flat_map(|r| &r.row.partitions)
-        .map(|p| p.meta().tombstones)
-        .sum();
+    let tombstones: u64 =
+        version.runs.iter().flat_map(|r| &r.row.partitions).map(|p| p.meta().tombstones).sum();
     version.stacked_bytes() + tombstones * average
 }
 
@@ -151,8 +147,7 @@ fn base_ranges(version: &Version) -> Vec<(KeyInterval, Option<&PartitionReader>)
     }
     (0..partitions.len())
         .map(|i| {
-            let start =
-                if i == 0 { Vec::new() } else { partitions[i].meta().first_key.clone() };
+            let start = if i == 0 { Vec::new() } else { partitions[i].meta().first_key.clone() };
             let end = partitions.get(i + 1).map(|p| p.meta().first_key.clone());
             (KeyInterval { start, end }, Some(&*partitions[i]))
         })

@@ -115,8 +115,7 @@ mod tests {
             seqs.dedup();
             let versions: Vec<(u64, bool)> = seqs.iter().map(|s| (*s, rng.bool())).collect();
             let floor = rng.u64(0..32);
-            let views: Vec<Seq> =
-                (0..rng.usize(0..4)).map(|_| Seq(rng.u64(0..=floor))).collect();
+            let views: Vec<Seq> = (0..rng.usize(0..4)).map(|_| Seq(rng.u64(0..=floor))).collect();
             let bottom = rng.bool();
             let rule = Retention::new(Seq(floor), &views);
             let mut key = rule.key();

@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
+use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::memtable::MemtableCursor;
 use crate::store::version::Row;
-use crate::cache::Pager;
 use crate::tree::{CursorOptions, PartitionCursor};
 use crate::types::{EntryValue, Seq};
 

@@ -84,9 +84,10 @@ impl Transaction {
             core.check_writable()?;
         }
         let limit = core.config.max_active_transactions as u64;
-        let took = core.active_transactions.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-            (n < limit).then_some(n + 1)
-        });
+        let took =
+            core.active_transactions.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < limit).then_some(n + 1)
+            });
         if took.is_err() {
             return Err(Error::new(
                 ErrorKind::TooManyTransactions,

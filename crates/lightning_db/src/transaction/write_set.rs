@@ -28,6 +28,7 @@ impl WriteSet {
     }
 
     /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
+    #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
         self.keyspaces.get(&keyspace)?.get(key).map(|v| v.as_deref())
     }

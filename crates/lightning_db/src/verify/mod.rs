@@ -156,8 +156,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
             if let (Some(durable), Some((file, offset))) = (durable, log.end)
                 && last < durable
             {
-                let message =
-                    format!("the log ends with commit {last}, but {durable} was durable");
+                let message = format!("the log ends with commit {last}, but {durable} was durable");
                 report.problems.push(Problem { file, offset, message });
             }
         }

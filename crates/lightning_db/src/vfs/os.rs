@@ -49,7 +49,6 @@ impl OsVfs {
         Arc::new(Self)
     }
 
-
     fn create_new(path: &Path) -> IoResult<OsFile> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(OsFile { file, path: path.to_path_buf() })

@@ -150,11 +150,7 @@ impl RecordHeader {
     }
 
     /// The record at `offset` of a file: header, checksum field and body, if they are whole.
-    pub(super) fn decode(
-        file: &[u8],
-        salt_crc: u32,
-        offset: usize,
-    ) -> Option<(Self, u32, &[u8])> {
+    pub(super) fn decode(file: &[u8], salt_crc: u32, offset: usize) -> Option<(Self, u32, &[u8])> {
         let b = file.get(offset..offset + RECORD_BYTES)?;
         let crc = u32_at(b, 0);
         if checksum(salt_crc, offset as u64, b) != crc {

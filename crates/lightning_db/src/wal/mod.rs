@@ -12,7 +12,6 @@ mod recovery;
 mod sync;
 mod writer;
 
-
 pub use layout::FILE_HEADER_BYTES;
 pub use recovery::{LogRecovery, RecoveredLog, Visit};
 pub use sync::{LogSync, LogSyncStats};

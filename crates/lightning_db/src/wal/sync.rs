@@ -118,10 +118,7 @@ impl LogSync {
             return None;
         }
         let why = self.state.lock().poisoned.clone().unwrap_or_default();
-        Some(Error::new(
-            ErrorKind::Poisoned,
-            format!("the log failed, reopen the database: {why}"),
-        ))
+        Some(Error::new(ErrorKind::Poisoned, format!("the log failed, reopen the database: {why}")))
     }
 
     /// Ends the log's life in this process.

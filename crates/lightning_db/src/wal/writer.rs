@@ -197,8 +197,9 @@ impl LogWriter {
         if let Err(e) = written {
             self.sync.poison(&e);
             let kind = crate::error::ErrorKind::CommitUnknown;
-            return Err(Error::new(kind, "the log failed while the commit was written")
-                .caused_by(e));
+            return Err(
+                Error::new(kind, "the log failed while the commit was written").caused_by(e)
+            );
         }
         self.offset += space;
         self.chain = crc;
