@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lightning_db::{Database, ErrorKind, LightningDbConfig};
+use lightning_db::{Database, ErrorKind, LightningDbConfig, WalSyncMode};
 
 fn small(threads: usize) -> LightningDbConfig {
     LightningDbConfig {
         write_buffer_size: 64 * 1024,
         background_threads: threads,
+        wal_sync_mode: WalSyncMode::Async,
         ..LightningDbConfig::default()
     }
 }
@@ -82,7 +83,6 @@ fn a_map_of_many_flushes_and_merges_equals_its_model() -> lightning_db::Result<(
             let report = db.verify(lightning_db::VerifyOptions::default())?;
             assert!(report.is_clean(), "{:?}", report.problems);
         }
-        println!("{:#?}", db.stats());
         db.close()?;
     }
     Ok(())

@@ -236,7 +236,7 @@ impl Core {
             if !unused.is_empty() {
                 let ops = unused.iter().map(|id| EditOp::RemoveBlobSegment(*id)).collect();
                 self.env.publish(Edit { ops }, || ())?;
-                let versions = self.all().iter().flat_map(|k| k.live_versions()).collect();
+                let versions = self.all().iter().flat_map(|k| k.older_versions()).collect();
                 self.env.blobs.retire(&unused, versions);
             }
             (unused, half_dead)

@@ -103,11 +103,11 @@ impl KeyspaceStore {
         self.version.store(next);
     }
 
-    /// Every version that may still be in use.
-    pub fn live_versions(&self) -> Vec<Weak<Version>> {
+    /// Every version before the current one that is still in use.
+    pub fn older_versions(&self) -> Vec<Weak<Version>> {
         let mut published = self.published.lock();
         published.retain(|w| w.strong_count() > 0);
-        published.clone()
+        published.split_last().map(|(_, older)| older.to_vec()).unwrap_or_default()
     }
 
     /// Seals the active memtable after commit `last` and begins a new one. Commit section only.

@@ -167,6 +167,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
 /// Files in the segment directory that are missing, or that nothing in use names.
 fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
     let env = &core.env;
+    env.blobs.drop_unused();
     let before = env.next_segment.load(crate::sync::atomic::Ordering::Acquire);
     let named = {
         let manifest = env.manifest.lock();
@@ -202,7 +203,7 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
             k.version().memtables().all(|m| m.is_empty())
                 && k.merge_latch.try_lock().is_some()
                 && k.flush_latch.try_lock().is_some()
-                && k.live_versions().len() <= 1
+                && k.older_versions().is_empty()
         })
         && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
     if quiet {
