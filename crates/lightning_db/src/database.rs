@@ -104,6 +104,12 @@ pub(crate) fn write_batch(
         WalSyncMode::Periodic { .. } => Durability::Periodic,
         WalSyncMode::Async => Durability::Async,
     });
+    if options.durability.is_some() && core.env.log.is_none() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "durability cannot be chosen per write where the database has no log",
+        ));
+    }
     let wait = match durability {
         Durability::Sync if core.env.log.is_some() => Wait::Durable,
         _ => Wait::Written,
@@ -117,6 +123,9 @@ pub(crate) fn write_batch(
         check_size(config, batch.body.len())?;
         core.section.commit(&batch.body, wait, validate)
     }?;
+    if durability == Durability::Periodic {
+        core.note_periodic(committed.seq)?;
+    }
     after_commit(core, committed)
 }
 
@@ -200,6 +209,7 @@ impl Handle {
         self.transactions.lock().clear();
         core.env.stopping.store(true, Ordering::Release);
         core.signal.raise();
+        core.sync_signal.raise();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 core.env.poison(&Error::new(ErrorKind::Poisoned, "a background thread panicked"));

@@ -268,5 +268,5 @@ impl Keyspace {
 
 /// A cursor over the current version of a keyspace at a number whose view is registered.
 pub(crate) fn cursor_at(env: &Environment, store: &KeyspaceStore, at: Seq) -> MergedCursor {
-    MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs))
+    MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs), env.read_ahead)
 }

@@ -16,6 +16,7 @@ use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
+use crate::types::Seq;
 use crate::vfs::VfsLock;
 
 /// An open database.
@@ -37,6 +38,13 @@ pub struct Core {
     pub lock: Mutex<Option<Box<dyn VfsLock>>>,
     /// Wakes the background threads.
     pub signal: Signal,
+    /// Wakes the thread that syncs for `Periodic` commits.
+    pub sync_signal: Signal,
+    /// The last commit that is to be synced within the interval.
+    pub periodic_due: AtomicU64,
+    /// When the log was last synced for `Periodic` commits where there are no threads, in
+    /// nanoseconds of the monotonic clock.
+    pub periodic_synced: AtomicU64,
     /// Slows writers.
     pub pacer: Pacer,
     /// Held by flushes of a database without a log, which take all keyspaces at once.
@@ -87,6 +95,26 @@ impl Core {
             Err(e) if e.kind() == ErrorKind::Closed => {}
             Err(e) => *self.background_error.lock() = Some((e.kind(), e.to_string())),
         }
+    }
+
+    /// Sees to it that a `Periodic` commit is synced within the interval: by the thread for it, or
+    /// where there are no threads by the first such commit after the interval.
+    pub fn note_periodic(&self, seq: Seq) -> Result<()> {
+        let Some(log) = &self.env.log else { return Ok(()) };
+        let before = self.periodic_due.fetch_max(seq.0, Ordering::AcqRel);
+        if self.config.background_threads > 0 {
+            if before <= log.durable_seq().0 {
+                self.sync_signal.raise();
+            }
+            return Ok(());
+        }
+        let now = self.env.now().as_nanos() as u64;
+        let last = self.periodic_synced.load(Ordering::Acquire);
+        if now.saturating_sub(last) >= self.config.sync_interval().as_nanos() as u64 {
+            self.periodic_synced.store(now, Ordering::Release);
+            log.sync_to(seq)?;
+        }
+        Ok(())
     }
 
     /// Bytes of segment files in use.

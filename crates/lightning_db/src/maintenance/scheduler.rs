@@ -12,6 +12,7 @@ use crate::maintenance::core::Core;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
+use crate::types::Seq;
 
 /// The pause after a failed step.
 const RETRY: Duration = Duration::from_millis(200);
@@ -67,7 +68,31 @@ pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
         handles
             .push(crate::sync::thread::Builder::new().name(name).spawn(move || run(&core, role))?);
     }
+    if count > 0 && core.env.log.is_some() {
+        let core = Arc::clone(core);
+        let builder = crate::sync::thread::Builder::new().name("lightning-sync".to_owned());
+        handles.push(builder.spawn(move || sync_periodically(&core))?);
+    }
     Ok(handles)
+}
+
+/// Syncs the log so that each `Periodic` commit is durable within the interval. A failure poisons
+/// the log, which is how writers learn of it.
+fn sync_periodically(core: &Core) {
+    const IDLE: Duration = Duration::from_secs(3600);
+    let Some(log) = &core.env.log else { return };
+    while !core.env.stopping.load(Ordering::Acquire) {
+        let seen = core.sync_signal.current();
+        if Seq(core.periodic_due.load(Ordering::Acquire)) <= log.durable_seq() {
+            core.sync_signal.wait_past(seen, IDLE);
+            continue;
+        }
+        // Part of the interval goes to the sync itself.
+        core.sync_signal.wait_past(seen, core.config.sync_interval() / 2);
+        if log.sync_to(Seq(core.periodic_due.load(Ordering::Acquire))).is_err() {
+            return;
+        }
+    }
 }
 
 fn run(core: &Core, role: Role) {

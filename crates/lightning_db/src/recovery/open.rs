@@ -270,6 +270,7 @@ fn assemble(
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
+        read_ahead: if config.prefetch_enabled { config.prefetch_distance } else { 0 },
     });
     let mut by_id = BTreeMap::new();
     let mut by_name = BTreeMap::new();
@@ -299,6 +300,9 @@ fn assemble(
         read_only: writer.is_none(),
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
+        sync_signal: Signal::default(),
+        periodic_due: AtomicU64::new(0),
+        periodic_synced: AtomicU64::new(0),
         pacer: Pacer::default(),
         flush_all_latch: Mutex::new(()),
         retire_latch: Mutex::new(()),

@@ -15,6 +15,7 @@ use crate::memtable::MemtableCursor;
 use crate::store::blobs::BlobStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
+use crate::tree::CursorOptions;
 use crate::types::{EntryValue, Seq};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +39,14 @@ pub struct MergedCursor {
 
 impl MergedCursor {
     /// A cursor over `version` at `at`, standing nowhere yet.
-    pub fn new(version: Arc<Version>, at: Seq, pager: &Pager, blobs: Arc<BlobStore>) -> Self {
+    pub fn new(
+        version: Arc<Version>,
+        at: Seq,
+        pager: &Pager,
+        blobs: Arc<BlobStore>,
+        read_ahead: usize,
+    ) -> Self {
+        let options = CursorOptions { uncached: false, read_ahead };
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
             let cursor = MemtableCursor::new(Arc::clone(memtable));
@@ -49,7 +57,7 @@ impl MergedCursor {
             if row.partitions.is_empty() {
                 continue;
             }
-            let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), false);
+            let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
             sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
         }
         Self {

@@ -84,6 +84,8 @@ pub struct Environment {
     pub poison: Mutex<Option<String>>,
     /// Counts.
     pub counters: Counters,
+    /// Leaves asked for ahead of a scan; 0 for none.
+    pub read_ahead: usize,
 }
 
 impl Environment {

@@ -21,8 +21,11 @@ use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
-use crate::tree::{PartitionReader, SpanEnd};
+use crate::tree::{CursorOptions, PartitionReader, SpanEnd};
 use crate::types::{EntryValue, PartitionId, RunId, SegmentId};
+
+/// Merges leave the page cache as it is.
+const FOR_MERGES: CursorOptions = CursorOptions { uncached: true, read_ahead: 8 };
 
 /// A piece of background work.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,7 +189,7 @@ fn tier(
     };
     let mut sources = Vec::with_capacity(inputs.len());
     for run in inputs {
-        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
         let mut source = Source::Row(Box::new(cursor));
         source.first()?;
         sources.push(source);
@@ -323,7 +326,7 @@ fn base(
     let mut updates = 0;
     for run in &version.runs {
         updates += stacked_in(run, range, &env.pager)?;
-        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), true);
+        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
         let mut source = Source::Row(Box::new(cursor));
         source.seek(&range.start)?;
         sources.push(source);
@@ -341,7 +344,7 @@ fn base(
     let end = range.end.as_deref();
     let mut adopted = 0;
     let row = Row { partitions: old.clone() };
-    sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), true))));
+    sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
     if adoptable {
         adopted = renew(env, &old[0], end, &mut sources, &rule, &mut out, &mut tally)?;

@@ -22,26 +22,23 @@ pub struct RowCursor {
     row: Row,
     consumed: Arc<[KeyInterval]>,
     pager: Pager,
-    uncached: bool,
+    options: CursorOptions,
     index: usize,
     current: Option<PartitionCursor>,
 }
 
 impl RowCursor {
-    /// A cursor over `row` without `consumed`; `uncached` reads leave the page cache as it is.
-    pub fn new(row: Row, consumed: &[KeyInterval], pager: Pager, uncached: bool) -> Self {
-        Self { row, consumed: consumed.into(), pager, uncached, index: 0, current: None }
+    /// A cursor over `row` without `consumed`.
+    pub fn new(row: Row, consumed: &[KeyInterval], pager: Pager, options: CursorOptions) -> Self {
+        Self { row, consumed: consumed.into(), pager, options, index: 0, current: None }
     }
 
     fn open(&mut self, index: usize) -> Option<&mut PartitionCursor> {
         if self.index != index || self.current.is_none() {
             let partition = self.row.partitions.get(index)?;
             self.index = index;
-            self.current = Some(PartitionCursor::new(
-                Arc::clone(partition),
-                self.pager.clone(),
-                CursorOptions { uncached: self.uncached, ..CursorOptions::default() },
-            ));
+            self.current =
+                Some(PartitionCursor::new(Arc::clone(partition), self.pager.clone(), self.options));
         }
         self.current.as_mut()
     }
