@@ -20,6 +20,7 @@ use crate::keyspace::Keyspace;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::maintenance::core::Core;
 use crate::maintenance::{catalog, scheduler};
+use crate::manifest::{Edit, EditOp};
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
 use crate::stats::{DatabaseStats, HealthStatus, StallReport};
@@ -29,7 +30,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread::JoinHandle;
 use crate::transaction::{Transaction, TransactionId, TransactionOptions};
-use crate::types::EntryValue;
+use crate::types::{EntryValue, LogId};
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -231,11 +232,17 @@ impl Handle {
             core.merge_small()?;
         }
         core.env.blobs.close()?;
-        let log = core.section.enter().log.take();
-        match log {
-            Some(log) => log.close(),
-            None => Ok(()),
-        }
+        let (log, last) = {
+            let mut section = core.section.enter();
+            (section.log.take(), section.last)
+        };
+        let Some(log) = log else { return Ok(()) };
+        log.close()?;
+        // Everything is in runs: the next open finds no log to read.
+        let ops = vec![EditOp::LogStart(LogId(0)), EditOp::LastSeq(last)];
+        core.env.publish(Edit { ops }, || ())?;
+        recovery::directory::remove_files(&*core.env.vfs, &core.env.dir, "wal", |_| true)?;
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use super::layout::{
     FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
 };
 use super::writer::log_path;
+use crate::codec::u64_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, LogId, Seq};
 use crate::vfs::{OpenMode, Vfs, read_exact_at};
@@ -156,6 +157,11 @@ fn read_records(
 fn check_end(file: &File, end: usize, expected: Seq) -> Result<()> {
     let mut at = end;
     while at + RECORD_BYTES <= file.bytes.len() {
+        // Reserved space that nothing was written to; no record begins with eight zeros.
+        if u64_at(&file.bytes, at) == 0 {
+            at += 8;
+            continue;
+        }
         let record = RecordHeader::decode(&file.bytes, file.salt_crc, at);
         if record.is_some_and(|(r, _, _)| r.durable >= expected) {
             return Err(Error::corrupt(
