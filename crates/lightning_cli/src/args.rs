@@ -48,7 +48,7 @@ pub struct Target {
     /// The database's directory.
     #[arg(value_name = "DB")]
     pub db: PathBuf,
-    /// An option file (TOML: tables [database], [transaction], [wal]).
+    /// An option file (TOML: tables database, transaction, wal).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
