@@ -61,18 +61,18 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
             if rng.u8(0..4) == 0 {
                 next.remove(&(which, key.clone()));
                 if which == 0 {
-                    batch.delete(&key)
+                    batch.delete(&key);
                 } else {
-                    batch.delete_in(&other, &key)
+                    batch.delete_in(&other, &key);
                 }
                 continue;
             }
             let len = if rng.u8(0..60) == 0 { 20_000 } else { rng.usize(0..900) };
             let value = vec![rng.u8(..); len];
             if which == 0 {
-                batch.put(&key, &value)
+                batch.put(&key, &value);
             } else {
-                batch.put_in(&other, &key, &value)
+                batch.put_in(&other, &key, &value);
             }
             next.insert((which, key), value);
         }
@@ -141,10 +141,28 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
+/// A kill between writing a manifest edit and its fsync; the recovery read the edit from the page
+/// cache and began a log file that knew of it; a power cut then lost the edit and kept the file, and
+/// the database did not open again. (Seed 1089, image 8.)
+#[test]
+fn a_recovery_vouches_for_no_edit_that_only_the_page_cache_had() {
+    let (images, _) = try_seeds(1089, 1);
+    assert!(images > 0);
+}
+
 #[test]
 fn acknowledged_commits_survive_kills_and_power_cuts() {
     let seeds = number("LIGHTNING_CRASH_SEEDS", 200);
     let first = number("LIGHTNING_CRASH_FIRST", 1);
+    let (images, recoveries) = try_seeds(first, seeds);
+    println!(
+        "tried: {images} crash images, {recoveries} of them cut off again in recovery, {seeds} seeds"
+    );
+}
+
+/// Takes the images of `seeds` workloads from `first` on; returns how many, and how many of them
+/// were cut off again in their recovery.
+fn try_seeds(first: u64, seeds: u64) -> (u64, u64) {
     let (mut images, mut recoveries) = (0, 0);
     for seed in first..first + seeds {
         let dry = SimulatedVfs::new(seed);
@@ -179,11 +197,8 @@ fn acknowledged_commits_survive_kills_and_power_cuts() {
             }
             let held = check(&disk, &history, least, &label);
             let twice = check(&disk, &history, least, &format!("{label}, twice"));
-            assert_eq!(held.is_some(), twice.is_some());
             assert!(held == twice, "{label}: opening twice gives another state");
         }
     }
-    println!(
-        "tried: {images} crash images, {recoveries} of them cut off again in recovery, {seeds} seeds"
-    );
+    (images, recoveries)
 }

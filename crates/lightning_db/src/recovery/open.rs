@@ -168,8 +168,9 @@ fn serve(
     let (last, next_log) = (recovered.last, LogId(recovered.next_log.0.max(1)));
     let log = if config.wal_enabled {
         let options = LogOptions { segment_bytes: config.wal_segment_size };
-        // The number of the edit that is durable: a crash before CURRENT is swapped leaves it so.
-        Some(Log::create(&vfs, dir, state.db, next_log, last.next(), state.edit, options)?)
+        // This file knows of no edit: the manifest that was read may exist only in the system's page
+        // cache, and a power cut before CURRENT is swapped would make it older than the file says.
+        Some(Log::create(&vfs, dir, state.db, next_log, last.next(), 0, options)?)
     } else {
         None
     };
@@ -184,6 +185,9 @@ fn serve(
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
     let manifest = Manifest::create(&vfs, dir, id, &state)?;
     install_current(&vfs, dir, id, state.db)?;
+    if let Some(log) = &core.env.log {
+        log.note_manifest_edit(manifest.state().edit);
+    }
     *core.env.manifest.lock() = Some(manifest);
     for op in &edit.ops {
         if let EditOp::AddBlobSegment { id, .. } = op {
