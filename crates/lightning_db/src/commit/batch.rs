@@ -158,3 +158,33 @@ impl WriteBatch {
         *self = Self { body, ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_format_is_what_is_written() {
+        let op =
+            Operation { keyspace: KeyspaceId(0), key: b"key", value: EntryValue::Inline(b"v") };
+        let mut body = Vec::new();
+        encode(&mut body, &op);
+        assert_eq!(body, [0x01, 0x00, 0x03, 0x6b, 0x65, 0x79, 0x01, 0x76]);
+        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(op)]);
+    }
+
+    #[test]
+    fn hostile_bodies_are_errors() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        for _ in 0..20_000 {
+            let body: Vec<u8> = (0..rng.usize(0..40)).map(|_| rng.u8(..)).collect();
+            let mut read = 0;
+            for op in Operations::new(&body) {
+                read += 1;
+                assert!(read <= body.len());
+                let _ = op;
+            }
+        }
+        assert!(Operations::new(&[9, 0, 1, 1]).next().is_some_and(|op| op.is_err()));
+    }
+}
