@@ -1,0 +1,365 @@
+//! One atomic change of the manifest.
+//!
+//! Bytes: a count, then for each operation its tag and its fields (see `layout`). Applying an edit
+//! checks it against the state and changes nothing where it does not fit.
+
+use super::layout as l;
+use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
+use crate::codec::{Malformed, Reader, put_varint};
+use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
+
+/// The next free ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextIds {
+    /// Segments.
+    pub segment: u64,
+    /// Partitions.
+    pub partition: u64,
+    /// Runs.
+    pub run: u64,
+    /// Keyspaces.
+    pub keyspace: u32,
+}
+
+/// A part of an edit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EditOp {
+    /// A new keyspace, usually without rows.
+    CreateKeyspace(KeyspaceState),
+    /// A keyspace goes, with its rows.
+    DropKeyspace(KeyspaceId),
+    /// A run is added as the newest.
+    AddRun {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// What.
+        run: RunMeta,
+    },
+    /// Every commit up to `seq` is in the rows.
+    Flushed {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Up to which commit.
+        seq: Seq,
+    },
+    /// Adjacent runs are replaced by at most one.
+    ReplaceRuns {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Newest first.
+        removed: Vec<RunId>,
+        /// What takes their place.
+        added: Option<RunMeta>,
+    },
+    /// A run loses partitions or gains consumed intervals.
+    SetRun {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// What it is now.
+        run: RunMeta,
+    },
+    /// A run goes.
+    RemoveRun {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Which.
+        run: RunId,
+    },
+    /// Base partitions are replaced.
+    ReplaceBase {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Which go.
+        removed: Vec<PartitionId>,
+        /// Which come.
+        added: Vec<PartitionMeta>,
+    },
+    /// The first log segment that recovery reads; 0 for no log.
+    LogStart(LogId),
+    /// A commit that is known to have happened.
+    LastSeq(Seq),
+    /// A blob segment comes into use.
+    AddBlobSegment {
+        /// Which.
+        id: SegmentId,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A blob segment is used no more.
+    RemoveBlobSegment(SegmentId),
+    /// The next free ids.
+    NextIds(NextIds),
+}
+
+/// One atomic change.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Edit {
+    /// Its parts, in order.
+    pub ops: Vec<EditOp>,
+}
+
+impl Edit {
+    /// The edit's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.ops.len() as u64);
+        for op in &self.ops {
+            encode_op(op, out);
+        }
+    }
+
+    /// Reverse of [`encode`](Self::encode).
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let ops = l::list(&mut r, 2, decode_op)?;
+        if !r.is_empty() {
+            return Err(Malformed("an edit is followed by bytes that are not its own"));
+        }
+        Ok(Self { ops })
+    }
+}
+
+fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
+    let tagged = |out: &mut Vec<u8>, tag: u8, keyspace: KeyspaceId| {
+        out.push(tag);
+        put_varint(out, u64::from(keyspace.0));
+    };
+    match op {
+        EditOp::CreateKeyspace(k) => {
+            out.push(1);
+            l::put_keyspace(out, k);
+        }
+        EditOp::DropKeyspace(id) => tagged(out, 2, *id),
+        EditOp::AddRun { keyspace, run } => {
+            tagged(out, 3, *keyspace);
+            l::put_run(out, run);
+        }
+        EditOp::Flushed { keyspace, seq } => {
+            tagged(out, 4, *keyspace);
+            put_varint(out, seq.0);
+        }
+        EditOp::ReplaceRuns { keyspace, removed, added } => {
+            tagged(out, 5, *keyspace);
+            put_varint(out, removed.len() as u64);
+            removed.iter().for_each(|id| put_varint(out, id.0));
+            out.push(u8::from(added.is_some()));
+            if let Some(run) = added {
+                l::put_run(out, run);
+            }
+        }
+        EditOp::SetRun { keyspace, run } => {
+            tagged(out, 6, *keyspace);
+            l::put_run(out, run);
+        }
+        EditOp::RemoveRun { keyspace, run } => {
+            tagged(out, 7, *keyspace);
+            put_varint(out, run.0);
+        }
+        EditOp::ReplaceBase { keyspace, removed, added } => {
+            tagged(out, 8, *keyspace);
+            put_varint(out, removed.len() as u64);
+            removed.iter().for_each(|id| put_varint(out, id.0));
+            put_varint(out, added.len() as u64);
+            added.iter().for_each(|p| l::put_partition(out, p));
+        }
+        EditOp::LogStart(id) => {
+            out.push(9);
+            put_varint(out, id.0);
+        }
+        EditOp::LastSeq(seq) => {
+            out.push(10);
+            put_varint(out, seq.0);
+        }
+        EditOp::AddBlobSegment { id, bytes } => {
+            out.push(11);
+            put_varint(out, id.0);
+            put_varint(out, *bytes);
+        }
+        EditOp::RemoveBlobSegment(id) => {
+            out.push(12);
+            put_varint(out, id.0);
+        }
+        EditOp::NextIds(n) => {
+            out.push(13);
+            for v in [n.segment, n.partition, n.run, u64::from(n.keyspace)] {
+                put_varint(out, v);
+            }
+        }
+    }
+}
+
+fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
+    let tag = r.u8()?;
+    let mut keyspace = KeyspaceId(0);
+    if (2..=8).contains(&tag) {
+        keyspace = KeyspaceId(l::u32_of(r)?);
+    }
+    Ok(match tag {
+        1 => EditOp::CreateKeyspace(l::keyspace(r)?),
+        2 => EditOp::DropKeyspace(keyspace),
+        3 => EditOp::AddRun { keyspace, run: l::run(r)? },
+        4 => EditOp::Flushed { keyspace, seq: Seq(r.varint()?) },
+        5 => {
+            let removed = l::list(r, 1, |r| Ok(RunId(r.varint()?)))?;
+            let added = match r.u8()? {
+                0 => None,
+                1 => Some(l::run(r)?),
+                _ => return Err(Malformed("a run is neither there nor not")),
+            };
+            EditOp::ReplaceRuns { keyspace, removed, added }
+        }
+        6 => EditOp::SetRun { keyspace, run: l::run(r)? },
+        7 => EditOp::RemoveRun { keyspace, run: RunId(r.varint()?) },
+        8 => EditOp::ReplaceBase {
+            keyspace,
+            removed: l::list(r, 1, |r| Ok(PartitionId(r.varint()?)))?,
+            added: l::list(r, 40, l::partition)?,
+        },
+        9 => EditOp::LogStart(LogId(r.varint()?)),
+        10 => EditOp::LastSeq(Seq(r.varint()?)),
+        11 => EditOp::AddBlobSegment { id: SegmentId(r.varint()?), bytes: r.varint()? },
+        12 => EditOp::RemoveBlobSegment(SegmentId(r.varint()?)),
+        13 => EditOp::NextIds(NextIds {
+            segment: r.varint()?,
+            partition: r.varint()?,
+            run: r.varint()?,
+            keyspace: l::u32_of(r)?,
+        }),
+        _ => return Err(Malformed("an edit has a part of no known kind")),
+    })
+}
+
+/// Sorted, disjoint, each with one to three segments.
+fn check_row(row: &[PartitionMeta]) -> Result<(), Malformed> {
+    for p in row {
+        if p.first_key > p.last_key {
+            return Err(Malformed("a partition ends before it begins"));
+        }
+        if p.segments.is_empty() || p.segments.len() > 3 {
+            return Err(Malformed("a partition has no segment, or more than three"));
+        }
+    }
+    if row.windows(2).any(|w| w[0].last_key >= w[1].first_key) {
+        return Err(Malformed("partitions of one row overlap"));
+    }
+    Ok(())
+}
+
+impl ManifestState {
+    /// Applies an edit; on an error the state is as it was.
+    pub fn apply(&mut self, edit: &Edit) -> Result<(), Malformed> {
+        let mut next = self.clone();
+        for op in &edit.ops {
+            next.apply_op(op)?;
+        }
+        let mut used = std::collections::BTreeSet::new();
+        let all = next.partitions().flat_map(|p| &p.segments).map(|s| s.id);
+        for id in all.chain(next.blob_segments.keys().copied()) {
+            if !used.insert(id) {
+                return Err(Malformed("a segment is used twice"));
+            }
+        }
+        next.edit += 1;
+        *self = next;
+        Ok(())
+    }
+
+    fn keyspace_mut(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState, Malformed> {
+        self.keyspaces.get_mut(&id).ok_or(Malformed("an edit names a keyspace that is not there"))
+    }
+
+    fn apply_op(&mut self, op: &EditOp) -> Result<(), Malformed> {
+        match op {
+            EditOp::CreateKeyspace(k) => {
+                let taken = self.keyspaces.values().any(|o| o.id == k.id || o.name == k.name);
+                if taken {
+                    return Err(Malformed("a keyspace is made twice"));
+                }
+                check_row(&k.base)?;
+                for run in &k.runs {
+                    check_row(&run.partitions)?;
+                }
+                self.next_keyspace = self.next_keyspace.max(k.id.0.saturating_add(1));
+                self.keyspaces.insert(k.id, k.clone());
+            }
+            EditOp::DropKeyspace(id) => {
+                self.keyspace_mut(*id)?;
+                self.keyspaces.remove(id);
+            }
+            EditOp::AddRun { keyspace, run } => {
+                check_row(&run.partitions)?;
+                let k = self.keyspace_mut(*keyspace)?;
+                if k.runs.iter().any(|r| r.id == run.id) {
+                    return Err(Malformed("a run is added twice"));
+                }
+                if k.runs.first().is_some_and(|r| r.high >= run.low) {
+                    return Err(Malformed("a run is not newer than the one before it"));
+                }
+                k.runs.insert(0, run.clone());
+            }
+            EditOp::Flushed { keyspace, seq } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                if *seq < k.flushed {
+                    return Err(Malformed("a keyspace's flushed number goes back"));
+                }
+                k.flushed = *seq;
+            }
+            EditOp::ReplaceRuns { keyspace, removed, added } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                let at = k.runs.iter().position(|r| Some(&r.id) == removed.first());
+                let at = at.ok_or(Malformed("an edit names a run that is not there"))?;
+                let there: Vec<RunId> =
+                    k.runs[at..].iter().take(removed.len()).map(|r| r.id).collect();
+                if there != *removed {
+                    return Err(Malformed("replaced runs are not neighbours"));
+                }
+                if let Some(run) = added {
+                    check_row(&run.partitions)?;
+                }
+                k.runs.splice(at..at + removed.len(), added.clone());
+            }
+            EditOp::SetRun { keyspace, run } => {
+                check_row(&run.partitions)?;
+                let k = self.keyspace_mut(*keyspace)?;
+                let old = k.runs.iter_mut().find(|r| r.id == run.id);
+                *old.ok_or(Malformed("an edit names a run that is not there"))? = run.clone();
+            }
+            EditOp::RemoveRun { keyspace, run } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                let before = k.runs.len();
+                k.runs.retain(|r| r.id != *run);
+                if k.runs.len() == before {
+                    return Err(Malformed("an edit names a run that is not there"));
+                }
+            }
+            EditOp::ReplaceBase { keyspace, removed, added } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                for id in removed {
+                    let at = k.base.iter().position(|p| p.id == *id);
+                    k.base.remove(at.ok_or(Malformed("an edit names a partition not there"))?);
+                }
+                k.base.extend(added.iter().cloned());
+                k.base.sort_by(|a, b| a.first_key.cmp(&b.first_key));
+                check_row(&k.base)?;
+            }
+            EditOp::LogStart(id) => self.log_start = *id,
+            EditOp::LastSeq(seq) => self.last_seq = self.last_seq.max(*seq),
+            EditOp::AddBlobSegment { id, bytes } => {
+                if self.blob_segments.insert(*id, *bytes).is_some() {
+                    return Err(Malformed("a blob segment is added twice"));
+                }
+            }
+            EditOp::RemoveBlobSegment(id) => {
+                if self.blob_segments.remove(id).is_none() {
+                    return Err(Malformed("an edit names a blob segment that is not there"));
+                }
+            }
+            EditOp::NextIds(n) => {
+                self.next_segment = self.next_segment.max(n.segment);
+                self.next_partition = self.next_partition.max(n.partition);
+                self.next_run = self.next_run.max(n.run);
+                self.next_keyspace = self.next_keyspace.max(n.keyspace);
+            }
+        }
+        Ok(())
+    }
+}

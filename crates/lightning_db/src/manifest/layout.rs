@@ -1,0 +1,169 @@
+//! Bytes of the metadata types: varints and length-prefixed byte strings, in the order of the
+//! structs' fields. Counts are bounded by what the input can hold.
+
+use super::interval::KeyInterval;
+use super::state::{
+    BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta,
+};
+use crate::codec::{Malformed, Reader, put_bytes, put_varint};
+use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
+
+type Decoded<T> = std::result::Result<T, Malformed>;
+
+pub(super) fn u32_of(r: &mut Reader<'_>) -> Decoded<u32> {
+    u32::try_from(r.varint()?).map_err(|_| Malformed("a number is too large"))
+}
+
+fn u8_of(r: &mut Reader<'_>) -> Decoded<u8> {
+    r.u8()
+}
+
+pub(super) fn list<T>(
+    r: &mut Reader<'_>,
+    least_bytes: usize,
+    mut item: impl FnMut(&mut Reader<'_>) -> Decoded<T>,
+) -> Decoded<Vec<T>> {
+    let n = r.count(least_bytes)?;
+    let mut out = Vec::with_capacity(n.min(1024));
+    for _ in 0..n {
+        out.push(item(r)?);
+    }
+    Ok(out)
+}
+
+pub(super) fn put_interval(out: &mut Vec<u8>, i: &KeyInterval) {
+    put_bytes(out, &i.start);
+    out.push(u8::from(i.end.is_some()));
+    if let Some(end) = &i.end {
+        put_bytes(out, end);
+    }
+}
+
+pub(super) fn interval(r: &mut Reader<'_>) -> Decoded<KeyInterval> {
+    let start = r.bytes()?.to_vec();
+    let end = match r.u8()? {
+        0 => None,
+        1 => Some(r.bytes()?.to_vec()),
+        _ => return Err(Malformed("an interval's end is neither there nor not")),
+    };
+    Ok(KeyInterval { start, end })
+}
+
+fn put_segment(out: &mut Vec<u8>, s: &PartitionSegment) {
+    put_varint(out, s.id.0);
+    put_varint(out, s.file_bytes);
+    put_varint(out, s.live_bytes);
+    out.push(u8::from(s.filter.is_some()));
+    if let Some(f) = &s.filter {
+        put_varint(out, f.offset);
+        put_varint(out, u64::from(f.page_stored_bytes));
+        put_varint(out, u64::from(f.pages));
+        put_varint(out, u64::from(f.last_page_stored_bytes));
+    }
+}
+
+fn segment(r: &mut Reader<'_>) -> Decoded<PartitionSegment> {
+    let id = SegmentId(r.varint()?);
+    let file_bytes = r.varint()?;
+    let live_bytes = r.varint()?;
+    let filter = match r.u8()? {
+        0 => None,
+        1 => Some(FilterRef {
+            offset: r.varint()?,
+            page_stored_bytes: u32_of(r)?,
+            pages: u32_of(r)?,
+            last_page_stored_bytes: u32_of(r)?,
+        }),
+        _ => return Err(Malformed("a filter is neither there nor not")),
+    };
+    Ok(PartitionSegment { id, file_bytes, live_bytes, filter })
+}
+
+pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
+    put_varint(out, p.id.0);
+    out.extend_from_slice(&p.root.encode());
+    out.push(p.height);
+    put_bytes(out, &p.first_key);
+    put_bytes(out, &p.last_key);
+    put_varint(out, p.segments.len() as u64);
+    p.segments.iter().for_each(|s| put_segment(out, s));
+    for n in [p.entries, p.tombstones, p.raw_bytes, p.live_bytes, p.max_seq.0] {
+        put_varint(out, n);
+    }
+    put_varint(out, p.droppable_bytes);
+    put_varint(out, p.droppable_after.0);
+    put_varint(out, p.blobs.len() as u64);
+    for b in &p.blobs {
+        put_varint(out, b.segment.0);
+        put_varint(out, b.bytes);
+    }
+}
+
+pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
+    Ok(PartitionMeta {
+        id: PartitionId(r.varint()?),
+        root: PageAddress::decode(&r.array()?),
+        height: u8_of(r)?,
+        first_key: r.bytes()?.to_vec(),
+        last_key: r.bytes()?.to_vec(),
+        segments: list(r, 4, segment)?,
+        entries: r.varint()?,
+        tombstones: r.varint()?,
+        raw_bytes: r.varint()?,
+        live_bytes: r.varint()?,
+        max_seq: Seq(r.varint()?),
+        droppable_bytes: r.varint()?,
+        droppable_after: Seq(r.varint()?),
+        blobs: list(r, 2, |r| {
+            Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? })
+        })?,
+    })
+}
+
+pub(super) fn put_run(out: &mut Vec<u8>, run: &RunMeta) {
+    put_varint(out, run.id.0);
+    put_varint(out, run.low.0);
+    put_varint(out, run.high.0);
+    put_varint(out, run.consumed.len() as u64);
+    run.consumed.iter().for_each(|i| put_interval(out, i));
+    put_varint(out, run.partitions.len() as u64);
+    run.partitions.iter().for_each(|p| put_partition(out, p));
+}
+
+pub(super) fn run(r: &mut Reader<'_>) -> Decoded<RunMeta> {
+    let id = RunId(r.varint()?);
+    let low = Seq(r.varint()?);
+    let high = Seq(r.varint()?);
+    let consumed = list(r, 2, interval)?;
+    let partitions = list(r, 40, partition)?;
+    Ok(RunMeta { id, partitions, consumed, low, high })
+}
+
+pub(super) fn put_keyspace(out: &mut Vec<u8>, k: &KeyspaceState) {
+    put_varint(out, u64::from(k.id.0));
+    put_bytes(out, k.name.as_bytes());
+    put_varint(out, k.write_buffer_size);
+    out.push(k.codec);
+    put_varint(out, u64::from(k.page_bytes));
+    out.push(k.profile);
+    put_varint(out, k.flushed.0);
+    put_varint(out, k.runs.len() as u64);
+    k.runs.iter().for_each(|r| put_run(out, r));
+    put_varint(out, k.base.len() as u64);
+    k.base.iter().for_each(|p| put_partition(out, p));
+}
+
+pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
+    Ok(KeyspaceState {
+        id: KeyspaceId(u32_of(r)?),
+        name: String::from_utf8(r.bytes()?.to_vec())
+            .map_err(|_| Malformed("a keyspace name is not UTF-8"))?,
+        write_buffer_size: r.varint()?,
+        codec: u8_of(r)?,
+        page_bytes: u32_of(r)?,
+        profile: u8_of(r)?,
+        flushed: Seq(r.varint()?),
+        runs: list(r, 5, run)?,
+        base: list(r, 40, partition)?,
+    })
+}

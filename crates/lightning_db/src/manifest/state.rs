@@ -1,0 +1,177 @@
+//! What the edits of a manifest add up to.
+//!
+//! 1. Partitions of a row are sorted by key and do not overlap.
+//! 2. A data segment belongs to one partition; a partition has at most three.
+//! 3. Runs are listed newest first; their numbers never overlap.
+//! 4. Ids handed out are below the `next_*` counters, which never go back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::interval::KeyInterval;
+use crate::types::{
+    DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
+};
+
+/// Where a segment's filter pages lie: back to back from `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterRef {
+    /// Offset of the first filter page.
+    pub offset: u64,
+    /// Stored bytes of each page but the last.
+    pub page_stored_bytes: u32,
+    /// The number of pages.
+    pub pages: u32,
+    /// Stored bytes of the last page.
+    pub last_page_stored_bytes: u32,
+}
+
+/// A segment that holds pages of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSegment {
+    /// The file.
+    pub id: SegmentId,
+    /// Its length.
+    pub file_bytes: u64,
+    /// Stored bytes of its pages that the partition still reaches.
+    pub live_bytes: u64,
+    /// The filter of the keys written with it; without one any key may be there.
+    pub filter: Option<FilterRef>,
+}
+
+/// Bytes of a blob segment that a partition refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobUse {
+    /// The blob segment.
+    pub segment: SegmentId,
+    /// Stored bytes referred to.
+    pub bytes: u64,
+}
+
+/// One immutable tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionMeta {
+    /// Its id.
+    pub id: PartitionId,
+    /// The root page.
+    pub root: PageAddress,
+    /// Levels above the leaves; 0 when the root is a leaf.
+    pub height: u8,
+    /// A bound at or below its first key.
+    pub first_key: Vec<u8>,
+    /// A bound at or above its last key, inclusive.
+    pub last_key: Vec<u8>,
+    /// The files its pages lie in, at most three.
+    pub segments: Vec<PartitionSegment>,
+    /// Entries, all versions.
+    pub entries: u64,
+    /// Entries that are tombstones.
+    pub tombstones: u64,
+    /// Bytes of keys and values.
+    pub raw_bytes: u64,
+    /// Stored bytes of all reachable pages.
+    pub live_bytes: u64,
+    /// The highest number.
+    pub max_seq: Seq,
+    /// Bytes of entries that could go once no view is older than `droppable_after`.
+    pub droppable_bytes: u64,
+    /// See `droppable_bytes`.
+    pub droppable_after: Seq,
+    /// The large values that it refers to.
+    pub blobs: Vec<BlobUse>,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMeta {
+    /// Its id.
+    pub id: RunId,
+    /// By key.
+    pub partitions: Vec<PartitionMeta>,
+    /// What it has given to the base, sorted and joined.
+    pub consumed: Vec<KeyInterval>,
+    /// The lowest commit it may hold.
+    pub low: Seq,
+    /// The highest commit it may hold.
+    pub high: Seq,
+}
+
+/// One keyspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyspaceState {
+    /// Its id.
+    pub id: KeyspaceId,
+    /// Its name, unique.
+    pub name: String,
+    /// Memtable size at which it is sealed.
+    pub write_buffer_size: u64,
+    /// Codec of its pages.
+    pub codec: u8,
+    /// Target size of its leaves.
+    pub page_bytes: u32,
+    /// The profile it was made under.
+    pub profile: u8,
+    /// Every commit up to this is in the rows.
+    pub flushed: Seq,
+    /// Newest first.
+    pub runs: Vec<RunMeta>,
+    /// By key.
+    pub base: Vec<PartitionMeta>,
+}
+
+/// The whole database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestState {
+    /// The database's id.
+    pub db: DatabaseId,
+    /// The number of the last edit applied.
+    pub edit: u64,
+    /// The next free segment id.
+    pub next_segment: u64,
+    /// The next free partition id.
+    pub next_partition: u64,
+    /// The next free run id.
+    pub next_run: u64,
+    /// The next free keyspace id.
+    pub next_keyspace: u32,
+    /// The first log segment that recovery reads; 0 where there is no log.
+    pub log_start: LogId,
+    /// A commit that is known to have happened; the log begins at or before the one after it.
+    pub last_seq: Seq,
+    /// By id.
+    pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
+    /// Blob segments in use, with their lengths.
+    pub blob_segments: BTreeMap<SegmentId, u64>,
+}
+
+impl ManifestState {
+    /// The state of a database that has nothing yet.
+    pub fn new(db: DatabaseId) -> Self {
+        Self {
+            db,
+            edit: 0,
+            next_segment: 1,
+            next_partition: 1,
+            next_run: 1,
+            next_keyspace: 1,
+            log_start: LogId(0),
+            last_seq: Seq(0),
+            keyspaces: BTreeMap::new(),
+            blob_segments: BTreeMap::new(),
+        }
+    }
+
+    /// Every segment file that belongs to the database.
+    pub fn referenced_segments(&self) -> BTreeSet<SegmentId> {
+        self.partitions()
+            .flat_map(|p| p.segments.iter().map(|s| s.id))
+            .chain(self.blob_segments.keys().copied())
+            .collect()
+    }
+
+    /// Every partition of every row.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
+        self.keyspaces
+            .values()
+            .flat_map(|k| k.runs.iter().flat_map(|r| &r.partitions).chain(&k.base))
+    }
+}
