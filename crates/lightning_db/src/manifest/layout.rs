@@ -2,9 +2,7 @@
 //! structs' fields. Counts are bounded by what the input can hold.
 
 use super::interval::KeyInterval;
-use super::state::{
-    BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta,
-};
+use super::state::{BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
 
@@ -114,9 +112,7 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         max_seq: Seq(r.varint()?),
         droppable_bytes: r.varint()?,
         droppable_after: Seq(r.varint()?),
-        blobs: list(r, 2, |r| {
-            Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? })
-        })?,
+        blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
     })
 }
 
