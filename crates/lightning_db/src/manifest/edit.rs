@@ -140,7 +140,9 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
         EditOp::ReplaceRuns { keyspace, removed, added } => {
             tagged(out, 5, *keyspace);
             put_varint(out, removed.len() as u64);
-            removed.iter().for_each(|id| put_varint(out, id.0));
+            for id in removed {
+                put_varint(out, id.0);
+            }
             out.push(u8::from(added.is_some()));
             if let Some(run) = added {
                 l::put_run(out, run);
@@ -157,9 +159,13 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
         EditOp::ReplaceBase { keyspace, removed, added } => {
             tagged(out, 8, *keyspace);
             put_varint(out, removed.len() as u64);
-            removed.iter().for_each(|id| put_varint(out, id.0));
+            for id in removed {
+                put_varint(out, id.0);
+            }
             put_varint(out, added.len() as u64);
-            added.iter().for_each(|p| l::put_partition(out, p));
+            for p in added {
+                l::put_partition(out, p);
+            }
         }
         EditOp::LogStart(id) => {
             out.push(9);

@@ -22,9 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, ManifestId};
 
 /// Begins a manifest file.
-pub(super) const MANIFEST_MAGIC: &[u8; 8] = b"LTNGMAN\0";
+pub(super) const MANIFEST_MAGIC: [u8; 8] = *b"LTNGMAN\0";
 /// Begins CURRENT.
-pub(super) const CURRENT_MAGIC: &[u8; 8] = b"LTNGCUR\0";
+pub(super) const CURRENT_MAGIC: [u8; 8] = *b"LTNGCUR\0";
 /// The version that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;
 /// Length of a preamble.
@@ -122,25 +122,25 @@ pub(super) fn decode_current(file: &Path, bytes: &[u8]) -> Result<(DatabaseId, M
     Ok((db, ManifestId(u64_at(b, 32))))
 }
 
-fn preamble(magic: &[u8; 8]) -> [u8; PREAMBLE_BYTES] {
+fn preamble(magic: [u8; 8]) -> [u8; PREAMBLE_BYTES] {
     preamble_of(magic, VERSION)
 }
 
 /// The first bytes of a file of some version.
-pub(super) fn preamble_of(magic: &[u8; 8], version: u32) -> [u8; PREAMBLE_BYTES] {
+pub(super) fn preamble_of(magic: [u8; 8], version: u32) -> [u8; PREAMBLE_BYTES] {
     let mut b = [0; PREAMBLE_BYTES];
-    b[..8].copy_from_slice(magic);
+    b[..8].copy_from_slice(&magic);
     b[8..12].copy_from_slice(&version.to_le_bytes());
     let crc = crc32c::crc32c(&b[..12]);
     b[12..].copy_from_slice(&crc.to_le_bytes());
     b
 }
 
-fn check_preamble(file: &Path, bytes: &[u8], magic: &[u8; 8]) -> Result<()> {
+fn check_preamble(file: &Path, bytes: &[u8], magic: [u8; 8]) -> Result<()> {
     let Some(b) = bytes.get(..PREAMBLE_BYTES) else {
         return Err(Error::corrupt(file, 0, "the file is shorter than its first line"));
     };
-    if b[..8] != *magic || crc32c::crc32c(&b[..12]) != u32_at(b, 12) {
+    if b[..8] != magic || crc32c::crc32c(&b[..12]) != u32_at(b, 12) {
         return Err(Error::corrupt(file, 0, "the file does not begin as it should"));
     }
     match u32_at(b, 8) {

@@ -114,11 +114,12 @@ impl<'a> Records<'a> {
         Ok(state)
     }
 
-    /// Fails where a good record lies past the first bad one. Only numbers that the bytes between
-    /// have room for are looked for.
+    /// Fails where a good record lies past the first bad one: a later one, or an earlier one that was
+    /// written over what it is now in the place of. Higher numbers than the bytes have room for are
+    /// not looked for.
     fn expect_end(&self, last_edit: u64) -> Result<()> {
         let room = self.bytes.len().saturating_sub(self.at) / RECORD_BYTES;
-        let numbers = last_edit..=last_edit.saturating_add(room as u64);
+        let numbers = 0..=last_edit.saturating_add(room as u64);
         let found = (self.at..self.bytes.len())
             .step_by(frame::ALIGNMENT)
             .any(|at| frame::record_at(self.bytes, self.seed, at, numbers.clone()).is_some());
