@@ -172,13 +172,30 @@ fn a_shorter_file_is_an_earlier_state_or_damage() {
     let sample = sample_of(3);
     for len in 0..sample.bytes.len() {
         let whole = sample.records.iter().filter(|r| r.0 == Kind::Edit && r.2 <= len).count();
+        // Without the mark behind its snapshot, CURRENT could not have named the file.
         match read(&sample.bytes[..len]) {
-            Ok(state) => assert_eq!(state, sample.states[whole], "length {len}"),
+            Ok(state) => {
+                assert!(len >= sample.records[1].2, "length {len} is enough");
+                assert_eq!(state, sample.states[whole], "length {len}");
+            }
             Err(e) => {
-                assert_eq!(e.kind(), ErrorKind::Corrupt, "length {len}");
                 assert!(len < sample.records[1].2, "length {len}: {e:?}");
+                assert_eq!(e.kind(), ErrorKind::Corrupt, "length {len}");
             }
         }
+    }
+}
+
+#[test]
+fn a_flip_anywhere_in_a_fresh_manifest_is_damage() {
+    let sample = sample_of(10);
+    let fresh = &sample.bytes[..sample.records[1].2];
+    assert_eq!(read(fresh).unwrap(), sample.states[0]);
+    for at in 0..fresh.len() * 8 {
+        let mut bytes = fresh.to_vec();
+        bytes[at / 8] ^= 1 << (at % 8);
+        bytes.resize(fresh.len() + 256, 0);
+        assert_eq!(read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt, "byte {}", at / 8);
     }
 }
 
