@@ -1,10 +1,10 @@
 //! One atomic change of the manifest.
 //!
-//! Bytes: a count, then for each operation its tag and its fields (see `layout`). Applying an edit
-//! checks it against the state and changes nothing where it does not fit.
+//! Bytes: a count, then for each operation its tag and its fields (see `layout`). Whether an edit
+//! fits a state is found out where it is applied (see `apply`).
 
 use super::layout as l;
-use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
+use super::state::{KeyspaceState, PartitionMeta, RunMeta};
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
@@ -232,140 +232,4 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
         }),
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
-}
-
-/// Sorted, disjoint, each with one to three segments.
-fn check_row(row: &[PartitionMeta]) -> Result<(), Malformed> {
-    for p in row {
-        if p.first_key > p.last_key {
-            return Err(Malformed("a partition ends before it begins"));
-        }
-        if p.segments.is_empty() || p.segments.len() > 3 {
-            return Err(Malformed("a partition has no segment, or more than three"));
-        }
-    }
-    if row.windows(2).any(|w| w[0].last_key >= w[1].first_key) {
-        return Err(Malformed("partitions of one row overlap"));
-    }
-    Ok(())
-}
-
-impl ManifestState {
-    /// Applies an edit; on an error the state is as it was.
-    pub fn apply(&mut self, edit: &Edit) -> Result<(), Malformed> {
-        let mut next = self.clone();
-        for op in &edit.ops {
-            next.apply_op(op)?;
-        }
-        let mut used = std::collections::BTreeSet::new();
-        let all = next.partitions().flat_map(|p| &p.segments).map(|s| s.id);
-        for id in all.chain(next.blob_segments.keys().copied()) {
-            if !used.insert(id) {
-                return Err(Malformed("a segment is used twice"));
-            }
-        }
-        next.edit += 1;
-        *self = next;
-        Ok(())
-    }
-
-    fn keyspace_mut(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState, Malformed> {
-        self.keyspaces.get_mut(&id).ok_or(Malformed("an edit names a keyspace that is not there"))
-    }
-
-    fn apply_op(&mut self, op: &EditOp) -> Result<(), Malformed> {
-        match op {
-            EditOp::CreateKeyspace(k) => {
-                let taken = self.keyspaces.values().any(|o| o.id == k.id || o.name == k.name);
-                if taken {
-                    return Err(Malformed("a keyspace is made twice"));
-                }
-                check_row(&k.base)?;
-                for run in &k.runs {
-                    check_row(&run.partitions)?;
-                }
-                self.next_keyspace = self.next_keyspace.max(k.id.0.saturating_add(1));
-                self.keyspaces.insert(k.id, k.clone());
-            }
-            EditOp::DropKeyspace(id) => {
-                self.keyspace_mut(*id)?;
-                self.keyspaces.remove(id);
-            }
-            EditOp::AddRun { keyspace, run } => {
-                check_row(&run.partitions)?;
-                let k = self.keyspace_mut(*keyspace)?;
-                if k.runs.iter().any(|r| r.id == run.id) {
-                    return Err(Malformed("a run is added twice"));
-                }
-                if k.runs.first().is_some_and(|r| r.high >= run.low) {
-                    return Err(Malformed("a run is not newer than the one before it"));
-                }
-                k.runs.insert(0, run.clone());
-            }
-            EditOp::Flushed { keyspace, seq } => {
-                let k = self.keyspace_mut(*keyspace)?;
-                if *seq < k.flushed {
-                    return Err(Malformed("a keyspace's flushed number goes back"));
-                }
-                k.flushed = *seq;
-            }
-            EditOp::ReplaceRuns { keyspace, removed, added } => {
-                let k = self.keyspace_mut(*keyspace)?;
-                let at = k.runs.iter().position(|r| Some(&r.id) == removed.first());
-                let at = at.ok_or(Malformed("an edit names a run that is not there"))?;
-                let there: Vec<RunId> =
-                    k.runs[at..].iter().take(removed.len()).map(|r| r.id).collect();
-                if there != *removed {
-                    return Err(Malformed("replaced runs are not neighbours"));
-                }
-                if let Some(run) = added {
-                    check_row(&run.partitions)?;
-                }
-                k.runs.splice(at..at + removed.len(), added.clone());
-            }
-            EditOp::SetRun { keyspace, run } => {
-                check_row(&run.partitions)?;
-                let k = self.keyspace_mut(*keyspace)?;
-                let old = k.runs.iter_mut().find(|r| r.id == run.id);
-                *old.ok_or(Malformed("an edit names a run that is not there"))? = run.clone();
-            }
-            EditOp::RemoveRun { keyspace, run } => {
-                let k = self.keyspace_mut(*keyspace)?;
-                let before = k.runs.len();
-                k.runs.retain(|r| r.id != *run);
-                if k.runs.len() == before {
-                    return Err(Malformed("an edit names a run that is not there"));
-                }
-            }
-            EditOp::ReplaceBase { keyspace, removed, added } => {
-                let k = self.keyspace_mut(*keyspace)?;
-                for id in removed {
-                    let at = k.base.iter().position(|p| p.id == *id);
-                    k.base.remove(at.ok_or(Malformed("an edit names a partition not there"))?);
-                }
-                k.base.extend(added.iter().cloned());
-                k.base.sort_by(|a, b| a.first_key.cmp(&b.first_key));
-                check_row(&k.base)?;
-            }
-            EditOp::LogStart(id) => self.log_start = *id,
-            EditOp::LastSeq(seq) => self.last_seq = self.last_seq.max(*seq),
-            EditOp::AddBlobSegment { id, bytes } => {
-                if self.blob_segments.insert(*id, *bytes).is_some() {
-                    return Err(Malformed("a blob segment is added twice"));
-                }
-            }
-            EditOp::RemoveBlobSegment(id) => {
-                if self.blob_segments.remove(id).is_none() {
-                    return Err(Malformed("an edit names a blob segment that is not there"));
-                }
-            }
-            EditOp::NextIds(n) => {
-                self.next_segment = self.next_segment.max(n.segment);
-                self.next_partition = self.next_partition.max(n.partition);
-                self.next_run = self.next_run.max(n.run);
-                self.next_keyspace = self.next_keyspace.max(n.keyspace);
-            }
-        }
-        Ok(())
-    }
 }

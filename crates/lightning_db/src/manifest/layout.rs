@@ -84,7 +84,9 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
     put_bytes(out, &p.first_key);
     put_bytes(out, &p.last_key);
     put_varint(out, p.segments.len() as u64);
-    p.segments.iter().for_each(|s| put_segment(out, s));
+    for s in &p.segments {
+        put_segment(out, s);
+    }
     for n in [p.entries, p.tombstones, p.raw_bytes, p.live_bytes, p.max_seq.0] {
         put_varint(out, n);
     }
@@ -121,9 +123,13 @@ pub(super) fn put_run(out: &mut Vec<u8>, run: &RunMeta) {
     put_varint(out, run.low.0);
     put_varint(out, run.high.0);
     put_varint(out, run.consumed.len() as u64);
-    run.consumed.iter().for_each(|i| put_interval(out, i));
+    for i in &run.consumed {
+        put_interval(out, i);
+    }
     put_varint(out, run.partitions.len() as u64);
-    run.partitions.iter().for_each(|p| put_partition(out, p));
+    for p in &run.partitions {
+        put_partition(out, p);
+    }
 }
 
 pub(super) fn run(r: &mut Reader<'_>) -> Decoded<RunMeta> {
@@ -144,9 +150,13 @@ pub(super) fn put_keyspace(out: &mut Vec<u8>, k: &KeyspaceState) {
     out.push(k.profile);
     put_varint(out, k.flushed.0);
     put_varint(out, k.runs.len() as u64);
-    k.runs.iter().for_each(|r| put_run(out, r));
+    for r in &k.runs {
+        put_run(out, r);
+    }
     put_varint(out, k.base.len() as u64);
-    k.base.iter().for_each(|p| put_partition(out, p));
+    for p in &k.base {
+        put_partition(out, p);
+    }
 }
 
 pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {

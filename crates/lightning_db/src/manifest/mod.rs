@@ -4,18 +4,29 @@
 //! |---|---|
 //! | `state` | what the edits add up to: keyspaces, rows, partitions, segments |
 //! | `interval` | key intervals that runs have given to the base |
-//! | `edit` | one atomic change, its bytes, and how it changes the state |
+//! | `edit` | one atomic change and its bytes |
+//! | `apply` | how an edit changes the state, and what it must not do |
 //! | `layout` | bytes of the metadata types |
-//! | `file` | manifest files: framing, commit, load, CURRENT |
+//! | `frame` | bytes of headers, records and CURRENT |
+//! | `read` | from the bytes of a file to its state: end or damage |
+//! | `current` | CURRENT, read and replaced |
+//! | `file` | a manifest file being written: create, commit, roll; and load |
 
+mod apply;
+mod current;
 mod edit;
 mod file;
+mod frame;
 mod interval;
 mod layout;
+mod read;
 mod state;
+#[cfg(test)]
+mod tests;
 
+pub use current::install_current;
 pub use edit::{Edit, EditOp, NextIds};
-pub use file::{Manifest, install_current, manifest_path};
+pub use file::{Manifest, manifest_path};
 pub use interval::{KeyInterval, covers};
 pub use state::{
     BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,

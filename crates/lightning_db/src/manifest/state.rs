@@ -1,9 +1,12 @@
 //! What the edits of a manifest add up to.
 //!
 //! 1. Partitions of a row are sorted by key and do not overlap.
-//! 2. A data segment belongs to one partition; a partition has at most three.
+//! 2. A data segment belongs to one partition; a partition has one to three, its root in one of them.
 //! 3. Runs are listed newest first; their numbers never overlap.
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
+//! 5. A blob segment that a partition refers to is listed.
+//!
+//! `apply` keeps them. No I/O, no threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,321 @@
+//! How an edit changes the state.
+//!
+//! 1. An edit fits or is refused: [`ManifestState::apply`] changes nothing where it is refused.
+//! 2. What one operation can break by itself (an id that is not there, a number that goes back,
+//!    what a run has given away and now takes back) is checked as it is applied; what the state
+//!    must look like as a whole (rows in order, nothing used twice) once, after the edit, since
+//!    within an edit a partition may lie in two rows while it moves.
+//! 3. Reading a file replays its edits in place and checks the whole once, at the end.
+//!
+//! No I/O, no threads.
+
+use std::collections::BTreeSet;
+
+use super::edit::{Edit, EditOp, NextIds};
+use super::interval::KeyInterval;
+use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
+use crate::codec::Malformed;
+use crate::limits::{MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES};
+use crate::types::{KeyspaceId, LogId, RunId};
+
+type Applied = std::result::Result<(), Malformed>;
+
+/// The most segments that a partition may have its pages in.
+const MAX_PARTITION_SEGMENTS: usize = 3;
+
+impl ManifestState {
+    /// Applies an edit; on an error the state is as it was.
+    pub fn apply(&mut self, edit: &Edit) -> Applied {
+        *self = self.applied(edit)?;
+        Ok(())
+    }
+
+    /// The state after an edit.
+    pub(super) fn applied(&self, edit: &Edit) -> Result<Self, Malformed> {
+        let mut next = self.clone();
+        next.replay(edit)?;
+        next.check()?;
+        Ok(next)
+    }
+
+    /// Applies an edit in place, without looking at the whole: after an error the state is to be
+    /// thrown away, after the last edit it is to be [checked](Self::check).
+    pub(super) fn replay(&mut self, edit: &Edit) -> Applied {
+        for op in &edit.ops {
+            self.replay_op(op)?;
+        }
+        self.edit = self.edit.checked_add(1).ok_or(Malformed("edits have run out of numbers"))?;
+        Ok(())
+    }
+
+    /// An edit that, applied to an empty state, gives this one, but for the edit's number.
+    pub fn snapshot_edit(&self) -> Edit {
+        let mut ops: Vec<EditOp> =
+            self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let blobs = self.blob_segments.iter();
+        ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
+        ops.push(EditOp::LogStart(self.log_start));
+        ops.push(EditOp::LastSeq(self.last_seq));
+        ops.push(EditOp::NextIds(NextIds {
+            segment: self.next_segment,
+            partition: self.next_partition,
+            run: self.next_run,
+            keyspace: self.next_keyspace,
+        }));
+        Edit { ops }
+    }
+
+    fn keyspace_mut(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState, Malformed> {
+        self.keyspaces.get_mut(&id).ok_or(Malformed("an edit names a keyspace that is not there"))
+    }
+
+    fn replay_op(&mut self, op: &EditOp) -> Applied {
+        match op {
+            EditOp::CreateKeyspace(k) => {
+                if self.keyspaces.values().any(|o| o.id == k.id || o.name == k.name) {
+                    return Err(Malformed("a keyspace is made twice"));
+                }
+                raise_32(&mut self.next_keyspace, k.id.0)?;
+                self.note_ids(k.runs.iter().flat_map(|r| &r.partitions).chain(&k.base))?;
+                for run in &k.runs {
+                    raise(&mut self.next_run, run.id.0)?;
+                }
+                self.keyspaces.insert(k.id, k.clone());
+            }
+            EditOp::DropKeyspace(id) => {
+                self.keyspace_mut(*id)?;
+                self.keyspaces.remove(id);
+            }
+            EditOp::AddRun { keyspace, run } => {
+                self.note_run(run)?;
+                self.keyspace_mut(*keyspace)?.runs.insert(0, run.clone());
+            }
+            EditOp::Flushed { keyspace, seq } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                if *seq < k.flushed {
+                    return Err(Malformed("a keyspace's flushed number goes back"));
+                }
+                k.flushed = *seq;
+            }
+            EditOp::ReplaceRuns { keyspace, removed, added } => {
+                if let Some(run) = added {
+                    self.note_run(run)?;
+                }
+                replace_runs(self.keyspace_mut(*keyspace)?, removed, added.as_ref())?;
+            }
+            EditOp::SetRun { keyspace, run } => {
+                self.note_run(run)?;
+                let k = self.keyspace_mut(*keyspace)?;
+                let at = run_at(k, run.id)?;
+                set_run(&mut k.runs[at], run)?;
+            }
+            EditOp::RemoveRun { keyspace, run } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                let at = run_at(k, *run)?;
+                k.runs.remove(at);
+            }
+            EditOp::ReplaceBase { keyspace, removed, added } => {
+                self.note_ids(added.iter())?;
+                let base = &mut self.keyspace_mut(*keyspace)?.base;
+                for id in removed {
+                    let at = base
+                        .iter()
+                        .position(|p| p.id == *id)
+                        .ok_or(Malformed("an edit names a base partition that is not there"))?;
+                    base.remove(at);
+                }
+                for p in added {
+                    let at = base.partition_point(|o| o.first_key < p.first_key);
+                    base.insert(at, p.clone());
+                }
+            }
+            EditOp::LogStart(id) => {
+                if *id != LogId(0) && *id < self.log_start {
+                    return Err(Malformed("the log's start goes back"));
+                }
+                self.log_start = *id;
+            }
+            // Keyspaces are flushed in any order: an edit may know less than one before it.
+            EditOp::LastSeq(seq) => self.last_seq = self.last_seq.max(*seq),
+            EditOp::AddBlobSegment { id, bytes } => {
+                raise(&mut self.next_segment, id.0)?;
+                if self.blob_segments.insert(*id, *bytes).is_some() {
+                    return Err(Malformed("a blob segment is added twice"));
+                }
+            }
+            EditOp::RemoveBlobSegment(id) => {
+                if self.blob_segments.remove(id).is_none() {
+                    return Err(Malformed("an edit names a blob segment that is not there"));
+                }
+            }
+            EditOp::NextIds(n) => {
+                if n.segment < self.next_segment
+                    || n.partition < self.next_partition
+                    || n.run < self.next_run
+                    || n.keyspace < self.next_keyspace
+                {
+                    return Err(Malformed("the next ids go back"));
+                }
+                self.next_segment = n.segment;
+                self.next_partition = n.partition;
+                self.next_run = n.run;
+                self.next_keyspace = n.keyspace;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_run(&mut self, run: &RunMeta) -> Applied {
+        raise(&mut self.next_run, run.id.0)?;
+        self.note_ids(run.partitions.iter())
+    }
+
+    /// Keeps the next ids above those in use.
+    fn note_ids<'a>(&mut self, partitions: impl Iterator<Item = &'a PartitionMeta>) -> Applied {
+        for p in partitions {
+            raise(&mut self.next_partition, p.id.0)?;
+            for s in &p.segments {
+                raise(&mut self.next_segment, s.id.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the state as a whole is one that can be.
+    pub(super) fn check(&self) -> Applied {
+        let mut segments: Vec<u64> = self.blob_segments.keys().map(|id| id.0).collect();
+        let (mut partitions, mut runs) = (Vec::new(), Vec::new());
+        let mut names = BTreeSet::new();
+        for k in self.keyspaces.values() {
+            if k.name.is_empty() || k.name.len() > MAX_KEYSPACE_NAME_BYTES {
+                return Err(Malformed("a keyspace has no name, or one that is too long"));
+            }
+            if !names.insert(k.name.as_str()) {
+                return Err(Malformed("two keyspaces have one name"));
+            }
+            check_keyspace(k)?;
+            runs.extend(k.runs.iter().map(|r| r.id.0));
+        }
+        for p in self.partitions() {
+            partitions.push(p.id.0);
+            segments.extend(p.segments.iter().map(|s| s.id.0));
+            if p.blobs.iter().any(|b| !self.blob_segments.contains_key(&b.segment)) {
+                return Err(Malformed("a partition refers to a blob segment that is not there"));
+            }
+        }
+        if has_twice(segments) {
+            return Err(Malformed("a segment is used twice"));
+        }
+        if has_twice(partitions) {
+            return Err(Malformed("a partition is in two places"));
+        }
+        if has_twice(runs) {
+            return Err(Malformed("a run is in two places"));
+        }
+        Ok(())
+    }
+}
+
+fn has_twice(mut ids: Vec<u64>) -> bool {
+    ids.sort_unstable();
+    ids.windows(2).any(|w| w[0] == w[1])
+}
+
+/// Lifts a counter above an id in use.
+fn raise(next: &mut u64, id: u64) -> Applied {
+    *next = (*next).max(id.checked_add(1).ok_or(Malformed("an id is the last there is"))?);
+    Ok(())
+}
+
+/// As [`raise`], for keyspaces.
+fn raise_32(next: &mut u32, id: u32) -> Applied {
+    *next = (*next).max(id.checked_add(1).ok_or(Malformed("an id is the last there is"))?);
+    Ok(())
+}
+
+fn run_at(k: &KeyspaceState, id: RunId) -> Result<usize, Malformed> {
+    let at = k.runs.iter().position(|r| r.id == id);
+    at.ok_or(Malformed("an edit names a run that is not there"))
+}
+
+fn replace_runs(k: &mut KeyspaceState, removed: &[RunId], added: Option<&RunMeta>) -> Applied {
+    let first = removed.first().ok_or(Malformed("an edit replaces no runs"))?;
+    let at = run_at(k, *first)?;
+    let there = k.runs[at..].iter().map(|r| r.id).take(removed.len());
+    if !there.eq(removed.iter().copied()) {
+        return Err(Malformed("replaced runs are not neighbours"));
+    }
+    if let Some(run) = added {
+        let gone = &k.runs[at..at + removed.len()];
+        if gone.iter().any(|r| r.low < run.low || r.high > run.high) {
+            return Err(Malformed("a run does not hold the commits of those it replaces"));
+        }
+    }
+    k.runs.splice(at..at + removed.len(), added.cloned());
+    Ok(())
+}
+
+fn set_run(old: &mut RunMeta, run: &RunMeta) -> Applied {
+    if (old.low, old.high) != (run.low, run.high) {
+        return Err(Malformed("a run's numbers change"));
+    }
+    let kept = |i: &KeyInterval| run.consumed.iter().any(|c| encloses(c, i));
+    if !old.consumed.iter().all(kept) {
+        return Err(Malformed("a run takes back what it gave to the base"));
+    }
+    *old = run.clone();
+    Ok(())
+}
+
+fn encloses(outer: &KeyInterval, inner: &KeyInterval) -> bool {
+    outer.start <= inner.start
+        && match (&outer.end, &inner.end) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(o), Some(i)) => i <= o,
+        }
+}
+
+fn check_keyspace(k: &KeyspaceState) -> Applied {
+    check_row(&k.base)?;
+    for run in &k.runs {
+        if run.low > run.high {
+            return Err(Malformed("a run ends before it begins"));
+        }
+        check_row(&run.partitions)?;
+        if run.consumed.iter().any(KeyInterval::is_empty) {
+            return Err(Malformed("a run gave an interval without keys to the base"));
+        }
+        // Joined intervals leave a gap between them.
+        let apart = |w: &[KeyInterval]| w[0].end.as_ref().is_some_and(|end| *end < w[1].start);
+        if !run.consumed.windows(2).all(apart) {
+            return Err(Malformed("what a run gave to the base is not sorted and joined"));
+        }
+    }
+    if k.runs.windows(2).any(|w| w[0].low <= w[1].high) {
+        return Err(Malformed("a run is not newer than the one below it"));
+    }
+    Ok(())
+}
+
+fn check_row(row: &[PartitionMeta]) -> Applied {
+    for p in row {
+        if p.first_key > p.last_key {
+            return Err(Malformed("a partition ends before it begins"));
+        }
+        // A bound may be the successor of a longest key.
+        if p.last_key.len().max(p.first_key.len()) > MAX_KEY_BYTES + 1 {
+            return Err(Malformed("a partition's bound is longer than a key can be"));
+        }
+        if p.segments.is_empty() || p.segments.len() > MAX_PARTITION_SEGMENTS {
+            return Err(Malformed("a partition has no segment, or more than three"));
+        }
+        if !p.segments.iter().any(|s| s.id == p.root.segment) {
+            return Err(Malformed("a partition's root lies in no segment of its own"));
+        }
+    }
+    if row.windows(2).any(|w| w[0].last_key >= w[1].first_key) {
+        return Err(Malformed("partitions of one row overlap"));
+    }
+    Ok(())
+}
