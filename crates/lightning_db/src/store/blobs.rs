@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Segment, SegmentKind, SegmentWriter};
 use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::types::{BlobRef, DatabaseId, KeyspaceId, SegmentId};
 use crate::vfs::Vfs;
 
@@ -39,6 +39,7 @@ pub struct BlobStore {
     /// Sealed by size and not yet named by an edit, with their bytes.
     sealed: Mutex<BTreeMap<SegmentId, u64>>,
     in_flight: RwLock<()>,
+    naming: Mutex<()>,
 }
 
 impl BlobStore {
@@ -59,12 +60,20 @@ impl BlobStore {
             retired: Mutex::new(Vec::new()),
             sealed: Mutex::new(BTreeMap::new()),
             in_flight: RwLock::new(()),
+            naming: Mutex::new(()),
         }
     }
 
     /// Held from writing a value until the entry that refers to it is in a memtable.
     pub fn pin(&self) -> RwLockReadGuard<'_, ()> {
         self.in_flight.read()
+    }
+
+    /// Held from [`seal_for_edit`](Self::seal_for_edit) until the edit is durable and
+    /// [`named`](Self::named) was called: two jobs must neither name a segment twice, nor one
+    /// refer to it before the other has named it.
+    pub fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock()
     }
 
     /// Held while segments are judged unused.

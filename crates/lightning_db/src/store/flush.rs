@@ -136,6 +136,7 @@ fn prepare(
 
 /// Makes flushed runs true.
 fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
+    let _naming = env.blobs.naming();
     let (edit, new_blobs) = prepare(env, flushed, false)?;
     env.publish(edit, || {
         for f in flushed {

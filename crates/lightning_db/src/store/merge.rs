@@ -218,6 +218,7 @@ fn tier(
         high: inputs.iter().map(|r| r.high).max().expect("a tier has runs"),
     };
     let mut edit = Edit { ops: Vec::new() };
+    let _naming = clean.map(|_| env.blobs.naming());
     let named = name_moved_blobs(env, &new, clean, &mut edit)?;
     edit.ops.push(EditOp::ReplaceRuns {
         keyspace: keyspace.id,
@@ -446,6 +447,7 @@ fn publish_base(
     clean: Option<&BTreeSet<SegmentId>>,
 ) -> Result<()> {
     let mut edit = Edit { ops: Vec::new() };
+    let _naming = clean.map(|_| env.blobs.naming());
     let named = name_moved_blobs(env, new, clean, &mut edit)?;
     edit.ops.push(EditOp::ReplaceBase {
         keyspace: keyspace.id,
