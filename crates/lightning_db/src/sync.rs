@@ -223,3 +223,16 @@ mod swap {
         }
     }
 }
+
+/// Checks a loom model, and says of how many schedules it consists.
+#[cfg(all(test, loom))]
+pub fn counted(model: loom::model::Builder, name: &str, check: impl Fn() + Send + Sync + 'static) {
+    use std::sync::atomic::{AtomicU64 as Count, Ordering::Relaxed};
+    let tried = std::sync::Arc::new(Count::new(0));
+    let count = std::sync::Arc::clone(&tried);
+    model.check(move || {
+        count.fetch_add(1, Relaxed);
+        check();
+    });
+    println!("tried: {} schedules (loom: {name})", tried.load(Relaxed));
+}

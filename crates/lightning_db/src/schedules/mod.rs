@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `explore` | how a model is run, counted and run again |
 //! | `commits` | visibility, durability and order of commits; conflicts; failed syncs |
+//! | `memtable` | nodes split under readers |
 //! | `versions` | readers while flushes and merges publish new versions |
 //! | `views` | the registry of views against merges that raise the floor |
 //! | `blobs` | two jobs that name the same blob segment; cleaning beside them |
@@ -16,5 +17,6 @@
 mod blobs;
 mod commits;
 pub(crate) mod explore;
+mod memtable;
 mod versions;
 mod views;
