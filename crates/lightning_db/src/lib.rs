@@ -75,6 +75,10 @@ mod keyspace;
 mod snapshot;
 mod stats;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(all(test, shuttle))]
 mod schedules;
 

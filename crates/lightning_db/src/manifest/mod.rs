@@ -27,6 +27,8 @@ mod tests;
 pub use current::install_current;
 pub use edit::{Edit, EditOp, NextIds};
 pub use file::{Manifest, manifest_path};
+#[cfg(feature = "fuzzing")]
+pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
     BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,

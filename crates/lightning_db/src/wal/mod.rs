@@ -13,6 +13,8 @@ mod sync;
 mod writer;
 
 pub use layout::FILE_HEADER_BYTES;
+#[cfg(feature = "fuzzing")]
+pub use layout::repair;
 pub use recovery::{LogRecovery, RecoveredLog, Visit};
 pub use sync::{LogSync, LogSyncStats};
 pub use writer::{Log, LogOptions, LogWriter, log_path};
