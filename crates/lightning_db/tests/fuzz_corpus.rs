@@ -1,9 +1,9 @@
-//! The fuzz targets over their carried corpus, the seeds that the engine makes today, and changes
-//! of both, without a fuzzer: for every build, and for the gate.
+//! The fuzz targets over their carried seeds (`fuzz/seeds`), those that the engine makes today, and
+//! changes of both, without a fuzzer: for every build, and for the gate.
 //!
 //! `LIGHTNING_FUZZ_INPUTS` sets how many inputs each target gets; `LIGHTNING_FUZZ_FIRST` the number
 //! of the first changed one. A failure names the target and the number: changed input `n` depends on
-//! `n` alone. `LIGHTNING_FUZZ_SEEDS=write` writes the seeds of today into the corpus.
+//! `n` alone. `LIGHTNING_FUZZ_SEEDS=write` adds today's to the carried ones.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 fn corpus_dir(target: &Target) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target.name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target.name)
 }
 
 /// The corpus by file name, then today's seeds.

@@ -72,6 +72,14 @@ pub(super) fn files_in(vfs: &SimulatedVfs, dir: &str) -> Vec<PathBuf> {
     files
 }
 
+/// A file of the image without the reserved space at its end, which says nothing.
+pub(super) fn used_bytes(vfs: &SimulatedVfs, file: &Path) -> Vec<u8> {
+    let mut bytes = vfs.read_file(file).expect("the file is there");
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 9);
+    bytes.truncate(used.next_multiple_of(8));
+    bytes
+}
+
 type Entries = Vec<(String, Vec<u8>, Vec<u8>)>;
 
 fn read_all(db: &Database) -> Result<Entries> {

@@ -28,9 +28,6 @@ pub(super) fn run(input: &[u8]) {
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let (image, file) = base();
-    let mut bytes = image.read_file(file).expect("the file is there");
-    // Reserved space says nothing.
-    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 9);
-    bytes.truncate(used.min(bytes.len()));
+    let bytes = image::used_bytes(image, file);
     [0, 1].map(|how| [&[how], bytes.as_slice()].concat()).to_vec()
 }

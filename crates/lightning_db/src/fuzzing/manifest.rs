@@ -32,7 +32,7 @@ pub(super) fn run(input: &[u8]) {
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (base, (image, file)) in bases().iter().enumerate() {
-        let bytes = image.read_file(file).expect("the file is there");
+        let bytes = image::used_bytes(image, file);
         for repaired in [0, 1] {
             seeds.push([&[base as u8 * 2 + repaired], bytes.as_slice()].concat());
         }
