@@ -2,11 +2,13 @@
 //! data. A keyspace of one database, given to a batch of another, once wrote to whatever keyspace
 //! had the same id there.
 
-use lightning_db::{Database, ErrorKind, Keyspace, KeyspaceOptions, WriteBatch, WriteOptions};
+use lightning_db::{
+    Database, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, WriteBatch, WriteOptions,
+};
 
 fn two() -> (Database, Keyspace, Database, Keyspace) {
     let open = || {
-        let db = Database::open_in_memory(Default::default()).expect("opens");
+        let db = Database::open_in_memory(LightningDbConfig::default()).expect("opens");
         let keyspace = db.keyspace("users", KeyspaceOptions::default()).expect("is made");
         keyspace.put(b"k", b"v").expect("is written");
         (db, keyspace)
