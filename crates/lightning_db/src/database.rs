@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
-use crate::maintenance::core::Core;
+use crate::maintenance::core::{Core, Work};
 use crate::maintenance::{catalog, scheduler};
 use crate::manifest::{Edit, EditOp};
 use crate::recovery::{self, OpenAs};
@@ -152,12 +152,20 @@ fn check_room(core: &Core, bytes: usize) -> Result<()> {
             format!("the database is at max_database_size ({limit} bytes)"),
         ));
     }
-    if core.pacer.pressure() >= 1000
-        && let Some((ErrorKind::StorageFull, why)) = &*core.background_error.lock()
-    {
-        return Err(Error::new(ErrorKind::StorageFull, format!("flushing waits for space: {why}")));
+    if !core.is_short_of_space() {
+        return Ok(());
     }
-    Ok(())
+    if core.config.background_threads == 0 {
+        // Nobody else looks whether there is space again.
+        core.work_inline();
+    }
+    match core.failure(Work::Flush) {
+        Some((ErrorKind::StorageFull, why)) if core.is_short_of_space() => Err(Error::new(
+            ErrorKind::StorageFull,
+            format!("memtables wait to be flushed, for which there is no space: {why}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The body with its large values moved to blob pages.
@@ -187,8 +195,7 @@ fn after_commit(core: &Core, committed: Committed) -> Result<()> {
     }
     // The commit stands whatever becomes of the work: a failure is noted, shown by
     // `health_check`, and met again by the next flush.
-    let result = core.work_inline().map(|()| true);
-    core.note_background(&result);
+    core.work_inline();
     Ok(())
 }
 
@@ -209,14 +216,7 @@ impl Handle {
             return Ok(());
         }
         self.transactions.lock().clear();
-        core.env.stopping.store(true, Ordering::Release);
-        core.signal.raise();
-        core.sync_signal.raise();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                core.env.poison(&Error::new(ErrorKind::Poisoned, "a background thread panicked"));
-            }
-        }
+        scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
         *core.lock.lock() = None;
         result

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::ErrorKind;
-use crate::maintenance::core::Core;
+use crate::maintenance::core::{Core, Work};
 use crate::store::policy;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -196,8 +196,12 @@ pub(crate) fn health(core: &Core) -> HealthStatus {
     if let Err(e) = core.env.check_writable() {
         problems.push(e.to_string());
     }
-    if let Some((_, why)) = &*core.background_error.lock() {
-        problems.push(format!("background work failed and is tried again: {why}"));
+    for (work, (_, why)) in &*core.failures.lock() {
+        let work = match work {
+            Work::Flush => "flushing",
+            Work::Merge => "merging",
+        };
+        problems.push(format!("{work} failed and is tried again: {why}"));
     }
     for keyspace in core.all() {
         let (pressure, why) = policy::pressure(&keyspace.version(), &keyspace.options);
@@ -238,7 +242,7 @@ pub(crate) fn stall(core: &Core) -> Option<StallReport> {
     let (bytes, nanos) = (load(&counters.merged_bytes), load(&counters.merge_nanos));
     let expected_end = (bytes > 0)
         .then(|| Duration::from_secs_f64(nanos as f64 / 1e9 * (bytes_left as f64 / bytes as f64)));
-    let full = matches!(&*core.background_error.lock(), Some((ErrorKind::StorageFull, _)));
+    let full = core.failures.lock().values().any(|(kind, _)| *kind == ErrorKind::StorageFull);
     Some(StallReport {
         keyspace: worst.name.clone(),
         reason: if full { "the disk is full".to_owned() } else { reason.to_owned() },

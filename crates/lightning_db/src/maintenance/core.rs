@@ -14,10 +14,20 @@ use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::policy;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::types::Seq;
 use crate::vfs::VfsLock;
+
+/// The kinds of work that is done behind the calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Writing memtables out, and shortening the log.
+    Flush,
+    /// Merging runs, and giving back what is dead.
+    Merge,
+}
 
 /// An open database.
 #[derive(Debug)]
@@ -51,8 +61,10 @@ pub struct Core {
     pub flush_all_latch: Mutex<()>,
     /// Held while the log is shortened.
     pub retire_latch: Mutex<()>,
-    /// The last failure of background work, cleared by success.
-    pub background_error: Mutex<Option<(ErrorKind, String)>>,
+    /// The last failure of each kind of work, cleared by its success.
+    pub failures: Mutex<BTreeMap<Work, (ErrorKind, String)>>,
+    /// Whether there are any.
+    pub failing: AtomicBool,
     /// Set once closed.
     pub closed: AtomicBool,
     /// Transactions begun and not finished.
@@ -88,13 +100,34 @@ impl Core {
         Ok(())
     }
 
-    /// Notes how a piece of background work ended.
-    pub fn note_background(&self, result: &Result<bool>) {
-        match result {
-            Ok(_) => *self.background_error.lock() = None,
+    /// Does a piece of work and notes how it ended.
+    pub fn noting<T>(&self, work: Work, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = act();
+        match &result {
+            Ok(_) if !self.failing.load(Ordering::Acquire) => {}
             Err(e) if e.kind() == ErrorKind::Closed => {}
-            Err(e) => *self.background_error.lock() = Some((e.kind(), e.to_string())),
+            _ => {
+                let mut failures = self.failures.lock();
+                match &result {
+                    Ok(_) => failures.remove(&work),
+                    Err(e) => failures.insert(work, (e.kind(), e.to_string())),
+                };
+                self.failing.store(!failures.is_empty(), Ordering::Release);
+            }
         }
+        result
+    }
+
+    /// Why a kind of work failed when it was last tried.
+    pub fn failure(&self, work: Work) -> Option<(ErrorKind, String)> {
+        self.failures.lock().get(&work).cloned()
+    }
+
+    /// Whether flushing waits for space with as many memtables as are allowed to wait.
+    pub fn is_short_of_space(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+            && matches!(self.failure(Work::Flush), Some((ErrorKind::StorageFull, _)))
+            && self.all().iter().any(|k| k.version().sealed.len() >= policy::MAX_SEALED)
     }
 
     /// Sees to it that a `Periodic` commit is synced within the interval: by the thread for it, or

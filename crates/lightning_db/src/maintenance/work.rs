@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::maintenance::core::Core;
+use crate::maintenance::core::{Core, Work};
 use crate::manifest::{Edit, EditOp, KeyInterval};
 use crate::store::flush::flush_oldest;
 use crate::store::keyspace::KeyspaceStore;
@@ -46,11 +46,13 @@ impl Core {
     pub fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
         self.section.seal_all();
-        while self.flush_step()? {}
-        if self.env.log.is_some() {
-            self.retire_log()?;
-        }
-        Ok(())
+        self.noting(Work::Flush, || {
+            while self.flush_step()? {}
+            if self.env.log.is_some() {
+                self.retire_log()?;
+            }
+            Ok(())
+        })
     }
 
     /// Gives up log segments that no memtable needs.
@@ -158,6 +160,10 @@ impl Core {
     /// Merges everything inside `within` into the base, and gives back what is dead there.
     pub fn compact(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         self.flush_all()?;
+        self.noting(Work::Merge, || self.merge_within(keyspace, within))
+    }
+
+    fn merge_within(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         let latch = keyspace.merge_latch.lock();
         loop {
             self.check_open()?;
@@ -251,13 +257,18 @@ impl Core {
         Ok(done)
     }
 
-    /// Does all the work that is due, on this thread.
-    pub fn work_inline(&self) -> Result<()> {
-        while self.flush_step()? || self.bound_log()? {}
-        if self.config.background_compaction {
-            while self.merge_step()? {}
-            self.clean_blobs()?;
+    /// Does all the work that is due, on this thread; a failure is noted.
+    pub fn work_inline(&self) {
+        let flushed = self.noting(Work::Flush, || {
+            while self.flush_step()? || self.bound_log()? {}
+            Ok(())
+        });
+        if flushed.is_ok() && self.config.background_compaction {
+            // Noted; what could not be merged is met again by the next flush.
+            let _ = self.noting(Work::Merge, || {
+                while self.merge_step()? {}
+                self.clean_blobs()
+            });
         }
-        Ok(())
     }
 }

@@ -118,6 +118,21 @@ pub fn clear_unfinished(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Takes back a creation that failed, as far as that goes: what is left is cleared by the next one.
+/// A directory that was made is removed, so that the next attempt makes its name anew: after a
+/// failed sync of the parent, another sync of the same name would falsely succeed.
+pub fn unmake(vfs: &dyn Vfs, dir: &Path, remove_dir: bool) {
+    let _ = clear_unfinished(vfs, dir);
+    for (part, _) in PARTS {
+        let _ = vfs.remove_dir(&dir.join(part));
+    }
+    let _ = vfs.remove_file(&dir.join("CURRENT.tmp"));
+    if remove_dir {
+        let _ = vfs.remove_file(&dir.join("LOCK"));
+        let _ = vfs.remove_dir(dir);
+    }
+}
+
 /// Makes the directories, durably.
 pub fn make(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     for (part, _) in PARTS {

@@ -61,6 +61,7 @@ pub fn open(
 }
 
 fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs) -> Result<Core> {
+    let was_there = vfs.exists(dir).map_err(|e| Error::io(dir, "look at the directory", e))?;
     vfs.create_dir_all(dir).map_err(|e| Error::io(dir, "make the directory", e))?;
     let lock = directory::lock(&*vfs, dir, true)?;
     // Somebody else may have been faster.
@@ -72,15 +73,31 @@ fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs
             Error::new(ErrorKind::AlreadyExists, "there is a database already").in_file(dir)
         );
     }
-    directory::clear_unfinished(&*vfs, dir)?;
-    directory::make(&*vfs, dir)?;
+    let made = create_files(&vfs, dir, config, lock);
+    if made.is_err()
+        && let Ok(_lock) = directory::lock(&*vfs, dir, true)
+        && let Ok(Found::Nothing | Found::Unfinished) = directory::inspect(&*vfs, dir)
+    {
+        directory::unmake(&*vfs, dir, !was_there);
+    }
+    made
+}
+
+fn create_files(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    lock: Box<dyn VfsLock>,
+) -> Result<Core> {
+    directory::clear_unfinished(&**vfs, dir)?;
+    directory::make(&**vfs, dir)?;
     let mut id = [0; 16];
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
     let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
-    serve(vfs, dir, config, lock, state, ManifestId(0), Recovered::default())
+    serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
 }
 
 /// What the log gave.
@@ -310,7 +327,8 @@ fn assemble(
         pacer: Pacer::default(),
         flush_all_latch: Mutex::new(()),
         retire_latch: Mutex::new(()),
-        background_error: Mutex::new(None),
+        failures: Mutex::new(BTreeMap::new()),
+        failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         active_transactions: AtomicU64::new(0),
         committed_transactions: AtomicU64::new(0),

@@ -221,7 +221,8 @@ fn tier(
     };
     let mut edit = Edit { ops: Vec::new() };
     let _naming = clean.map(|_| env.blobs.naming());
-    let named = name_moved_blobs(env, &new, clean, &mut edit)?;
+    let named =
+        name_moved_blobs(env, &new, clean, &mut edit).inspect_err(|_| discard(&new, &old, env))?;
     edit.ops.push(EditOp::ReplaceRuns {
         keyspace: keyspace.id,
         removed: ids.to_vec(),
@@ -361,7 +362,8 @@ fn base(
     }
     merge_until(&mut sources, end, &rule, &|_| true, &mut out, &mut tally)?;
     let new = out.finish()?;
-    publish_base(env, keyspace, &version, range, &old, &new, clean)?;
+    publish_base(env, keyspace, &version, range, &old, &new, clean)
+        .inspect_err(|_| discard(&new, &old, env))?;
     env.counters.base_merges.fetch_add(1, Ordering::Relaxed);
     env.counters.adopted_leaves.fetch_add(adopted, Ordering::Relaxed);
     env.counters.merged_bytes.fetch_add(written_bytes(&new, &old), Ordering::Relaxed);
@@ -445,7 +447,8 @@ pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> 
     Ok(bytes)
 }
 
-/// Makes the renewed range current: base partitions replaced, runs relieved of the range.
+/// Makes the renewed range current: base partitions replaced, runs relieved of the range. Where
+/// this fails, the caller discards `new`.
 fn publish_base(
     env: &Environment,
     keyspace: &KeyspaceStore,
@@ -498,7 +501,7 @@ fn publish_base(
         edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
         relieved.push((run.id, Some(Arc::new(rest))));
     }
-    let shown = env.publish(edit, || {
+    env.publish(edit, || {
         keyspace.update(|v| {
             let mut next = v.clone();
             for (id, rest) in &relieved {
@@ -515,11 +518,7 @@ fn publish_base(
             next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
             next
         });
-    });
-    if let Err(e) = shown {
-        discard(new, old, env);
-        return Err(e);
-    }
+    })?;
     for id in named {
         env.blobs.named(id);
     }

@@ -29,11 +29,14 @@ pub fn effective_stack(version: &Version) -> u64 {
     version.stacked_bytes() + tombstones * average
 }
 
+/// So many memtables of a keyspace may wait to be flushed before writers are slowed in full.
+pub const MAX_SEALED: usize = 4;
+
 /// How far the keyspace is behind, in thousandths of what it takes before writers are slowed in
 /// full: sealed memtables waiting, bytes stacked, runs.
 pub fn pressure(version: &Version, options: &StoreOptions) -> (u32, &'static str) {
     let limits = Limits::of(options.profile);
-    let sealed = version.sealed.len() as u64 * 250;
+    let sealed = version.sealed.len() as u64 * 1000 / MAX_SEALED as u64;
     let runs = version.runs.len() as u64 * 1000 / (limits.max_runs as u64 * 3);
     // A small database is never slowed for its stack: two write buffers are always allowed.
     let slack = 4 * options.write_buffer_bytes;

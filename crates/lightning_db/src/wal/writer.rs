@@ -3,8 +3,10 @@
 //! 1. A record lies in one file. One that does not fit begins a new file, of its own size where it
 //!    is larger than a segment.
 //! 2. A new file is begun only when everything in the old one is durable; its header is durable
-//!    before its first record. What fails before that leaves the log as it was.
-//! 3. A record write that fails poisons the log: how much of it is there is not known.
+//!    before its first record. What fails before the header is written leaves the log as it was.
+//! 3. A write that fails poisons the log, as does a sync: how much is there is not known. That goes
+//!    for a header too: where it survives, the log goes on in its file, so that a record which then
+//!    went to the old one would be read as a hole.
 //! 4. Ids are never used twice: a file that could not be begun leaves a gap.
 //!
 //! Callers hold the commit section.
@@ -71,6 +73,13 @@ pub struct LogWriter {
     buffer: Vec<u8>,
 }
 
+/// Why a file could not be begun.
+struct NotBegun {
+    error: Error,
+    /// Its header may be on the disk.
+    with_header: bool,
+}
+
 struct Begun {
     file: Arc<dyn VfsFile>,
     capacity: u64,
@@ -100,7 +109,7 @@ impl Log {
             first_seq,
             chain: 0,
         };
-        let begun = begin(vfs, dir, &header, capacity, None)?;
+        let begun = begin(vfs, dir, &header, capacity, None).map_err(|e| e.error)?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
         let writer = LogWriter {
@@ -137,15 +146,19 @@ fn random_salt(vfs: &dyn Vfs, dir: &Path) -> Result<[u8; 16]> {
 }
 
 /// Makes a file ready for records, from a spare one where there is one of the right length.
+///
+/// Where that fails the file is removed if it can be. Without a header it is no part of the log; with
+/// one, the log may take no more records.
 fn begin(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
     header: &FileHeader,
     capacity: u64,
     spare: Option<LogId>,
-) -> Result<Begun> {
+) -> std::result::Result<Begun, NotBegun> {
     let path = log_path(dir, header.id);
     let names = dir.join("wal");
+    let mut with_header = false;
     let result = (|| {
         let file = if let Some(spare) = spare {
             let old = log_path(dir, spare);
@@ -156,22 +169,23 @@ fn begin(
         };
         vfs.sync_dir(&names).map_err(|e| Error::io(&names, "sync the directory", e))?;
         let (bytes, crc) = header.encode();
+        with_header = true;
         write_all_at(&*file, &bytes, 0)?;
         write_all_at(&*file, &bytes, SECOND_COPY as u64)?;
         file.sync_data().map_err(|e| Error::io(&path, "sync", e))?;
         let salt_crc = crc32c::crc32c(&header.salt);
         Ok(Begun { file, capacity, salt_crc, chain: crc })
     })();
-    if result.is_err() {
-        // No record can be in it; left behind it would be passed over as never begun.
+    result.map_err(|error| {
+        // No record can be in it, so nothing depends on whether this goes well.
         let _ = vfs.remove_file(&path);
-    }
-    result
+        NotBegun { error, with_header }
+    })
 }
 
 impl LogWriter {
-    /// Appends the record of commit `seq`, the one after the last. With an error of the kind
-    /// `StorageFull` from beginning a new file, nothing happened.
+    /// Appends the record of commit `seq`, the one after the last. Only with `CommitUnknown` may it be
+    /// there after an error.
     pub fn append(&mut self, seq: Seq, body: &[u8], body_crc: u32) -> Result<()> {
         debug_assert_eq!(seq, self.last.next(), "commits are appended in order");
         let space = record_space(body.len());
@@ -228,7 +242,16 @@ impl LogWriter {
             first_seq,
             chain: self.chain,
         };
-        let begun = begin(&self.vfs, &self.dir, &header, capacity, spare)?;
+        let begun = begin(&self.vfs, &self.dir, &header, capacity, spare).map_err(|e| {
+            if e.with_header {
+                self.sync.poison(&e.error);
+            }
+            let is_left = |id| self.vfs.exists(&log_path(&self.dir, id)).unwrap_or(false);
+            if let Some(spare) = spare.filter(|id| is_left(*id)) {
+                self.spares.push((spare, capacity));
+            }
+            e.error
+        })?;
         self.sync.set_file(Arc::clone(&begun.file));
         self.file = begun.file;
         self.capacity = begun.capacity;
