@@ -312,7 +312,7 @@ impl World {
                     match value {
                         Some(v) => batch.put_in(keyspace, key, v.as_slice()),
                         None => batch.delete_in(keyspace, key),
-                    };
+                    }
                 }
                 let durability = self.setup.log.then_some(durability);
                 db.write(batch, WriteOptions { durability })
