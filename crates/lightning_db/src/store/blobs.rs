@@ -174,6 +174,12 @@ impl BlobStore {
             || self.sealed.lock().contains_key(&id)
     }
 
+    /// Bytes of segments that no edit has named yet.
+    pub fn young_bytes(&self) -> u64 {
+        let active = self.active.lock().as_ref().map_or(0, |w| w.len());
+        active + self.sealed.lock().values().sum::<u64>()
+    }
+
     /// Called once an edit has named a segment.
     pub fn named(&self, id: SegmentId) {
         self.sealed.lock().remove(&id);
