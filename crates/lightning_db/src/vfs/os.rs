@@ -273,3 +273,24 @@ impl Drop for OsLock {
         let _ = self.file.unlock();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database that was closed could not be opened again while a process lived that had been forked
+    /// meanwhile: the lock belongs to the open file, which such a process has too.
+    #[test]
+    fn a_lock_ends_with_its_handle_whoever_else_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+        file.try_lock().unwrap();
+        let lock = OsLock { file };
+        let forked = lock.file.try_clone().unwrap();
+        drop(lock);
+        let path = dir.path().join("LOCK");
+        assert!(OsVfs.try_lock(&path, true).unwrap().is_some());
+        drop(forked);
+    }
+}

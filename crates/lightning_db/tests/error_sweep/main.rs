@@ -1,6 +1,6 @@
 //! The error sweep: workloads on the simulated disk are run with one operation failing, once or for
 //! good, with the operation rising until the run is clean. `workload` has the steps, `world` what is
-//! checked at each of them and after the fault is over.
+//! checked at each of them and after the fault is over, `stories` single faults that once broke a promise.
 //!
 //! Faults: a failing device and a full disk by the operation's number and by its kind, short and
 //! interrupted reads and writes (of which nobody may notice anything), and a disk that is too small
@@ -9,6 +9,7 @@
 //! `LIGHTNING_SWEEP_RUNS` sets how many cases are drawn (`all`: every one), `LIGHTNING_SWEEP_SEEDS`
 //! how many workloads of each setup; a failure prints the `LIGHTNING_SWEEP_ONLY` that repeats it.
 
+mod stories;
 mod workload;
 mod world;
 
