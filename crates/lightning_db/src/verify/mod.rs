@@ -190,8 +190,9 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
             message: message.to_owned(),
         });
     };
-    // A merge may have taken away what was named when this began; what is named before and after the
-    // directory was read was named all the time, as ids are never used twice.
+    // Meanwhile a merge may have taken away what was named when this began, or have named what is
+    // there. Ids are never used twice: what is named before and after the directory was read was
+    // named all the time, and what is named neither time never was.
     let still = named_now().unwrap_or_default();
     for id in named.difference(&there).filter(|id| still.contains(id)) {
         problem(*id, "the manifest names a segment that is not there");
@@ -208,7 +209,7 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         })
         && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
     if quiet {
-        for id in there.difference(&named) {
+        for id in there.difference(&named).filter(|id| !still.contains(id)) {
             let young = id.0 >= before || env.blobs.is_young(*id);
             if !young && crate::segment::segment_path(&env.dir, *id).exists_in(&*env.vfs) {
                 problem(*id, "nothing names this segment");

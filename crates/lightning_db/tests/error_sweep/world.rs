@@ -492,6 +492,7 @@ impl World {
             self.advance(1000);
             self.held = None;
         }
+        self.settle();
         let state = read_all(&db).expect("everything can be read once the fault is over");
         let seen = self.states[self.shown..].contains(&state);
         assert!(seen, "{}", self.differs("in the same handle", &state));
