@@ -162,10 +162,8 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
     if !core.is_short_of_space() {
         return Ok(());
     }
-    if core.config.background_threads == 0 {
-        // Nobody else looks whether there is space again.
-        core.work_inline();
-    }
+    // Here, not by the threads: nothing is to be refused once there is space. How it ended is noted.
+    let _ = core.noting(Work::Flush, || core.flush_step());
     match core.failure(Work::Flush) {
         Some((ErrorKind::StorageFull, why)) if core.is_short_of_space() => Err(Error::new(
             ErrorKind::StorageFull,

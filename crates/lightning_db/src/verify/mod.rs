@@ -207,7 +207,9 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
                 && k.flush_latch.try_lock().is_some()
                 && k.older_versions().is_empty()
         })
-        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
+        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before
+        // After the latches: who held them has marked what leaves because of its edit.
+        && env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0;
     if quiet {
         for id in there.difference(&named).filter(|id| !still.contains(id)) {
             let young = id.0 >= before || env.blobs.is_young(*id);

@@ -21,6 +21,7 @@ pub(super) fn check_size_limit(len: u64) -> IoResult<()> {
     }
     // SAFETY: the call succeeded, so it filled the structure.
     let limit = unsafe { limit.assume_init() }.rlim_cur;
+    #[allow(clippy::unnecessary_cast, reason = "it has 32 bits on some targets")]
     if limit == libc::RLIM_INFINITY || len <= limit as u64 {
         return Ok(());
     }

@@ -87,10 +87,6 @@ fn fill(what: &str, db: &Database, model: &mut Model, rng: &mut fastrand::Rng) -
 fn go_on(what: &str, db: Database, config: LightningDbConfig, mut model: Model) {
     let path = db.path().to_path_buf();
     let mut rng = fastrand::Rng::with_seed(99);
-    if config.background_threads > 0 {
-        // Threads look again by themselves, but after a pause.
-        db.flush().unwrap_or_else(|e| panic!("{what}, first flush with space: {e:?}"));
-    }
     for _ in 0..50 {
         commit(&db, &mut model, &mut rng).unwrap_or_else(|e| panic!("{what}, with space: {e:?}"));
     }

@@ -311,9 +311,9 @@ fn flipped_and_cut_files_give_errors_and_never_wrong_values() {
             let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0) + 1;
             let at = rng.usize(0..used);
             if round % 4 == 0 {
-                bytes.truncate(at)
+                bytes.truncate(at);
             } else {
-                bytes[at] ^= 1 << rng.u8(0..8)
+                bytes[at] ^= 1 << rng.u8(0..8);
             }
             fs::write(&file, &bytes).expect("written");
             opens += 1;
