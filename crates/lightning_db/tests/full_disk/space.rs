@@ -11,6 +11,7 @@ use lightning_db::{
     WriteOptions,
 };
 
+use crate::copy;
 use crate::processes::{directory, run, run_with_mounts};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -120,19 +121,6 @@ fn take_space(dir: &Path, left: u64) -> u64 {
 
 fn give_space(dir: &Path) {
     fs::remove_file(dir.join("ballast")).expect("removed");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 /// Creating, opening and recovering where there is no space: an error, nothing changed.

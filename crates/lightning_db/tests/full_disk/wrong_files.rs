@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use lightning_db::{Database, ErrorKind, LightningDbConfig, VerifyOptions};
 
+use crate::copy;
+
 fn config() -> LightningDbConfig {
     LightningDbConfig {
         write_buffer_size: 64 * 1024,
@@ -40,19 +42,6 @@ fn image(dir: &Path) -> PathBuf {
     }
     copy(&open, &image);
     image
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 /// Every file below `dir` with its bytes; directories without.
