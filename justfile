@@ -17,10 +17,9 @@ test:
 test-heavy:
     cargo test --workspace --profile heavy
 
-# Models of concurrent code, by schedule checkers.
-models:
-    RUSTFLAGS="--cfg loom" cargo test -p lightning_db --lib --profile heavy loom
-    RUSTFLAGS="--cfg shuttle" cargo test -p lightning_db --lib --profile heavy shuttle
+# Models of concurrent code by schedule checkers, and `unsafe` code under the address sanitiser.
+models *name:
+    .ci/models {{ name }}
 
 # The tour of the README.
 tour:

@@ -96,6 +96,7 @@ pub(crate) fn write_batch(
     if batch.is_empty() {
         return Ok(());
     }
+    batch.check_owner(&core.env)?;
     let config = &core.config;
     check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
     check_room(core, batch)?;
@@ -481,7 +482,9 @@ impl Database {
         self.core().keyspaces.read().keys().cloned().collect()
     }
 
-    /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped.
+    /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped. From
+    /// then on its handles, and snapshots and transactions asked for it, answer `NotFound`;
+    /// iterators that are open go on.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         catalog::drop_keyspace(self.core(), name)
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::commit::batch::WriteBatch;
 use crate::config::WriteOptions;
 use crate::database::Handle;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
+use crate::maintenance::core::Core;
 use crate::manifest::KeyInterval;
 use crate::store::cursor::MergedCursor;
 use crate::store::environment::Environment;
@@ -41,6 +42,21 @@ pub struct Keyspace {
 impl Keyspace {
     pub(crate) fn id(&self) -> KeyspaceId {
         self.store.id
+    }
+
+    /// Its store, for a snapshot or transaction of `core`: an error where it is of another
+    /// database, or was dropped.
+    pub(crate) fn store_of(&self, core: &Core) -> Result<&Arc<KeyspaceStore>> {
+        if !std::ptr::eq(Arc::as_ptr(&self.handle.core), core) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the keyspace {:?} is of another open database", self.store.name),
+            ));
+        }
+        if self.store.is_dropped() {
+            return Err(crate::database::dropped(&self.store.name));
+        }
+        Ok(&self.store)
     }
 
     /// The name it was made with.

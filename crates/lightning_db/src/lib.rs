@@ -75,6 +75,9 @@ mod keyspace;
 mod snapshot;
 mod stats;
 
+#[cfg(all(test, shuttle))]
+mod schedules;
+
 pub use commit::batch::WriteBatch;
 pub use config::{
     CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,

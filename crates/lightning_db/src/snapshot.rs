@@ -49,7 +49,7 @@ impl Snapshot {
 
     /// The value `key` had in a keyspace.
     pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        Ok(self.lookup(&keyspace.store, key.as_ref())?.map(Value::into_vec))
+        Ok(self.lookup(keyspace.store_of(&self.handle.core)?, key.as_ref())?.map(Value::into_vec))
     }
 
     /// The entries with `start <= key < end`.
@@ -64,7 +64,7 @@ impl Snapshot {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<Range> {
-        self.scan_store(&keyspace.store, start, end)
+        self.scan_store(keyspace.store_of(&self.handle.core)?, start, end)
     }
 
     /// The entries whose keys begin with `prefix`.

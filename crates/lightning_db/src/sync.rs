@@ -1,5 +1,7 @@
 //! Locks, atomics and threads, switched as one: the standard library's, or under `cfg(shuttle)`
 //! those of the schedule checker. Engine code that meets threads imports from here only.
+//! ([`in_layout`] is for atomics whose size counts; [`ArcSwap`] for what readers take without a
+//! latch.)
 //!
 //! Latches here never report poisoning: a panic inside a section that must not be left half done
 //! is caught by that section's own guard (see `commit`), which closes the handle for writes.
@@ -99,4 +101,138 @@ impl Condvar {
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
+}
+
+/// Atomics for structures that are laid out to the byte. The schedule checker's own are larger, so
+/// there these are the standard library's with a switch before each access: the checker knows
+/// sequentially consistent atomics only, and more than that it would not see in its own either.
+pub mod in_layout {
+    #[cfg(not(shuttle))]
+    pub use std::sync::atomic::{AtomicPtr, AtomicU64};
+
+    #[cfg(shuttle)]
+    pub use checked::{AtomicPtr, AtomicU64};
+
+    #[cfg(shuttle)]
+    mod checked {
+        use crate::sync::atomic::Ordering;
+        use std::sync::atomic as plain;
+
+        /// Lets another thread go on here.
+        fn switch() {
+            shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
+        }
+
+        /// See the module.
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct AtomicU64(plain::AtomicU64);
+
+        impl AtomicU64 {
+            /// As the standard library's.
+            pub const fn new(value: u64) -> Self {
+                Self(plain::AtomicU64::new(value))
+            }
+
+            /// As the standard library's.
+            pub fn load(&self, _: Ordering) -> u64 {
+                switch();
+                self.0.load(Ordering::SeqCst)
+            }
+
+            /// As the standard library's.
+            pub fn store(&self, value: u64, _: Ordering) {
+                switch();
+                self.0.store(value, Ordering::SeqCst);
+            }
+        }
+
+        /// See the module.
+        #[derive(Debug)]
+        #[repr(transparent)]
+        pub struct AtomicPtr<T>(plain::AtomicPtr<T>);
+
+        impl<T> AtomicPtr<T> {
+            /// As the standard library's.
+            pub const fn new(value: *mut T) -> Self {
+                Self(plain::AtomicPtr::new(value))
+            }
+
+            /// As the standard library's.
+            pub fn load(&self, _: Ordering) -> *mut T {
+                switch();
+                self.0.load(Ordering::SeqCst)
+            }
+
+            /// As the standard library's.
+            pub fn store(&self, value: *mut T, _: Ordering) {
+                switch();
+                self.0.store(value, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+#[cfg(not(shuttle))]
+pub use arc_swap::{ArcSwap, Guard};
+
+#[cfg(shuttle)]
+pub use swap::{ArcSwap, Guard};
+
+/// `arc_swap` as its callers see it: a pointer that is loaded and stored in one step.
+#[cfg(shuttle)]
+mod swap {
+    use std::sync::Arc;
+
+    /// As `arc_swap`'s.
+    #[derive(Debug)]
+    pub struct ArcSwap<T>(super::Mutex<Arc<T>>);
+
+    /// As `arc_swap`'s.
+    #[derive(Debug)]
+    pub struct Guard<T>(T);
+
+    impl<T> std::ops::Deref for Guard<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> ArcSwap<T> {
+        /// As `arc_swap`'s.
+        pub fn new(value: Arc<T>) -> Self {
+            Self(super::Mutex::new(value))
+        }
+
+        /// As `arc_swap`'s.
+        pub fn load(&self) -> Guard<Arc<T>> {
+            Guard(self.load_full())
+        }
+
+        /// As `arc_swap`'s.
+        pub fn load_full(&self) -> Arc<T> {
+            Arc::clone(&self.0.lock())
+        }
+
+        /// As `arc_swap`'s; the value before goes after the step.
+        pub fn store(&self, value: Arc<T>) {
+            let before = std::mem::replace(&mut *self.0.lock(), value);
+            drop(before);
+        }
+    }
+}
+
+/// Checks a loom model, and says of how many schedules it consists.
+#[cfg(all(test, loom))]
+pub fn counted(model: loom::model::Builder, name: &str, check: impl Fn() + Send + Sync + 'static) {
+    use std::sync::atomic::{AtomicU64 as Count, Ordering::Relaxed};
+    let tried = std::sync::Arc::new(Count::new(0));
+    let count = std::sync::Arc::clone(&tried);
+    model.check(move || {
+        count.fetch_add(1, Relaxed);
+        check();
+    });
+    println!("tried: {} schedules (loom: {name})", tried.load(Relaxed));
 }

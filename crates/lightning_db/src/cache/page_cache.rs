@@ -578,8 +578,7 @@ mod tests {
     }
 }
 
-/// Random schedules of the latches. Run with
-/// `RUSTFLAGS="--cfg shuttle" cargo test -p lightning_db --lib cache::page_cache::schedules`.
+/// Schedules of the latches; see `schedules`.
 ///
 /// Seen to fail when `insert` does not look at the number of shards again under the latch.
 #[cfg(all(test, shuttle))]
@@ -587,7 +586,7 @@ mod schedules {
     use super::*;
     use crate::sync::thread;
 
-    fn resize_among_users(from_shards: u64, to_shards: u64) {
+    fn resize_among_users(name: &str, from_shards: u64, to_shards: u64) {
         let model = move || {
             let cache = Arc::new(PageCache::new(from_shards * MIN_SHARD_BYTES));
             let page = |n: usize| Arc::new(Page { ty: PageType::Leaf, bytes: vec![0; n] });
@@ -623,16 +622,16 @@ mod schedules {
             cache.remove_segment(SegmentId(2));
             assert_eq!(cache.used_bytes(), 0);
         };
-        shuttle::check_random(model, 5000);
+        crate::schedules::explore::explore(name, 3_000, model);
     }
 
     #[test]
     fn no_page_is_lost_while_shards_become_more() {
-        resize_among_users(2, 8);
+        resize_among_users("no_page_is_lost_while_shards_become_more", 2, 8);
     }
 
     #[test]
     fn no_page_is_lost_while_shards_become_fewer() {
-        resize_among_users(4, 1);
+        resize_among_users("no_page_is_lost_while_shards_become_fewer", 4, 1);
     }
 }

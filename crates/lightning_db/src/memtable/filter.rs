@@ -8,10 +8,10 @@
 //! Threads: one adds at a time (the memtable's writer), any number asks. A key that was added
 //! before a question began is never denied.
 
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64; // the standard one: schedules that split a word are not checked
+use std::sync::OnceLock; // only ever set, which does not wait
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::in_layout::AtomicU64;
 
 const FIRST_GENERATION_KEYS: usize = 4096;
 const GENERATIONS: usize = 12;

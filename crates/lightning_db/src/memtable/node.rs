@@ -15,11 +15,12 @@
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::arena::prefetch_lines;
 use super::entry::{EntryRef, Header};
 use super::order::{Order, SLOTS};
+use crate::sync::atomic::Ordering;
+use crate::sync::in_layout::{AtomicPtr, AtomicU64};
 
 /// Bytes of a head that may be spent on what all keys of the node share before a new node gets
 /// heads that begin further right (which costs a look at every key).

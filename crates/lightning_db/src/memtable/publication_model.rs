@@ -3,7 +3,7 @@
 //!
 //! The model keeps the stores, the loads and their orderings; keys are numbers, order words are
 //! counts (those of a node only grow, as the real ones do), nodes are never more than three.
-//! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p lightning_db --lib publication`.
+//! Run by `.ci/models`.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -81,7 +81,8 @@ impl Tree {
 }
 
 fn published_keys_are_found(look_again: bool) {
-    loom::model(move || {
+    let model = loom::model::Builder::new();
+    crate::sync::counted(model, "publication", move || {
         let tree = Arc::new(Tree::new());
         let writer = loom::thread::spawn({
             let tree = Arc::clone(&tree);

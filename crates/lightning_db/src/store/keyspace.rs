@@ -7,14 +7,12 @@
 
 use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwap, Guard};
-
 use crate::compress::Codec;
 use crate::config::Profile;
 use crate::memtable::Memtable;
 use crate::store::version::{Row, Run, Version};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{ArcSwap, Guard, Mutex};
 use crate::types::{KeyspaceId, Seq};
 
 /// The options a keyspace was made with.

@@ -15,7 +15,9 @@ use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
 use crate::store::environment::Environment;
+use crate::store::keep_rule::KeepRule;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::profile::Limits;
 use crate::store::retention::{Fate, Retention};
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
@@ -333,12 +335,13 @@ fn base(
         source.seek(&range.start)?;
         sources.push(source);
     }
+    let limits = Limits::of(keyspace.options.profile);
     let adoptable = !whole && clean.is_none() && old.len() == 1 && {
         let m = old[0].meta();
         let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
         m.segments.len() < 3
             && m.droppable_bytes == 0
-            && (file - m.live_bytes.min(file)) * 10 < file * 3
+            && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
@@ -349,7 +352,11 @@ fn base(
     sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
     if adoptable {
-        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut out, &mut tally)?;
+        let m = old[0].meta();
+        let leaves = m.raw_bytes / u64::from(keyspace.options.page_bytes);
+        let hits = updates * m.entries / m.live_bytes.max(1);
+        let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
+        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut keep, &mut out, &mut tally)?;
     } else {
         sources[last].first()?;
     }
@@ -363,14 +370,16 @@ fn base(
     Ok(true)
 }
 
-/// Renews one partition leaf by leaf, keeping those that nothing touches. The partition's own
-/// source is the last of `sources`; it is left past the last leaf.
+/// Renews one partition leaf by leaf, keeping those that nothing touches where `keep` says so. The
+/// partition's own source is the last of `sources`; it is left past the last leaf.
+#[allow(clippy::too_many_arguments, reason = "all of them are the state of one job")]
 fn renew(
     env: &Environment,
     old: &Arc<PartitionReader>,
     end: Option<&[u8]>,
     sources: &mut [Source],
     rule: &Retention,
+    keep: &mut KeepRule,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<u64> {
@@ -386,7 +395,7 @@ fn renew(
         };
         let updates = &sources[..last];
         let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
-        if !touched && out.partition()?.can_adopt(&span) {
+        if keep.keeps(touched) && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
             adopted += span.leaves.len() as u64;
             placed = false;

@@ -468,8 +468,7 @@ mod tests {
 }
 
 /// Every interleaving (of three threads: those with up to three preemptions), and every value that
-/// the memory model lets a load see. Run with
-/// `RUSTFLAGS="--cfg loom" cargo test -p lightning_db --lib store::view::loom_tests`.
+/// the memory model lets a load see. Run by `.ci/models`.
 ///
 /// Seen to fail, one at a time, without fence R2, without fence M2, without looking at the floor
 /// again, with the floor read before the overflow latch is taken, and with a relaxed store in
@@ -485,7 +484,8 @@ mod loom_tests {
         if readers > 1 {
             model.preemption_bound = Some(3); // without it: two minutes, also green
         }
-        model.check(move || {
+        let name = format!("a merge, {readers} readers, {slots} slots");
+        crate::sync::counted(model, &name, move || {
             let registry = std::sync::Arc::new(ViewRegistry::with_slots(Seq(0), slots));
             let visible = std::sync::Arc::new(AtomicU64::new(1));
             let readers: Vec<_> = (0..readers)
@@ -529,7 +529,8 @@ mod loom_tests {
     /// A reader that left is not waited for, and its reads came before the merge's deletions.
     #[test]
     fn what_a_gone_view_read_was_read_before_it_is_dropped() {
-        loom::model(|| {
+        let model = loom::model::Builder::new();
+        crate::sync::counted(model, "a view that is gone", || {
             let registry = std::sync::Arc::new(ViewRegistry::with_slots(Seq(0), 1));
             let visible = std::sync::Arc::new(AtomicU64::new(1));
             let version = std::sync::Arc::new(loom::cell::UnsafeCell::new(1));

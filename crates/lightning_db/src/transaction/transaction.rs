@@ -132,7 +132,7 @@ impl Transaction {
 
     /// As [`get`](Self::get), in a keyspace.
     pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        self.get_store(&keyspace.store, key.as_ref())
+        self.get_store(keyspace.store_of(&self.core)?, key.as_ref())
     }
 
     fn get_store(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -162,12 +162,12 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<()> {
-        self.write(keyspace.id(), key.as_ref(), Some(value.as_ref()))
+        self.write(keyspace.store_of(&self.core)?.id, key.as_ref(), Some(value.as_ref()))
     }
 
     /// As [`delete`](Self::delete), in a keyspace.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(keyspace.id(), key.as_ref(), None)
+        self.write(keyspace.store_of(&self.core)?.id, key.as_ref(), None)
     }
 
     fn write(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> Result<()> {
@@ -205,7 +205,7 @@ impl Transaction {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<TransactionRange> {
-        self.scan_store(&keyspace.store, start, end)
+        self.scan_store(keyspace.store_of(&self.core)?, start, end)
     }
 
     /// The entries whose keys begin with `prefix`, own writes included.
