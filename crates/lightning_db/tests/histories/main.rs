@@ -49,6 +49,8 @@ struct World {
     value: AtomicU64,
     appends: AtomicU64,
     options: TransactionOptions,
+    /// Whether each transaction draws its mode.
+    mixed: bool,
     /// Whether lists are read for update before an append.
     for_update: bool,
 }
@@ -111,7 +113,11 @@ impl World {
     fn transact(&self, rng: &mut fastrand::Rng) -> Option<Record> {
         let db = self.db.lock().expect("unpoisoned").clone();
         let began = self.clock.fetch_add(1, Ordering::SeqCst);
-        let mut tx = db.transaction_with(self.options.clone()).ok()?;
+        let mut options = self.options.clone();
+        if self.mixed && rng.bool() {
+            options.mode = TransactionMode::Pessimistic;
+        }
+        let mut tx = db.transaction_with(options).ok()?;
         let mut ops = Vec::new();
         let end = match self.ops(&mut tx, rng, &mut ops) {
             Err(_) => End::Aborted,
@@ -134,6 +140,7 @@ impl World {
 fn run(
     seed: u64,
     options: TransactionOptions,
+    mixed: bool,
     for_update: bool,
     transactions: u64,
     kills: u64,
@@ -155,6 +162,7 @@ fn run(
         value: AtomicU64::new(1),
         appends: AtomicU64::new(0),
         options,
+        mixed,
         for_update,
     });
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -214,7 +222,7 @@ fn what_transactions_see_is_what_their_level_promises() {
     use IsolationLevel::{RepeatableRead, Serializable};
     use TransactionMode::{Optimistic, Pessimistic};
     let first = number("LIGHTNING_HISTORIES_FIRST", 0);
-    let histories = number("LIGHTNING_HISTORIES", 8);
+    let histories = number("LIGHTNING_HISTORIES", 12);
     let transactions = number("LIGHTNING_HISTORY_TRANSACTIONS", 4000);
     let (mut committed, mut aborted, mut unknown) = (0, 0, 0);
     for seed in first..first + histories {
@@ -223,13 +231,14 @@ fn what_transactions_see_is_what_their_level_promises() {
         } else {
             (RepeatableRead, Promise::Snapshot)
         };
-        let mode = if seed / 2 % 2 == 0 { Optimistic } else { Pessimistic };
-        let kills = if seed / 4 % 2 == 0 { 0 } else { 5 };
+        let (mode, mixed) =
+            [(Optimistic, false), (Pessimistic, false), (Optimistic, true)][seed as usize / 2 % 3];
+        let kills = if seed % 5 < 3 { 0 } else { 5 };
         let mut options = options(level, mode);
         if kills > 0 {
-            options.durability = Some([Durability::Sync, Durability::Async][seed as usize / 8 % 2]);
+            options.durability = Some([Durability::Sync, Durability::Async][seed as usize / 3 % 2]);
         }
-        let (history, last) = run(seed, options, false, transactions, kills);
+        let (history, last) = run(seed, options, mixed, false, transactions, kills);
         for record in &history {
             match record.end {
                 End::Committed => committed += 1,
@@ -239,9 +248,10 @@ fn what_transactions_see_is_what_their_level_promises() {
         }
         if let Err(why) = check(&history, &last, promise) {
             panic!(
-                "seed {seed}, {level:?} {mode:?}, {kills} kills: {why}\n\
+                "seed {seed}, {level:?} {mode:?}{}, {kills} kills: {why}\n\
                  again: LIGHTNING_HISTORIES_FIRST={seed} LIGHTNING_HISTORIES=1 \
-                 LIGHTNING_HISTORY_TRANSACTIONS={transactions}"
+                 LIGHTNING_HISTORY_TRANSACTIONS={transactions}",
+                if mixed { " and Pessimistic mixed" } else { "" }
             );
         }
     }
@@ -256,7 +266,7 @@ fn histories_of_weaker_levels_do_not_pass_for_stronger_ones() {
     let found = |isolation, promise| {
         (0..20).any(|seed| {
             let options = options(isolation, TransactionMode::Optimistic);
-            let (history, last) = run(seed, options, false, 2000, 0);
+            let (history, last) = run(seed, options, false, false, 2000, 0);
             check(&history, &last, promise).is_err()
         })
     };
@@ -267,7 +277,8 @@ fn histories_of_weaker_levels_do_not_pass_for_stronger_ones() {
 #[test]
 fn reading_for_update_keeps_every_append_at_read_committed() {
     for mode in [TransactionMode::Optimistic, TransactionMode::Pessimistic] {
-        let (history, last) = run(7, options(IsolationLevel::ReadCommitted, mode), true, 2000, 0);
+        let (history, last) =
+            run(7, options(IsolationLevel::ReadCommitted, mode), false, true, 2000, 0);
         for record in history.iter().filter(|r| r.end == End::Committed) {
             for op in &record.ops {
                 if let Op::Append(list, value) = op {
