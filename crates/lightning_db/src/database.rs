@@ -9,16 +9,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
-use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
-use crate::config::{
-    Durability, KeyspaceOptions, LightningDbConfig, VerifyOptions, WalSyncMode, WriteOptions,
-};
+use crate::commit::batch::WriteBatch;
+use crate::config::{KeyspaceOptions, LightningDbConfig, VerifyOptions, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
-use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
-use crate::maintenance::core::{Core, Work};
+use crate::maintenance::core::Core;
 use crate::maintenance::write::write_batch;
 use crate::maintenance::{catalog, scheduler};
 use crate::manifest::{Edit, EditOp};
@@ -26,12 +22,11 @@ use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
 use crate::stats::{DatabaseStats, HealthStatus, StallReport};
 use crate::store::value::Value;
-use crate::store::view::View;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
 use crate::transaction::{IsolationLevel, Transaction, TransactionId, TransactionOptions};
-use crate::types::{EntryValue, LogId};
+use crate::types::LogId;
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -189,7 +184,7 @@ impl Database {
             temporary,
         });
         let keyspace =
-            Keyspace { core: Arc::clone(&handle.core), keep: handle.clone(), store: default };
+            Keyspace { core: Arc::clone(&handle.core), _keep: handle.clone(), store: default };
         Ok(Self { handle, keyspace })
     }
 
@@ -380,7 +375,7 @@ impl Database {
         let core = Arc::clone(&self.handle.core);
         core.check_open()?;
         let store = catalog::open_or_create(&core, name, options)?;
-        Ok(Keyspace { core, keep: self.handle.clone(), store })
+        Ok(Keyspace { core, _keep: self.handle.clone(), store })
     }
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.

@@ -36,7 +36,7 @@ use crate::types::{EntryValue, KeyspaceId, Seq};
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     pub(crate) core: Arc<Core>,
-    pub(crate) keep: Keep,
+    pub(crate) _keep: Keep,
     pub(crate) store: Arc<KeyspaceStore>,
 }
 

@@ -30,7 +30,6 @@
 //! - [`LightningDbConfig`]: every option, by struct, file or environment
 //! - [`Error`] and [`ErrorKind`]: one kind for each reaction a caller can have
 // Parts of inner modules that only their tests use so far: see docs/open.md.
-#![allow(dead_code, unused_imports)]
 #![cfg_attr(
     test,
     allow(

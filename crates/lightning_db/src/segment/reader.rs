@@ -11,13 +11,17 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
+#[cfg(test)]
+use super::header::SegmentKind;
+use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::check_payload;
 use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::types::{BlobRef, DatabaseId, KeyspaceId, PageAddress, SegmentId};
+#[cfg(test)]
+use crate::types::KeyspaceId;
+use crate::types::{BlobRef, DatabaseId, PageAddress, SegmentId};
 use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
 
 /// A segment file, open for reading.
@@ -67,11 +71,13 @@ impl Segment {
     }
 
     /// What the segment is for.
+    #[cfg(test)]
     pub fn kind(&self) -> SegmentKind {
         self.header.kind
     }
 
     /// The keyspace it was written for.
+    #[cfg(test)]
     pub fn keyspace(&self) -> KeyspaceId {
         self.header.keyspace
     }

@@ -24,7 +24,6 @@ use crate::maintenance::write::check_entry;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
-use crate::store::view::View;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::types::Seq;
