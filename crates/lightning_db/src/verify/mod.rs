@@ -209,6 +209,7 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         })
         && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before
         // After the latches: who held them has marked what leaves because of its edit.
+        && settle_blobs(core)
         && env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0;
     if quiet {
         // A job that was under way when `still` was read may have named its files since; one that
@@ -223,6 +224,14 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets a judgement of large values that is under way come to its end, and what it retired go. Always
+/// true.
+fn settle_blobs(core: &Core) -> bool {
+    drop(core.env.blobs.pin());
+    core.env.blobs.drop_unused();
+    true
 }
 
 trait ExistsIn {
