@@ -207,10 +207,14 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
                 && k.flush_latch.try_lock().is_some()
                 && k.older_versions().is_empty()
         })
-        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before
-        // After the latches: who held them has marked what leaves because of its edit.
-        && settle_blobs(core)
-        && env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0;
+        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
+    // Only now: who held a latch has marked what leaves because of its edit, and a judgement of large
+    // values that was under way has come to its end.
+    let quiet = quiet && {
+        drop(env.blobs.pin());
+        env.blobs.drop_unused();
+        env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
+    };
     if quiet {
         // A job that was under way when `still` was read may have named its files since; one that
         // begins now takes new ids.
@@ -224,14 +228,6 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Lets a judgement of large values that is under way come to its end, and what it retired go. Always
-/// true.
-fn settle_blobs(core: &Core) -> bool {
-    drop(core.env.blobs.pin());
-    core.env.blobs.drop_unused();
-    true
 }
 
 trait ExistsIn {
