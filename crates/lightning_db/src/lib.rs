@@ -63,6 +63,7 @@ mod tree;
 mod store;
 
 mod commit;
+mod locks;
 
 mod maintenance;
 mod recovery;
@@ -74,6 +75,7 @@ mod iterators;
 mod keyspace;
 mod snapshot;
 mod stats;
+mod update;
 
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -92,5 +94,9 @@ pub use recovery::OpenAs;
 pub use snapshot::Snapshot;
 pub use stats::{DatabaseStats, HealthStatus, KeyspaceStats, StallReport};
 pub use store::value::Value;
-pub use transaction::{Transaction, TransactionId, TransactionOptions, TransactionRange};
+pub use transaction::{
+    IsolationLevel, Savepoint, Transaction, TransactionId, TransactionMode, TransactionOptions,
+    TransactionRange,
+};
+pub use update::CompareAndSwapError;
 pub use verify::{Problem, VerifyReport};

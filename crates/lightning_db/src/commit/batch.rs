@@ -128,13 +128,13 @@ impl WriteBatch {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) {
-        self.belong_to(&keyspace.handle.core.env);
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
     }
 
     /// Removes `key` from `keyspace`.
     pub fn delete_in(&mut self, keyspace: &crate::Keyspace, key: impl AsRef<[u8]>) {
-        self.belong_to(&keyspace.handle.core.env);
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
     }
 

@@ -13,8 +13,10 @@ use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::manifest::{Edit, EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
@@ -337,10 +339,8 @@ fn assemble(
         failures: Mutex::new(BTreeMap::new()),
         failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        active_transactions: AtomicU64::new(0),
-        committed_transactions: AtomicU64::new(0),
-        aborted_transactions: AtomicU64::new(0),
-        conflicts: AtomicU64::new(0),
+        transactions: OpenTransactions::default(),
+        locks: LockTable::default(),
     };
     Ok((core, keyspaces))
 }

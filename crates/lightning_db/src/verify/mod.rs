@@ -190,13 +190,6 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
             message: message.to_owned(),
         });
     };
-    // Meanwhile a merge may have taken away what was named when this began, or have named what is
-    // there. Ids are never used twice: what is named before and after the directory was read was
-    // named all the time, and what is named neither time never was.
-    let still = named_now().unwrap_or_default();
-    for id in named.difference(&there).filter(|id| still.contains(id)) {
-        problem(*id, "the manifest names a segment that is not there");
-    }
     // Jobs under way, readers of older versions and unflushed large values keep files that the
     // manifest does not name; what is left after a quiet open is an orphan.
     let quiet = !core.read_only
@@ -215,12 +208,15 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         env.blobs.drop_unused();
         env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
     };
+    // After the latches too: a job that was under way when the directory was read has named its
+    // files by now, or taken them away. Ids are never used twice: what is named before and after was
+    // named all the time, and what is named neither time never was.
+    let still = named_now().unwrap_or_default();
+    for id in named.difference(&there).filter(|id| still.contains(id)) {
+        problem(*id, "the manifest names a segment that is not there");
+    }
     if quiet {
-        // A job that was under way when `still` was read may have named its files since; one that
-        // begins now takes new ids.
-        let last = named_now().unwrap_or_default();
-        let known = |id: &SegmentId| still.contains(id) || last.contains(id);
-        for id in there.difference(&named).filter(|id| !known(id)) {
+        for id in there.difference(&named).filter(|id| !still.contains(id)) {
             let young = id.0 >= before || env.blobs.is_young(*id);
             if !young && crate::segment::segment_path(&env.dir, *id).exists_in(&*env.vfs) {
                 problem(*id, "nothing names this segment");
