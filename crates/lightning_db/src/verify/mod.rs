@@ -200,9 +200,14 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
                 && k.flush_latch.try_lock().is_some()
                 && k.older_versions().is_empty()
         })
-        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before
-        // After the latches: who held them has marked what leaves because of its edit.
-        && env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0;
+        && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
+    // Only now: who held a latch has marked what leaves because of its edit, and a judgement of large
+    // values that was under way has come to its end.
+    let quiet = quiet && {
+        drop(env.blobs.pin());
+        env.blobs.drop_unused();
+        env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
+    };
     // After the latches too: a job that was under way when the directory was read has named its
     // files by now, or taken them away. Ids are never used twice: what is named before and after was
     // named all the time, and what is named neither time never was.

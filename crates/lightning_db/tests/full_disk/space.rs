@@ -103,7 +103,8 @@ fn go_on(what: &str, db: Database, config: LightningDbConfig, mut model: Model) 
     db.close().unwrap_or_else(|e| panic!("{what}, close with space: {e:?}"));
     let db = Database::open(&path, config).unwrap_or_else(|e| panic!("{what}, open: {e:?}"));
     check_content(what, &db, &model);
-    assert!(db.verify(VerifyOptions::default()).expect("a report").is_clean());
+    let report = db.verify(VerifyOptions::default()).expect("a report");
+    assert!(report.is_clean(), "{what}, opened again: {:?}", report.problems);
     db.close().expect("a close");
 }
 
