@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::maintenance::core::{Core, Work};
 use crate::manifest::{Edit, EditOp, KeyInterval};
 use crate::store::flush::flush_oldest;
@@ -75,11 +75,14 @@ impl Core {
         // Recovery checks that the log begins no later than the commit after this one.
         self.env
             .publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
-        let mut state = self.section.enter();
-        match &mut state.log {
+        let gone = match &mut self.section.enter().log {
             Some(log) => log.retire(first),
-            None => Ok(()),
+            None => Vec::new(),
+        };
+        for path in gone {
+            self.env.vfs.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
+        Ok(())
     }
 
     /// When the log is over its bound, seals the memtable that holds it back.

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `layout` | every byte of a log file's header and of a record |
 //! | `writer` | appends, begins new files, gives old ones up or uses them again |
+//! | `prepare` | makes the next file before it is needed |
 //! | `sync` | one fsync for all who wait; poisoning |
 //! | `recovery` | reads the log to its end, and tells the end from damage |
 
 mod layout;
+mod prepare;
 mod recovery;
 mod sync;
 mod writer;
