@@ -26,6 +26,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn check(seed: u64, setting: u64, operations: usize) {
     let sequence = operations::sequence(seed, operations);
     if let Err(first) = runner::run(&sequence, setting) {
+        println!("sequence {seed}, setting {setting}: {first}; shrinking");
         let (short, why) = shrink::shrink(sequence, setting, first.clone());
         for (i, op) in short.iter().enumerate() {
             println!("{i:4} {}", shrink::brief(op));

@@ -60,8 +60,7 @@ impl Reference {
         at: u64,
     ) -> Vec<Pair> {
         let start = start.unwrap_or_default();
-        let (Some(keys), false) =
-            (self.keyspaces.get(&keyspace), end.is_some_and(|e| e <= start))
+        let (Some(keys), false) = (self.keyspaces.get(&keyspace), end.is_some_and(|e| e <= start))
         else {
             return Vec::new();
         };

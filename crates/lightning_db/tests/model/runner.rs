@@ -417,8 +417,11 @@ impl Runner {
                     TxHandle::Guard(Box::new(told("begin", self.db().transaction())?))
                 };
                 let at = self.reference.now;
-                let before =
-                    self.held.transactions[*slot].replace(Tx { handle, at, writes: BTreeMap::new() });
+                let before = self.held.transactions[*slot].replace(Tx {
+                    handle,
+                    at,
+                    writes: BTreeMap::new(),
+                });
                 if let Some(Tx { handle: TxHandle::Id(id), .. }) = before {
                     told("abort", self.db().abort_transaction(id))?;
                 }
@@ -478,8 +481,7 @@ impl Runner {
                     TxHandle::Guard(g) => g.commit(),
                     TxHandle::Id(t) => self.db().commit_transaction(t),
                 };
-                let of_dropped =
-                    tx.writes.keys().any(|(id, _)| !self.ids.contains(&Some(*id)));
+                let of_dropped = tx.writes.keys().any(|(id, _)| !self.ids.contains(&Some(*id)));
                 let conflicts =
                     tx.writes.keys().any(|(id, k)| self.reference.changed_since(*id, k, tx.at));
                 let kind = result.err().map(|e| e.kind());
@@ -558,10 +560,9 @@ fn walk(mut cursor: Cursor, expected: &[Pair], steps: &[Step]) -> Outcome {
             Step::Seek(key) => {
                 (cursor.seek(key), within(expected.partition_point(|(k, _)| k < key)))
             }
-            Step::SeekBefore(key) => (
-                cursor.seek_before(key),
-                expected.partition_point(|(k, _)| k < key).checked_sub(1),
-            ),
+            Step::SeekBefore(key) => {
+                (cursor.seek_before(key), expected.partition_point(|(k, _)| k < key).checked_sub(1))
+            }
             Step::First => (cursor.seek_to_first(), within(0)),
             Step::Last => (cursor.seek_to_last(), expected.len().checked_sub(1)),
             Step::Next => (cursor.next(), at.and_then(|i| within(i + 1))),
@@ -571,9 +572,7 @@ fn walk(mut cursor: Cursor, expected: &[Pair], steps: &[Step]) -> Outcome {
         same("cursor", &told("cursor", moved)?, &at.is_some(), bool::to_string)?;
         let found = told("cursor", cursor.entry())?;
         let wanted = at.map(|i| (&*expected[i].0, &*expected[i].1));
-        same("cursor", &found, &wanted, |p| {
-            format!("{:?}", p.map(|(k, v)| (short(k), short(v))))
-        })?;
+        same("cursor", &found, &wanted, |p| format!("{:?}", p.map(|(k, v)| (short(k), short(v)))))?;
     }
     Ok(())
 }

@@ -39,7 +39,9 @@ pub fn setting(number: u64) -> LightningDbConfig {
             ..small(16 << 10)
         },
         8 => LightningDbConfig { background_compaction: false, ..small(4 << 10) },
-        9 => LightningDbConfig { prefetch_enabled: false, compression_enabled: false, ..small(4096) },
+        9 => {
+            LightningDbConfig { prefetch_enabled: false, compression_enabled: false, ..small(4096) }
+        }
         10 => LightningDbConfig {
             wal_enabled: false,
             background_threads: 2,
