@@ -44,7 +44,7 @@ fn check(seed: u64, setting: u64, operations: usize) {
 
 #[test]
 fn every_answer_is_the_models_under_every_setting() {
-    let sequences = number("LIGHTNING_MODEL_SEQUENCES", 4);
+    let sequences = number("LIGHTNING_MODEL_SEQUENCES", 16);
     let first = number("LIGHTNING_MODEL_FIRST", 1);
     let operations = number("LIGHTNING_MODEL_OPERATIONS", 2000) as usize;
     let each = number("LIGHTNING_MODEL_SETTINGS", 3).min(settings::SETTINGS);
