@@ -97,6 +97,8 @@ pub struct WriteBatch {
     pub(crate) largest_key: usize,
     pub(crate) largest_value: usize,
     pub(crate) empty_key: bool,
+    /// Whether anything is put, for the quota.
+    pub(crate) puts: bool,
     /// The database whose keyspaces it names.
     owner: Option<Weak<Environment>>,
     /// Keyspaces of more than one database were named.
@@ -163,6 +165,7 @@ impl WriteBatch {
         self.empty_key |= key.is_empty();
         if let EntryValue::Inline(v) = value {
             self.largest_value = self.largest_value.max(v.len());
+            self.puts = true;
         }
         encode(&mut self.body, &Operation { keyspace, key, value });
     }

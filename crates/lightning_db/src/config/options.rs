@@ -98,7 +98,9 @@ pub struct LightningDbConfig {
     pub prefetch_enabled: bool,
     /// How many leaves a scan reads ahead; 1 to 1024. Default 8.
     pub prefetch_distance: usize,
-    /// The most bytes the database's files may take; `None`: what the disk holds.
+    /// The most bytes that the files of data may take, large values included and the log (see
+    /// `max_wal_size`) aside; past that, commits that put anything fail with `StorageFull`, and
+    /// those that only delete go on. `None`: what the disk holds.
     pub max_database_size: Option<u64>,
     /// The longest key accepted; 1 to 65,536 bytes, the default.
     pub max_key_size: usize,

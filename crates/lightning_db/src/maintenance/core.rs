@@ -172,7 +172,8 @@ impl Core {
                 v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
             })
             .sum();
+        let young = self.env.blobs.young_bytes();
         let manifest = self.env.manifest.lock();
-        data + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+        data + young + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     }
 }

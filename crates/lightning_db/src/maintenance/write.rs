@@ -57,7 +57,7 @@ pub fn write_batch(
     batch.check_owner(&core.env)?;
     let config = &core.config;
     check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
-    check_room(core, batch.body.len())?;
+    check_room(core, batch)?;
     core.pacer.pace(&core.env, batch.body.len());
     let durability = options.durability.unwrap_or(match config.wal_sync_mode {
         WalSyncMode::Sync => Durability::Sync,
@@ -174,23 +174,29 @@ fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for.
-fn check_room(core: &Core, bytes: usize) -> Result<()> {
+/// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for. The
+/// quota does not refuse what only deletes: that is how there comes to be room.
+fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
     if let Some(limit) = core.config.max_database_size
-        && core.segment_bytes() + bytes as u64 > limit
+        && batch.puts
     {
-        return Err(Error::new(
-            ErrorKind::StorageFull,
-            format!("the database is at max_database_size ({limit} bytes)"),
-        ));
+        let used = core.segment_bytes();
+        if used + batch.body.len() as u64 > limit {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                format!(
+                    "a commit of {} bytes would bring the database, which has {used}, over \
+                     max_database_size ({limit} bytes): delete something and compact",
+                    batch.body.len()
+                ),
+            ));
+        }
     }
     if !core.is_short_of_space() {
         return Ok(());
     }
-    if core.config.background_threads == 0 {
-        // Nobody else looks whether there is space again.
-        core.work_inline();
-    }
+    // Here, not by the threads: nothing is to be refused once there is space. How it ended is noted.
+    let _ = core.noting(Work::Flush, || core.flush_step());
     match core.failure(Work::Flush) {
         Some((ErrorKind::StorageFull, why)) if core.is_short_of_space() => Err(Error::new(
             ErrorKind::StorageFull,

@@ -43,7 +43,13 @@ pub fn open(
     config: LightningDbConfig,
     mode: OpenAs,
 ) -> Result<Core> {
-    let found = directory::inspect(&*vfs, dir)?;
+    let found = directory::inspect(&*vfs, dir).map_err(|e| match (e.kind(), mode) {
+        // Somebody's directory: another is to be chosen.
+        (ErrorKind::NotFound, OpenAs::Create | OpenAs::OpenOrCreate) => {
+            e.with_kind(ErrorKind::InvalidArgument)
+        }
+        _ => e,
+    })?;
     let missing = || Error::new(ErrorKind::NotFound, "there is no database").in_file(dir);
     match (mode, found) {
         (OpenAs::Create, Found::Database) => {
@@ -171,6 +177,7 @@ fn recover(
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
     }
+    directory::make_missing(&*vfs, dir)?;
     serve(vfs, dir, config, lock, state, manifest_id, recovered)
 }
 
