@@ -215,15 +215,17 @@ impl Core {
     /// Removes blob segments that nothing refers to, and empties those that are half dead.
     pub fn clean_blobs(&self) -> Result<bool> {
         self.env.blobs.drop_unused();
-        let known: BTreeMap<SegmentId, u64> = {
-            let manifest = self.env.manifest.lock();
-            manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
-        };
-        if known.is_empty() {
-            return Ok(false);
-        }
         let (unused, half_dead) = {
             let _judge = self.env.blobs.judge();
+            // Under the latch: of two cleaners at once, the second must not judge what the first
+            // has removed, and remove it again.
+            let known: BTreeMap<SegmentId, u64> = {
+                let manifest = self.env.manifest.lock();
+                manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
+            };
+            if known.is_empty() {
+                return Ok(false);
+            }
             let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
             let mut in_memory: BTreeSet<SegmentId> = BTreeSet::new();
             for keyspace in self.all() {

@@ -350,6 +350,11 @@ impl PartitionWriter {
         file + self.leaf_bytes()
     }
 
+    /// Bytes of the new segment so far as they are stored, the leaf at hand left out.
+    pub fn stored_bytes(&self) -> u64 {
+        self.out.file.as_ref().map_or(0, SegmentWriter::len)
+    }
+
     /// Stored bytes of the partition so far, kept leaves included.
     #[cfg(test)]
     pub fn partition_bytes(&self) -> u64 {
