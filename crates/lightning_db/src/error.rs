@@ -48,6 +48,9 @@ pub enum ErrorKind {
     UnknownTransaction,
     /// Another transaction committed a key first; nothing was written. Retry the transaction.
     Conflict,
+    /// Waiting for a lock would have closed a cycle of transactions that wait for each other; this
+    /// one was chosen to give way. Abort it and retry.
+    Deadlock,
     /// The transaction or the wait took longer than allowed. Retry it.
     TimedOut,
     /// Bytes on disk are not what was written there. The rest stays readable; restore or repair.
@@ -76,7 +79,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same call may succeed when tried again, with nothing else changed.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Conflict | Self::TimedOut | Self::TooManyTransactions)
+        matches!(self, Self::Conflict | Self::Deadlock | Self::TimedOut | Self::TooManyTransactions)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::ErrorKind;
-use crate::maintenance::core::Core;
+use crate::maintenance::core::{Core, Work};
 use crate::store::policy;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,6 +55,18 @@ pub struct DatabaseStats {
     pub transactions_aborted: u64,
     /// Transactions refused because another committed first.
     pub conflicts: u64,
+    /// Transactions that hold locks.
+    pub lock_holders: u64,
+    /// Transactions and writes that wait for a lock.
+    pub lock_waiters: u64,
+    /// Locks that had to be waited for.
+    pub lock_waits: u64,
+    /// Time spent waiting for them.
+    pub lock_wait_time: Duration,
+    /// Waits that took too long.
+    pub lock_timeouts: u64,
+    /// Waits refused because they would have closed a cycle.
+    pub deadlocks: u64,
     /// Gets that found their page in the cache.
     pub cache_hits: u64,
     /// Gets that did not.
@@ -144,14 +156,21 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         let manifest = env.manifest.lock();
         manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     };
+    let (lock_holders, lock_waiters) = core.locks.usage();
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
         commits: load(&core.section.commits),
-        transactions_active: load(&core.active_transactions),
-        transactions_committed: load(&core.committed_transactions),
-        transactions_aborted: load(&core.aborted_transactions),
-        conflicts: load(&core.conflicts),
+        transactions_active: core.transactions.active() as u64,
+        transactions_committed: load(&core.transactions.committed),
+        transactions_aborted: load(&core.transactions.aborted),
+        conflicts: load(&core.transactions.conflicts),
+        lock_holders: lock_holders as u64,
+        lock_waiters: lock_waiters as u64,
+        lock_waits: load(&core.locks.counters.waits),
+        lock_wait_time: Duration::from_nanos(load(&core.locks.counters.wait_nanos)),
+        lock_timeouts: load(&core.locks.counters.timeouts),
+        deadlocks: load(&core.locks.counters.deadlocks),
         cache_hits: cache.hits,
         cache_misses: cache.misses,
         cache_evictions: cache.evictions,
@@ -196,8 +215,12 @@ pub(crate) fn health(core: &Core) -> HealthStatus {
     if let Err(e) = core.env.check_writable() {
         problems.push(e.to_string());
     }
-    if let Some((_, why)) = &*core.background_error.lock() {
-        problems.push(format!("background work failed and is tried again: {why}"));
+    for (work, (_, why)) in &*core.failures.lock() {
+        let work = match work {
+            Work::Flush => "flushing",
+            Work::Merge => "merging",
+        };
+        problems.push(format!("{work} failed and is tried again: {why}"));
     }
     for keyspace in core.all() {
         let (pressure, why) = policy::pressure(&keyspace.version(), &keyspace.options);
@@ -238,7 +261,7 @@ pub(crate) fn stall(core: &Core) -> Option<StallReport> {
     let (bytes, nanos) = (load(&counters.merged_bytes), load(&counters.merge_nanos));
     let expected_end = (bytes > 0)
         .then(|| Duration::from_secs_f64(nanos as f64 / 1e9 * (bytes_left as f64 / bytes as f64)));
-    let full = matches!(&*core.background_error.lock(), Some((ErrorKind::StorageFull, _)));
+    let full = core.failures.lock().values().any(|(kind, _)| *kind == ErrorKind::StorageFull);
     Some(StallReport {
         keyspace: worst.name.clone(),
         reason: if full { "the disk is full".to_owned() } else { reason.to_owned() },

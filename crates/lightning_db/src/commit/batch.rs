@@ -5,7 +5,11 @@
 //! key length varint | key | [1: value length varint, value] [2: blob reference, 32 bytes]`.
 //! Later operations on a key win over earlier ones.
 
+use std::sync::{Arc, Weak};
+
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::environment::Environment;
 use crate::types::{BlobRef, EntryValue, KeyspaceId};
 
 /// One operation of a body.
@@ -41,7 +45,7 @@ impl<'a> Operations<'a> {
         Self(Reader::new(body))
     }
 
-    fn read(&mut self) -> Result<Operation<'a>, Malformed> {
+    fn read(&mut self) -> std::result::Result<Operation<'a>, Malformed> {
         let r = &mut self.0;
         let kind = r.u8()?;
         let keyspace =
@@ -58,7 +62,7 @@ impl<'a> Operations<'a> {
 }
 
 impl<'a> Iterator for Operations<'a> {
-    type Item = Result<Operation<'a>, Malformed>;
+    type Item = std::result::Result<Operation<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -93,6 +97,12 @@ pub struct WriteBatch {
     pub(crate) largest_key: usize,
     pub(crate) largest_value: usize,
     pub(crate) empty_key: bool,
+    /// Whether anything is put, for the quota.
+    pub(crate) puts: bool,
+    /// The database whose keyspaces it names.
+    owner: Option<Weak<Environment>>,
+    /// Keyspaces of more than one database were named.
+    mixed: bool,
 }
 
 impl WriteBatch {
@@ -118,12 +128,35 @@ impl WriteBatch {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) {
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
     }
 
     /// Removes `key` from `keyspace`.
     pub fn delete_in(&mut self, keyspace: &crate::Keyspace, key: impl AsRef<[u8]>) {
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
+    }
+
+    /// Notes the database that a keyspace is of. The weak reference keeps the address from being
+    /// used again.
+    pub(crate) fn belong_to(&mut self, env: &Arc<Environment>) {
+        match &self.owner {
+            None => self.owner = Some(Arc::downgrade(env)),
+            Some(owner) => self.mixed |= owner.as_ptr() != Arc::as_ptr(env),
+        }
+    }
+
+    /// Refuses a batch that names keyspaces of another database: ids mean nothing there.
+    pub(crate) fn check_owner(&self, env: &Arc<Environment>) -> Result<()> {
+        let foreign = self.owner.as_ref().is_some_and(|o| o.as_ptr() != Arc::as_ptr(env));
+        if foreign || self.mixed {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the batch names a keyspace of another open database",
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn push(&mut self, keyspace: KeyspaceId, key: &[u8], value: EntryValue<'_>) {
@@ -132,6 +165,7 @@ impl WriteBatch {
         self.empty_key |= key.is_empty();
         if let EntryValue::Inline(v) = value {
             self.largest_value = self.largest_value.max(v.len());
+            self.puts = true;
         }
         encode(&mut self.body, &Operation { keyspace, key, value });
     }

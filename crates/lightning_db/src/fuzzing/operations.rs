@@ -221,7 +221,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         for i in 0..12_u8 {
             seed.extend([32, i, 255, 0x80, i, 90, 64 | i, 120, 3, 251]);
         }
-        seed.extend([28 | upkeep & 1, 3 * upkeep, upkeep, 1, 2, 200, upkeep]);
+        seed.extend([28 + upkeep % 2, 3 * upkeep, upkeep, 1, 2, 200, upkeep]);
         seeds.push(seed);
     }
     seeds

@@ -35,9 +35,10 @@ pub(super) fn run(input: &[u8]) {
         envelope::repair(&mut stored, &ID);
     }
     let _ = envelope::claimed_len(&stored);
-    match envelope::open(&stored, &ID, ty, file()) {
+    match envelope::open_borrowed(&stored, &ID, ty, file()) {
         Ok(raw) => {
-            assert_eq!(envelope::open_vec(stored, &ID, ty, file()).ok().as_ref(), Some(&raw));
+            let owned = envelope::open_vec(stored.clone(), &ID, ty, file());
+            assert_eq!(owned.ok().as_deref(), Some(&*raw));
             payload(ty, &raw);
         }
         Err(e) => refused(e.kind()),
@@ -86,7 +87,7 @@ fn leaf(view: &LeafView<'_>) {
 }
 
 fn inner(view: &InnerView<'_>) {
-    assert!(!view.is_empty());
+    assert!(view.len() > 0);
     for i in 0..view.len() {
         let _ = view.child(i);
         let separator = view.separator(i);

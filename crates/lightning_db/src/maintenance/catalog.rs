@@ -2,7 +2,8 @@
 //!
 //! 1. A keyspace takes writes only after the edit that makes it is durable.
 //! 2. A dropped one takes no writes from before its edit on; its log records are passed over by
-//!    recovery, because the manifest no longer knows the id; ids are never used twice.
+//!    recovery, because the manifest no longer knows the id; ids are never used twice. Where the
+//!    edit fails it takes writes again.
 
 use std::sync::Arc;
 
@@ -113,12 +114,20 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
     let _merge = keyspace.merge_latch.lock();
     let mut keyspaces = core.keyspaces.write();
     if keyspace.is_dropped() {
-        return Err(crate::database::dropped(name));
+        return Err(crate::maintenance::write::dropped(name));
     }
+    // While its memtables do not count, no log file may go: the drop may yet fail.
+    let _retire = core.retire_latch.lock();
     core.section.enter().keyspaces.remove(&keyspace.id);
     keyspace.dropped.store(true, Ordering::Release);
+    if let Err(e) = core.env.publish(Edit { ops: vec![EditOp::DropKeyspace(keyspace.id)] }, || ()) {
+        keyspace.dropped.store(false, Ordering::Release);
+        core.section.enter().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
+        return Err(e);
+    }
+    // Before the keyspace is out of sight of those who retire blob segments.
+    core.env.blobs.note_dropped(keyspace.versions());
     keyspaces.remove(name);
-    core.env.publish(Edit { ops: vec![EditOp::DropKeyspace(keyspace.id)] }, || ())?;
     let version = keyspace.pin();
     let gone: Vec<_> = version.partitions().cloned().collect();
     core.env.release(&gone, &[]);

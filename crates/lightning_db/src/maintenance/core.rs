@@ -10,14 +10,27 @@ use std::sync::Arc;
 use crate::commit::section::CommitSection;
 use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::LockTable;
+use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::policy;
+use crate::store::view::View;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::types::Seq;
 use crate::vfs::VfsLock;
+
+/// The kinds of work that is done behind the calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Writing memtables out, and shortening the log.
+    Flush,
+    /// Merging runs, and giving back what is dead.
+    Merge,
+}
 
 /// An open database.
 #[derive(Debug)]
@@ -40,6 +53,8 @@ pub struct Core {
     pub signal: Signal,
     /// Wakes the thread that syncs for `Periodic` commits.
     pub sync_signal: Signal,
+    /// Whether the log's upkeep is due.
+    pub log_upkeep_due: AtomicBool,
     /// The last commit that is to be synced within the interval.
     pub periodic_due: AtomicU64,
     /// When the log was last synced for `Periodic` commits where there are no threads, in
@@ -51,19 +66,20 @@ pub struct Core {
     pub flush_all_latch: Mutex<()>,
     /// Held while the log is shortened.
     pub retire_latch: Mutex<()>,
-    /// The last failure of background work, cleared by success.
-    pub background_error: Mutex<Option<(ErrorKind, String)>>,
+    /// The last failure of each kind of work, cleared by its success.
+    pub failures: Mutex<BTreeMap<Work, (ErrorKind, String)>>,
+    /// Whether there are any.
+    pub failing: AtomicBool,
     /// Set once closed.
     pub closed: AtomicBool,
-    /// Transactions begun and not finished.
-    pub active_transactions: AtomicU64,
-    /// Transactions committed.
-    pub committed_transactions: AtomicU64,
-    /// Transactions aborted.
-    pub aborted_transactions: AtomicU64,
-    /// Transactions refused because another committed first.
-    pub conflicts: AtomicU64,
+    /// Transactions begun and not finished, and how the others ended.
+    pub transactions: OpenTransactions,
+    /// Their locks.
+    pub locks: LockTable,
 }
+
+/// Keeps a database open while a handle to a part of it lives.
+pub type Keep = Arc<dyn std::any::Any + Send + Sync>;
 
 impl Core {
     /// All keyspaces.
@@ -80,6 +96,16 @@ impl Core {
         self.env.check_writable()
     }
 
+    /// A view of the newest visible moment.
+    pub fn view(&self) -> View {
+        self.env.views.register(&self.env.visible, self.env.now())
+    }
+
+    /// Ends the transactions that are past their time-outs.
+    pub fn expire_transactions(&self) {
+        self.transactions.expire_overdue(self.env.now(), &self.locks);
+    }
+
     /// An error once the database was closed.
     pub fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
@@ -88,12 +114,53 @@ impl Core {
         Ok(())
     }
 
-    /// Notes how a piece of background work ended.
-    pub fn note_background(&self, result: &Result<bool>) {
-        match result {
-            Ok(_) => *self.background_error.lock() = None,
+    /// Does a piece of work and notes how it ended.
+    pub fn noting<T>(&self, work: Work, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = act();
+        match &result {
+            Ok(_) if !self.failing.load(Ordering::Acquire) => {}
             Err(e) if e.kind() == ErrorKind::Closed => {}
-            Err(e) => *self.background_error.lock() = Some((e.kind(), e.to_string())),
+            _ => {
+                let mut failures = self.failures.lock();
+                match &result {
+                    Ok(_) => failures.remove(&work),
+                    Err(e) => failures.insert(work, (e.kind(), e.to_string())),
+                };
+                self.failing.store(!failures.is_empty(), Ordering::Release);
+            }
+        }
+        result
+    }
+
+    /// Why a kind of work failed when it was last tried.
+    pub fn failure(&self, work: Work) -> Option<(ErrorKind, String)> {
+        self.failures.lock().get(&work).cloned()
+    }
+
+    /// Whether flushing waits for space with as many memtables as are allowed to wait.
+    pub fn is_short_of_space(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+            && matches!(self.failure(Work::Flush), Some((ErrorKind::StorageFull, _)))
+            && self.all().iter().any(|k| k.version().sealed.len() >= policy::MAX_SEALED)
+    }
+
+    /// The log's upkeep: has the next file made, and syncs what was appended, so that whoever fills
+    /// the current file up need not wait for either.
+    pub fn keep_up_log(&self) -> Result<()> {
+        let (plan, last) = {
+            let mut state = self.section.enter();
+            let Some(log) = &mut state.log else { return Ok(()) };
+            (log.plan_next(), log.last())
+        };
+        if let Some(plan) = plan {
+            let made = plan.make();
+            if let Some(log) = &mut self.section.enter().log {
+                log.offer_next(made);
+            }
+        }
+        match &self.env.log {
+            Some(log) => log.sync_to(last),
+            None => Ok(()),
         }
     }
 
@@ -127,7 +194,8 @@ impl Core {
                 v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
             })
             .sum();
+        let young = self.env.blobs.young_bytes();
         let manifest = self.env.manifest.lock();
-        data + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+        data + young + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     }
 }

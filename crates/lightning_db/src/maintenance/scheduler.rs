@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{ErrorKind, Result};
-use crate::maintenance::core::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::core::{Core, Work};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
@@ -55,8 +55,29 @@ enum Role {
 
 /// Starts the threads that the configuration asks for.
 pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let mut handles = Vec::new();
+    let started = start_all(core, &mut handles);
+    if started.is_err() {
+        // Those that run hold the database, and with it its lock.
+        stop(core, handles.split_off(0));
+    }
+    started.map(|()| handles)
+}
+
+/// Ends the threads, and waits for them. A panic in one of them poisons the handle.
+pub fn stop(core: &Core, handles: Vec<JoinHandle<()>>) {
+    core.env.stopping.store(true, Ordering::Release);
+    core.signal.raise();
+    core.sync_signal.raise();
+    for thread in handles {
+        if thread.join().is_err() {
+            core.env.poison(&Error::new(ErrorKind::Poisoned, "a background thread panicked"));
+        }
+    }
+}
+
+fn start_all(core: &Arc<Core>, handles: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
     let count = core.config.background_threads;
-    let mut handles = Vec::with_capacity(count);
     for i in 0..count {
         let role = match (i, count) {
             (0, 1) => Role::Both,
@@ -73,7 +94,7 @@ pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
         let builder = crate::sync::thread::Builder::new().name("lightning-sync".to_owned());
         handles.push(builder.spawn(move || sync_periodically(&core))?);
     }
-    Ok(handles)
+    Ok(())
 }
 
 /// Syncs the log so that each `Periodic` commit is durable within the interval. A failure poisons
@@ -81,8 +102,18 @@ pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
 fn sync_periodically(core: &Core) {
     const IDLE: Duration = Duration::from_secs(3600);
     let Some(log) = &core.env.log else { return };
-    while !core.env.stopping.load(Ordering::Acquire) {
+    loop {
+        // Before looking whether to stop: a signal in between is then not missed.
         let seen = core.sync_signal.current();
+        if core.env.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        if core.log_upkeep_due.swap(false, Ordering::AcqRel) {
+            if core.keep_up_log().is_err() {
+                return;
+            }
+            continue;
+        }
         if Seq(core.periodic_due.load(Ordering::Acquire)) <= log.durable_seq() {
             core.sync_signal.wait_past(seen, IDLE);
             continue;
@@ -96,11 +127,15 @@ fn sync_periodically(core: &Core) {
 }
 
 fn run(core: &Core, role: Role) {
-    while !core.env.stopping.load(Ordering::Acquire) {
+    loop {
+        // Before looking whether to stop: a signal in between is then not missed, and closing does
+        // not wait for `compaction_interval`.
         let seen = core.signal.current();
-        let result = step(core, role);
-        core.note_background(&result);
-        match result {
+        if core.env.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        core.expire_transactions();
+        match step(core, role) {
             Ok(true) => core.signal.raise(),
             Ok(false) => core.signal.wait_past(seen, core.config.compaction_interval),
             Err(e) if e.kind() == ErrorKind::Closed => {}
@@ -112,12 +147,10 @@ fn run(core: &Core, role: Role) {
 fn step(core: &Core, role: Role) -> Result<bool> {
     let mut done = false;
     if role != Role::Merge {
-        done |= core.flush_step()?;
-        done |= core.bound_log()?;
+        done |= core.noting(Work::Flush, || Ok(core.flush_step()? | core.bound_log()?))?;
     }
     if role != Role::Flush && core.config.background_compaction {
-        done |= core.merge_step()?;
-        done |= core.clean_blobs()?;
+        done |= core.noting(Work::Merge, || Ok(core.merge_step()? | core.clean_blobs()?))?;
     }
     Ok(done)
 }

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::maintenance::core::Core;
+use crate::error::{Error, Result};
+use crate::maintenance::core::{Core, Work};
 use crate::manifest::{Edit, EditOp, KeyInterval};
 use crate::store::flush::flush_oldest;
 use crate::store::keyspace::KeyspaceStore;
@@ -46,11 +46,13 @@ impl Core {
     pub fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
         self.section.seal_all();
-        while self.flush_step()? {}
-        if self.env.log.is_some() {
-            self.retire_log()?;
-        }
-        Ok(())
+        self.noting(Work::Flush, || {
+            while self.flush_step()? {}
+            if self.env.log.is_some() {
+                self.retire_log()?;
+            }
+            Ok(())
+        })
     }
 
     /// Gives up log segments that no memtable needs.
@@ -73,11 +75,14 @@ impl Core {
         // Recovery checks that the log begins no later than the commit after this one.
         self.env
             .publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
-        let mut state = self.section.enter();
-        match &mut state.log {
+        let gone = match &mut self.section.enter().log {
             Some(log) => log.retire(first),
-            None => Ok(()),
+            None => Vec::new(),
+        };
+        for path in gone {
+            self.env.vfs.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
+        Ok(())
     }
 
     /// When the log is over its bound, seals the memtable that holds it back.
@@ -158,6 +163,10 @@ impl Core {
     /// Merges everything inside `within` into the base, and gives back what is dead there.
     pub fn compact(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         self.flush_all()?;
+        self.noting(Work::Merge, || self.merge_within(keyspace, within))
+    }
+
+    fn merge_within(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         let latch = keyspace.merge_latch.lock();
         loop {
             self.check_open()?;
@@ -206,15 +215,17 @@ impl Core {
     /// Removes blob segments that nothing refers to, and empties those that are half dead.
     pub fn clean_blobs(&self) -> Result<bool> {
         self.env.blobs.drop_unused();
-        let known: BTreeMap<SegmentId, u64> = {
-            let manifest = self.env.manifest.lock();
-            manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
-        };
-        if known.is_empty() {
-            return Ok(false);
-        }
         let (unused, half_dead) = {
             let _judge = self.env.blobs.judge();
+            // Under the latch: of two cleaners at once, the second must not judge what the first
+            // has removed, and remove it again.
+            let known: BTreeMap<SegmentId, u64> = {
+                let manifest = self.env.manifest.lock();
+                manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
+            };
+            if known.is_empty() {
+                return Ok(false);
+            }
             let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
             let mut in_memory: BTreeSet<SegmentId> = BTreeSet::new();
             for keyspace in self.all() {
@@ -251,13 +262,18 @@ impl Core {
         Ok(done)
     }
 
-    /// Does all the work that is due, on this thread.
-    pub fn work_inline(&self) -> Result<()> {
-        while self.flush_step()? || self.bound_log()? {}
-        if self.config.background_compaction {
-            while self.merge_step()? {}
-            self.clean_blobs()?;
+    /// Does all the work that is due, on this thread; a failure is noted.
+    pub fn work_inline(&self) {
+        let flushed = self.noting(Work::Flush, || {
+            while self.flush_step()? || self.bound_log()? {}
+            Ok(())
+        });
+        if flushed.is_ok() && self.config.background_compaction {
+            // Noted; what could not be merged is met again by the next flush.
+            let _ = self.noting(Work::Merge, || {
+                while self.merge_step()? {}
+                self.clean_blobs()
+            });
         }
-        Ok(())
     }
 }

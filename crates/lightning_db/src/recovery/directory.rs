@@ -51,7 +51,9 @@ pub fn inspect(vfs: &dyn Vfs, dir: &Path) -> Result<Found> {
     if let Some(other) = names.iter().find(|n| !ours(n)) {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("the directory holds {other:?} and no database"),
+            format!(
+                "the directory holds {other:?} and no database; one is made in a new or empty directory"
+            ),
         )
         .in_file(dir));
     }
@@ -114,6 +116,34 @@ pub fn remove_files(
 pub fn clear_unfinished(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     for (part, _) in PARTS {
         remove_files(vfs, dir, part, |_| true)?;
+    }
+    Ok(())
+}
+
+/// Takes back a creation that failed, as far as that goes: what is left is cleared by the next one.
+/// A directory that was made is removed, so that the next attempt makes its name anew: after a
+/// failed sync of the parent, another sync of the same name would falsely succeed.
+pub fn unmake(vfs: &dyn Vfs, dir: &Path, remove_dir: bool) {
+    let _ = clear_unfinished(vfs, dir);
+    for (part, _) in PARTS {
+        let _ = vfs.remove_dir(&dir.join(part));
+    }
+    let _ = vfs.remove_file(&dir.join("CURRENT.tmp"));
+    if remove_dir {
+        let _ = vfs.remove_file(&dir.join("LOCK"));
+        let _ = vfs.remove_dir(dir);
+    }
+}
+
+/// Makes the directories of a database that are missing: tools that copy files may leave out empty
+/// directories, and `wal` is empty after a clean close.
+pub fn make_missing(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    for (part, _) in PARTS {
+        let path = dir.join(part);
+        if !vfs.exists(&path).map_err(|e| Error::io(&path, "look at the directory", e))? {
+            vfs.create_dir_all(&path).map_err(|e| Error::io(&path, "make the directory", e))?;
+            sync(vfs, dir)?;
+        }
     }
     Ok(())
 }

@@ -13,8 +13,10 @@ use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::manifest::{Edit, EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
@@ -41,7 +43,13 @@ pub fn open(
     config: LightningDbConfig,
     mode: OpenAs,
 ) -> Result<Core> {
-    let found = directory::inspect(&*vfs, dir)?;
+    let found = directory::inspect(&*vfs, dir).map_err(|e| match (e.kind(), mode) {
+        // Somebody's directory: another is to be chosen.
+        (ErrorKind::NotFound, OpenAs::Create | OpenAs::OpenOrCreate) => {
+            e.with_kind(ErrorKind::InvalidArgument)
+        }
+        _ => e,
+    })?;
     let missing = || Error::new(ErrorKind::NotFound, "there is no database").in_file(dir);
     match (mode, found) {
         (OpenAs::Create, Found::Database) => {
@@ -61,6 +69,7 @@ pub fn open(
 }
 
 fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs) -> Result<Core> {
+    let was_there = vfs.exists(dir).map_err(|e| Error::io(dir, "look at the directory", e))?;
     vfs.create_dir_all(dir).map_err(|e| Error::io(dir, "make the directory", e))?;
     let lock = directory::lock(&*vfs, dir, true)?;
     // Somebody else may have been faster.
@@ -72,15 +81,31 @@ fn create(vfs: Arc<dyn Vfs>, dir: &Path, config: LightningDbConfig, mode: OpenAs
             Error::new(ErrorKind::AlreadyExists, "there is a database already").in_file(dir)
         );
     }
-    directory::clear_unfinished(&*vfs, dir)?;
-    directory::make(&*vfs, dir)?;
+    let made = create_files(&vfs, dir, config, lock);
+    if made.is_err()
+        && let Ok(_lock) = directory::lock(&*vfs, dir, true)
+        && let Ok(Found::Nothing | Found::Unfinished) = directory::inspect(&*vfs, dir)
+    {
+        directory::unmake(&*vfs, dir, !was_there);
+    }
+    made
+}
+
+fn create_files(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    config: LightningDbConfig,
+    lock: Box<dyn VfsLock>,
+) -> Result<Core> {
+    directory::clear_unfinished(&**vfs, dir)?;
+    directory::make(&**vfs, dir)?;
     let mut id = [0; 16];
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
     let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
-    serve(vfs, dir, config, lock, state, ManifestId(0), Recovered::default())
+    serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
 }
 
 /// What the log gave.
@@ -152,6 +177,7 @@ fn recover(
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
     }
+    directory::make_missing(&*vfs, dir)?;
     serve(vfs, dir, config, lock, state, manifest_id, recovered)
 }
 
@@ -305,17 +331,17 @@ fn assemble(
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
         sync_signal: Signal::default(),
+        log_upkeep_due: AtomicBool::new(false),
         periodic_due: AtomicU64::new(0),
         periodic_synced: AtomicU64::new(0),
         pacer: Pacer::default(),
         flush_all_latch: Mutex::new(()),
         retire_latch: Mutex::new(()),
-        background_error: Mutex::new(None),
+        failures: Mutex::new(BTreeMap::new()),
+        failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        active_transactions: AtomicU64::new(0),
-        committed_transactions: AtomicU64::new(0),
-        aborted_transactions: AtomicU64::new(0),
-        conflicts: AtomicU64::new(0),
+        transactions: OpenTransactions::default(),
+        locks: LockTable::default(),
     };
     Ok((core, keyspaces))
 }

@@ -103,6 +103,7 @@ impl SegmentWriter {
     }
 
     /// How large values are compressed; not at all, unless told.
+    #[cfg(test)]
     pub fn set_blob_codec(&mut self, codec: Codec) {
         self.blob_codec = codec;
     }
@@ -176,6 +177,7 @@ impl SegmentWriter {
     }
 
     /// Whether no page was appended.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.pages == 0
     }
@@ -183,11 +185,6 @@ impl SegmentWriter {
     /// The segment's id.
     pub fn id(&self) -> SegmentId {
         self.header.id
-    }
-
-    /// The segment's file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     fn write_full_buffer(&mut self) -> Result<()> {
@@ -238,17 +235,37 @@ impl SegmentWriter {
     /// Seals the segment: writes and syncs everything. The caller syncs the directory `seg`
     /// before anything durable names the segment.
     pub fn finish(mut self) -> Result<SegmentMeta> {
+        self.seal_file()
+    }
+
+    /// As [`finish`](Self::finish), and nothing is appended afterwards. Where it fails for want of
+    /// space it may be tried again.
+    pub fn seal_file(&mut self) -> Result<SegmentMeta> {
         self.flush_buffer()?;
         if self.reached > self.written {
             // What a failed write left behind the last page.
             let cut = self.file.set_len(self.written);
             cut.map_err(|e| Error::io(&self.path, "cut the segment", e))?;
+            self.reached = self.written;
             self.synced = 0;
         }
         self.sync()?;
         self.finished = true;
         let SegmentHeader { id, kind, keyspace, .. } = self.header;
         Ok(SegmentMeta { id, kind, keyspace, file_bytes: self.written, pages: self.pages })
+    }
+
+    /// Gives back the space that a failed append took; a hint, as sealing does it again.
+    pub fn give_back_space(&mut self) {
+        if self.reached > self.written && self.file.set_len(self.written).is_ok() {
+            self.reached = self.written;
+            self.synced = 0;
+        }
+    }
+
+    /// Whether a sync failed, so that what was written since the one before may be lost.
+    pub fn has_failed(&self) -> bool {
+        self.sync_failed
     }
 
     /// Gives the segment up and removes its file, large values in it too.

@@ -8,12 +8,15 @@
 //!
 //! 4. Between writing a value and inserting the entry that refers to it, the writer holds
 //!    [`BlobStore::pin`]; segments are judged unused only while nobody does.
+//! 5. A segment with values stays the active one until it is sealed, however often that fails:
+//!    whoever syncs or names what refers to it must meet the failure. After a failed sync the
+//!    store has [`failed`](BlobStore::failed), and with it the handle.
 //!
 //! The writer sits behind one latch, the table of readable segments behind another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Segment, SegmentKind, SegmentWriter};
@@ -36,10 +39,14 @@ pub struct BlobStore {
     active: Mutex<Option<SegmentWriter>>,
     readable: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
     retired: Mutex<Vec<(SegmentId, Vec<Weak<Version>>)>>,
+    /// Versions of dropped keyspaces, which open iterators may still read.
+    dropped: Mutex<Vec<Weak<Version>>>,
     /// Sealed by size and not yet named by an edit, with their bytes.
     sealed: Mutex<BTreeMap<SegmentId, u64>>,
     in_flight: RwLock<()>,
     naming: Mutex<()>,
+    failed: OnceLock<String>,
+    leaving: Arc<AtomicU64>,
 }
 
 impl BlobStore {
@@ -58,9 +65,30 @@ impl BlobStore {
             active: Mutex::new(None),
             readable: RwLock::new(BTreeMap::new()),
             retired: Mutex::new(Vec::new()),
+            dropped: Mutex::new(Vec::new()),
             sealed: Mutex::new(BTreeMap::new()),
             in_flight: RwLock::new(()),
             naming: Mutex::new(()),
+            failed: OnceLock::new(),
+            leaving: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// How many segments, of all kinds, are named no more and wait for their last reader to go.
+    pub fn leaving(&self) -> &Arc<AtomicU64> {
+        &self.leaving
+    }
+
+    /// Why values that were written may be lost, if they may.
+    #[inline]
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Notes an error of `writer` if it is one after which its values may be lost.
+    fn note(&self, writer: &SegmentWriter, e: &Error) {
+        if writer.has_failed() {
+            self.failed.get_or_init(|| e.to_string());
         }
     }
 
@@ -92,8 +120,7 @@ impl BlobStore {
     pub fn put(&self, value: &[u8]) -> Result<BlobRef> {
         let mut active = self.active.lock();
         if active.as_ref().is_some_and(|w| w.len() >= BLOB_SEGMENT_BYTES) {
-            let writer = active.take().expect("just seen");
-            self.seal(writer)?;
+            self.seal(&mut active)?;
         }
         if active.is_none() {
             let id = SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed));
@@ -107,33 +134,35 @@ impl BlobStore {
             )?;
             writer.flush_buffer()?;
             let seg_dir = self.dir.join("seg");
-            self.vfs
-                .sync_dir(&seg_dir)
-                .map_err(|e| Error::io(&seg_dir, "sync the directory", e))?;
+            self.vfs.sync_dir(&seg_dir).map_err(|e| {
+                let e = Error::io(&seg_dir, "sync the directory", e);
+                // Names of other files may be lost with this one's.
+                self.failed.get_or_init(|| e.to_string());
+                e
+            })?;
             self.open_segment(id)?;
             *active = Some(writer);
         }
         let writer = active.as_mut().expect("made above");
-        let result = writer.append_blob(value).and_then(|r| writer.flush_buffer().map(|()| r));
-        if result.is_err() {
-            // What the failed write left is dead space, referred to by nobody; values written
-            // before it are still counted on, so the segment is sealed rather than dropped.
-            let writer = active.take().expect("made above");
-            self.seal(writer)?;
-        }
-        result
+        writer.append_blob(value).inspect_err(|e| {
+            self.note(writer, e);
+            writer.give_back_space();
+        })
     }
 
-    fn seal(&self, writer: SegmentWriter) -> Result<()> {
-        let meta = writer.finish()?;
+    /// Seals the active segment, if there is one.
+    fn seal(&self, active: &mut Option<SegmentWriter>) -> Result<()> {
+        let Some(writer) = active else { return Ok(()) };
+        let meta = writer.seal_file().inspect_err(|e| self.note(writer, e))?;
         self.sealed.lock().insert(meta.id, meta.file_bytes);
+        *active = None;
         Ok(())
     }
 
     /// Makes every value written so far durable.
     pub fn sync(&self) -> Result<()> {
         match self.active.lock().as_mut() {
-            Some(writer) => writer.sync(),
+            Some(writer) => writer.sync().inspect_err(|e| self.note(writer, e)),
             None => Ok(()),
         }
     }
@@ -143,8 +172,7 @@ impl BlobStore {
     pub fn seal_for_edit(&self, ids: &BTreeSet<SegmentId>) -> Result<Vec<(SegmentId, u64)>> {
         let mut active = self.active.lock();
         if active.as_ref().is_some_and(|w| ids.contains(&w.id())) {
-            let writer = active.take().expect("just seen");
-            self.seal(writer)?;
+            self.seal(&mut active)?;
         }
         let sealed = self.sealed.lock();
         Ok(ids.iter().filter_map(|id| sealed.get(id).map(|bytes| (*id, *bytes))).collect())
@@ -154,6 +182,12 @@ impl BlobStore {
     pub fn is_young(&self, id: SegmentId) -> bool {
         self.active.lock().as_ref().is_some_and(|w| w.id() == id)
             || self.sealed.lock().contains_key(&id)
+    }
+
+    /// Bytes of segments that no edit has named yet.
+    pub fn young_bytes(&self) -> u64 {
+        let active = self.active.lock().as_ref().map_or(0, |w| w.len());
+        active + self.sealed.lock().values().sum::<u64>()
     }
 
     /// Called once an edit has named a segment.
@@ -174,9 +208,17 @@ impl BlobStore {
         self.segment(blob.segment)?.read_blob(blob)
     }
 
+    /// Notes the versions of a keyspace that is being dropped.
+    pub fn note_dropped(&self, versions: Vec<Weak<Version>>) {
+        let mut dropped = self.dropped.lock();
+        dropped.retain(|v| v.strong_count() > 0);
+        dropped.extend(versions);
+    }
+
     /// Takes segments out of use that the manifest no longer names; their files go once none of
-    /// `versions` is alive.
-    pub fn retire(&self, ids: &[SegmentId], versions: Vec<Weak<Version>>) {
+    /// `versions`, and of the versions of keyspaces dropped before, is alive.
+    pub fn retire(&self, ids: &[SegmentId], mut versions: Vec<Weak<Version>>) {
+        versions.extend(self.dropped.lock().iter().filter(|v| v.strong_count() > 0).cloned());
         let mut retired = self.retired.lock();
         for id in ids {
             retired.push((*id, versions.clone()));
@@ -193,7 +235,7 @@ impl BlobStore {
                 return true;
             }
             if let Some(segment) = self.readable.write().remove(id) {
-                segment.mark_obsolete();
+                segment.mark_obsolete(&self.leaving);
             }
             false
         });
@@ -201,10 +243,7 @@ impl BlobStore {
 
     /// Seals what is open, for a clean close.
     pub fn close(&self) -> Result<()> {
-        match self.active.lock().take() {
-            Some(writer) => self.seal(writer),
-            None => Ok(()),
-        }
+        self.seal(&mut self.active.lock())
     }
 
     /// The error for a value that memory cannot hold.

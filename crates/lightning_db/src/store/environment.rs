@@ -115,10 +115,15 @@ impl Environment {
         self.vfs.monotonic()
     }
 
-    /// Makes the entries of the segment directory durable.
+    /// Makes the entries of the segment directory durable. A failure poisons the handle: it may have
+    /// lost the names of other jobs' files, whose own syncs would then falsely succeed.
     pub fn sync_segment_dir(&self) -> Result<()> {
         let dir = self.dir.join("seg");
-        self.vfs.sync_dir(&dir).map_err(|e| Error::io(&dir, "sync the directory", e))
+        self.vfs.sync_dir(&dir).map_err(|e| {
+            let e = Error::io(&dir, "sync the directory", e);
+            self.poison(&e);
+            e
+        })
     }
 
     /// An error when the handle takes no more writes.
@@ -126,7 +131,8 @@ impl Environment {
         if let Some(e) = self.log.as_ref().and_then(|l| l.poisoned()) {
             return Err(e);
         }
-        match &*self.poison.lock() {
+        let poison = self.poison.lock();
+        match poison.as_deref().or(self.blobs.failed()) {
             None => Ok(()),
             Some(why) => Err(Error::new(
                 ErrorKind::Poisoned,
@@ -180,7 +186,7 @@ impl Environment {
         for segment in removed.iter().flat_map(|p| p.segments()) {
             let id = segment.id();
             if !kept.iter().any(|k| k.meta().segments.iter().any(|s| s.id == id)) {
-                segment.mark_obsolete();
+                segment.mark_obsolete(self.blobs.leaving());
                 self.cache.remove_segment(id);
             }
         }

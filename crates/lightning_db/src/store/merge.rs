@@ -15,7 +15,9 @@ use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
 use crate::store::environment::Environment;
+use crate::store::keep_rule::KeepRule;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::profile::Limits;
 use crate::store::retention::{Fate, Retention};
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
@@ -219,7 +221,8 @@ fn tier(
     };
     let mut edit = Edit { ops: Vec::new() };
     let _naming = clean.map(|_| env.blobs.naming());
-    let named = name_moved_blobs(env, &new, clean, &mut edit)?;
+    let named =
+        name_moved_blobs(env, &new, clean, &mut edit).inspect_err(|_| discard(&new, &old, env))?;
     edit.ops.push(EditOp::ReplaceRuns {
         keyspace: keyspace.id,
         removed: ids.to_vec(),
@@ -332,12 +335,13 @@ fn base(
         source.seek(&range.start)?;
         sources.push(source);
     }
+    let limits = Limits::of(keyspace.options.profile);
     let adoptable = !whole && clean.is_none() && old.len() == 1 && {
         let m = old[0].meta();
         let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
         m.segments.len() < 3
             && m.droppable_bytes == 0
-            && (file - m.live_bytes.min(file)) * 10 < file * 3
+            && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
@@ -348,27 +352,34 @@ fn base(
     sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
     if adoptable {
-        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut out, &mut tally)?;
+        let m = old[0].meta();
+        let leaves = m.raw_bytes / u64::from(keyspace.options.page_bytes);
+        let hits = updates * m.entries / m.live_bytes.max(1);
+        let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
+        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut keep, &mut out, &mut tally)?;
     } else {
         sources[last].first()?;
     }
     merge_until(&mut sources, end, &rule, &|_| true, &mut out, &mut tally)?;
     let new = out.finish()?;
-    publish_base(env, keyspace, &version, range, &old, &new, clean)?;
+    publish_base(env, keyspace, &version, range, &old, &new, clean)
+        .inspect_err(|_| discard(&new, &old, env))?;
     env.counters.base_merges.fetch_add(1, Ordering::Relaxed);
     env.counters.adopted_leaves.fetch_add(adopted, Ordering::Relaxed);
     env.counters.merged_bytes.fetch_add(written_bytes(&new, &old), Ordering::Relaxed);
     Ok(true)
 }
 
-/// Renews one partition leaf by leaf, keeping those that nothing touches. The partition's own
-/// source is the last of `sources`; it is left past the last leaf.
+/// Renews one partition leaf by leaf, keeping those that nothing touches where `keep` says so. The
+/// partition's own source is the last of `sources`; it is left past the last leaf.
+#[allow(clippy::too_many_arguments, reason = "all of them are the state of one job")]
 fn renew(
     env: &Environment,
     old: &Arc<PartitionReader>,
     end: Option<&[u8]>,
     sources: &mut [Source],
     rule: &Retention,
+    keep: &mut KeepRule,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<u64> {
@@ -384,7 +395,7 @@ fn renew(
         };
         let updates = &sources[..last];
         let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
-        if !touched && out.partition()?.can_adopt(&span) {
+        if keep.keeps(touched) && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
             adopted += span.leaves.len() as u64;
             placed = false;
@@ -436,7 +447,8 @@ pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> 
     Ok(bytes)
 }
 
-/// Makes the renewed range current: base partitions replaced, runs relieved of the range.
+/// Makes the renewed range current: base partitions replaced, runs relieved of the range. Where
+/// this fails, the caller discards `new`.
 fn publish_base(
     env: &Environment,
     keyspace: &KeyspaceStore,
@@ -489,7 +501,7 @@ fn publish_base(
         edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
         relieved.push((run.id, Some(Arc::new(rest))));
     }
-    let shown = env.publish(edit, || {
+    env.publish(edit, || {
         keyspace.update(|v| {
             let mut next = v.clone();
             for (id, rest) in &relieved {
@@ -506,11 +518,7 @@ fn publish_base(
             next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
             next
         });
-    });
-    if let Err(e) = shown {
-        discard(new, old, env);
-        return Err(e);
-    }
+    })?;
     for id in named {
         env.blobs.named(id);
     }

@@ -10,20 +10,26 @@
 //! | `value` | values handed to readers |
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
+//! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
+//! | `keep_rule` | whether an untouched leaf keeps its place |
+//! | `profile` | what a profile allows above the base and dead in it |
 //! | `policy` | which merge is due |
 
 pub mod blobs;
+pub mod changes;
 pub mod cursor;
 pub mod environment;
 pub mod flush;
+pub mod keep_rule;
 pub mod keyspace;
 pub mod lookup;
 pub mod merge;
 pub mod policy;
+pub mod profile;
 pub mod retention;
 pub mod row_writer;
 pub mod source;

@@ -11,36 +11,14 @@
 //! 4. partitions with too many dead or droppable bytes are written anew; small neighbours joined.
 
 use crate::cache::Pager;
-use crate::config::Profile;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::store::keyspace::StoreOptions;
 use crate::store::merge::{Job, can_move_to_base, stacked_in};
+use crate::store::profile::Limits;
 use crate::store::version::{Run, Version};
 use crate::tree::PartitionReader;
 use crate::types::Seq;
-
-/// What a profile allows above the base.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Runs of like size that are merged into one.
-    pub tier_width: usize,
-    /// Bytes of runs, in hundredths of the base's bytes.
-    pub stack_percent: u64,
-    /// Runs, of whatever size.
-    pub max_runs: usize,
-}
-
-impl Limits {
-    /// The limits of a profile.
-    pub fn of(profile: Profile) -> Self {
-        match profile {
-            Profile::ReadOptimized => Self { tier_width: 3, stack_percent: 10, max_runs: 4 },
-            Profile::Balanced => Self { tier_width: 4, stack_percent: 50, max_runs: 10 },
-            Profile::WriteOptimized => Self { tier_width: 8, stack_percent: 100, max_runs: 24 },
-        }
-    }
-}
 
 /// Stacked bytes with tombstones weighed as the entries that they hide.
 pub fn effective_stack(version: &Version) -> u64 {
@@ -51,11 +29,14 @@ pub fn effective_stack(version: &Version) -> u64 {
     version.stacked_bytes() + tombstones * average
 }
 
+/// So many memtables of a keyspace may wait to be flushed before writers are slowed in full.
+pub const MAX_SEALED: usize = 4;
+
 /// How far the keyspace is behind, in thousandths of what it takes before writers are slowed in
 /// full: sealed memtables waiting, bytes stacked, runs.
 pub fn pressure(version: &Version, options: &StoreOptions) -> (u32, &'static str) {
     let limits = Limits::of(options.profile);
-    let sealed = version.sealed.len() as u64 * 250;
+    let sealed = version.sealed.len() as u64 * 1000 / MAX_SEALED as u64;
     let runs = version.runs.len() as u64 * 1000 / (limits.max_runs as u64 * 3);
     // A small database is never slowed for its stack: two write buffers are always allowed.
     let slack = 4 * options.write_buffer_bytes;
@@ -227,14 +208,15 @@ fn range_of(version: &Version, i: usize) -> KeyInterval {
 
 /// Partitions whose dead or droppable bytes are worth a rewrite, or that are worth joining.
 fn cleaning_job(version: &Version, options: &StoreOptions, oldest_view: Seq) -> Option<Job> {
+    let limits = Limits::of(options.profile);
     for run in &version.runs {
-        if run.row.partitions.iter().any(|p| wants_cleaning(p, oldest_view)) {
+        if run.row.partitions.iter().any(|p| wants_cleaning(p, &limits, oldest_view)) {
             return Some(Job::Tier(vec![run.id]));
         }
     }
     let base = &version.base.partitions;
     for (i, p) in base.iter().enumerate() {
-        if wants_cleaning(p, oldest_view) {
+        if wants_cleaning(p, &limits, oldest_view) {
             return Some(Job::Base {
                 range: range_of(version, i),
                 partitions: vec![p.meta().id],
@@ -256,13 +238,13 @@ fn cleaning_job(version: &Version, options: &StoreOptions, oldest_view: Seq) -> 
     None
 }
 
-/// Dead bytes over 30% of the files, or 10% that no view needs any more.
-fn wants_cleaning(p: &PartitionReader, oldest_view: Seq) -> bool {
+/// Whether a file is held for too little, or 10% is of no use to any view any more.
+fn wants_cleaning(p: &PartitionReader, limits: &Limits, oldest_view: Seq) -> bool {
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
     let dead = file.saturating_sub(m.live_bytes);
     // Headers and roundings of a tiny partition are not garbage.
-    let has_dead = m.segments.len() > 1 && dead * 10 > file * 3;
+    let has_dead = m.segments.len() > 1 && dead * 100 > file * limits.dead_percent;
     let droppable = m.droppable_after <= oldest_view && m.droppable_bytes * 10 > m.raw_bytes;
     has_dead || (m.droppable_bytes > 0 && droppable)
 }

@@ -68,9 +68,11 @@ impl<'a> RowWriter<'a> {
     /// Adds an entry.
     pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
         let target = self.keyspace.options.partition_bytes();
+        // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
+        // counted, two that it joins could be parted again, and joined, for ever.
         if !self.undivided
             && self.last_key != key
-            && self.current.as_ref().is_some_and(|w| w.bytes_written() >= target)
+            && self.current.as_ref().is_some_and(|w| w.stored_bytes() >= target)
         {
             self.end_partition()?;
         }
@@ -123,7 +125,8 @@ impl Drop for RowWriter<'_> {
     fn drop(&mut self) {
         // Only after a failure: `finish` empties the list. Segments that were there before the job
         // (of leaves that were kept) are not this row's to remove, so only the new one goes.
-        self.new_segments.iter().for_each(|s| s.mark_obsolete());
+        let leaving = self.env.blobs.leaving();
+        self.new_segments.iter().for_each(|s| s.mark_obsolete(leaving));
     }
 }
 

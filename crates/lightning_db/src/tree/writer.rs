@@ -27,7 +27,7 @@ use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::Child;
 use crate::page::leaf::{LeafBuilder, LeafView};
-use crate::segment::{Segment, SegmentKind, SegmentWriter};
+use crate::segment::{Segment, SegmentKind, SegmentWriter, segment_path};
 use crate::sync::Arc;
 use crate::types::{
     DatabaseId, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
@@ -350,7 +350,13 @@ impl PartitionWriter {
         file + self.leaf_bytes()
     }
 
+    /// Bytes of the new segment so far as they are stored, the leaf at hand left out.
+    pub fn stored_bytes(&self) -> u64 {
+        self.out.file.as_ref().map_or(0, SegmentWriter::len)
+    }
+
     /// Stored bytes of the partition so far, kept leaves included.
+    #[cfg(test)]
     pub fn partition_bytes(&self) -> u64 {
         self.out.live_bytes + self.kept_bytes + self.leaf_bytes()
     }
@@ -392,7 +398,11 @@ impl PartitionWriter {
                 filter: Some(filter),
             });
             let c = &self.out.ctx;
-            opened = Some(Arc::new(Segment::open(&c.vfs, &c.dir, c.db, sealed.id)?));
+            let segment = Segment::open(&c.vfs, &c.dir, c.db, sealed.id).inspect_err(|_| {
+                // Nobody will name it; where this fails too, the next opening removes it.
+                let _ = c.vfs.remove_file(&segment_path(&c.dir, sealed.id));
+            })?;
+            opened = Some(Arc::new(segment));
         }
         for (droppable, after, unsettled) in self.inherited.values() {
             self.droppable_bytes += droppable.min(unsettled);
@@ -481,7 +491,7 @@ impl PartitionWriter {
 
     fn refuse(&mut self, kind: ErrorKind, message: &str) -> Error {
         self.out.failed = true;
-        let file = crate::segment::segment_path(Path::new(&self.out.ctx.dir), self.out.id);
+        let file = segment_path(Path::new(&self.out.ctx.dir), self.out.id);
         Error::new(kind, message).in_file(&file)
     }
 
