@@ -5,6 +5,8 @@
 //! of the first changed one. A failure names the target and the number: changed input `n` depends on
 //! `n` alone. `LIGHTNING_FUZZ_SEEDS=write` adds today's to the carried ones.
 
+#![allow(clippy::disallowed_methods, reason = "a test reads its corpus from outside")]
+
 use std::path::PathBuf;
 
 use lightning_db::fuzzing::{TARGETS, Target};

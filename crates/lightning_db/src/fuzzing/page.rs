@@ -87,7 +87,7 @@ fn leaf(view: &LeafView<'_>) {
 }
 
 fn inner(view: &InnerView<'_>) {
-    assert!(view.len() > 0);
+    assert_ne!(view.len(), 0);
     for i in 0..view.len() {
         let _ = view.child(i);
         let separator = view.separator(i);
