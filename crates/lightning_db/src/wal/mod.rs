@@ -15,6 +15,8 @@ mod sync;
 mod writer;
 
 pub use layout::FILE_HEADER_BYTES;
+#[cfg(feature = "fuzzing")]
+pub use layout::repair;
 pub use recovery::{LogRecovery, Visit};
 pub use sync::LogSync;
 pub use writer::{Log, LogOptions, LogWriter};
