@@ -2,6 +2,12 @@
 //! for and stay readable, unsafe code stays where its proofs are, and the file system, clocks and
 //! chance are reached through the VFS. ARCHITECTURE.md shows the same order of layers.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test reads the sources from outside"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
