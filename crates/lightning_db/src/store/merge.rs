@@ -345,6 +345,11 @@ fn base(
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
+    if old.len() > 1 && updates == 0 {
+        // Divided, small neighbours would be joined again for ever: the boundary is set by what a
+        // leaf holds before it is packed, the judgement that both are small by what it packs to.
+        out.keep_together();
+    }
     let mut tally = Tally::stoppable(env, clean);
     let end = range.end.as_deref();
     let mut adopted = 0;

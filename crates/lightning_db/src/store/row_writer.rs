@@ -24,7 +24,7 @@ pub struct RowWriter<'a> {
     new_segments: Vec<Arc<Segment>>,
     /// The partition whose leaves may be kept.
     adopted_from: Option<Arc<PartitionReader>>,
-    /// A row that must stay one partition, because it keeps leaves of another's segments.
+    /// A row that must stay one partition: it keeps leaves of another's segments, or joins several.
     undivided: bool,
 }
 
@@ -46,6 +46,11 @@ impl<'a> RowWriter<'a> {
             undivided: adopted_from.is_some(),
             adopted_from,
         }
+    }
+
+    /// Makes the row one partition, however large.
+    pub fn keep_together(&mut self) {
+        self.undivided = true;
     }
 
     /// The writer of the current partition, begun where there is none.
