@@ -79,10 +79,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same call may succeed when tried again, with nothing else changed.
     pub fn is_retryable(self) -> bool {
-        matches!(
-            self,
-            Self::Conflict | Self::Deadlock | Self::TimedOut | Self::TooManyTransactions
-        )
+        matches!(self, Self::Conflict | Self::Deadlock | Self::TimedOut | Self::TooManyTransactions)
     }
 }
 

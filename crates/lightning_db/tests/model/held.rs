@@ -202,7 +202,11 @@ impl World<'_> {
         let mut got = Vec::new();
         let visit = |key: &[u8], value: &[u8]| {
             got.push(Ok((key.to_vec(), value.to_vec())));
-            if got.len() > most as usize { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if got.len() > most as usize {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let broke = keyspace.for_each(start.as_deref(), end.as_deref(), visit).expect("for_each");
         let mut want = self.between(life, start.as_deref(), end.as_deref(), self.model.last);
@@ -370,6 +374,36 @@ impl World<'_> {
             self.same_entry("a cursor", got, want);
         }
         self.held.cursors.insert(i, held);
+    }
+
+    /// Handles that have outlived their database: what was read stays, what is read is right or
+    /// refused, and nothing of it harms the database that was opened in the same place since.
+    pub fn outlive(&mut self, held: Held) {
+        for (got, _, want) in &held.pins {
+            assert!(got[..] == want.bytes()[..], "a pinned value of a closed database");
+        }
+        for mut held in held.ranges {
+            while let Some(want) = held.want.pop_front() {
+                match held.range.next().expect("more, or an error") {
+                    Ok((key, value)) => {
+                        assert!(key == self.keys[want.0 as usize] && value == want.1.bytes());
+                    }
+                    Err(e) => {
+                        let kind = e.kind();
+                        assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Io), "{e:?}");
+                        break;
+                    }
+                }
+            }
+        }
+        for held in held.transactions {
+            if let Handle::Guard(guard) = held.handle {
+                let result = guard.commit();
+                if !held.writes.is_empty() {
+                    result.expect_err("its database is closed or gone");
+                }
+            }
+        }
     }
 
     /// Reads a snapshot in full and drops it.

@@ -43,7 +43,7 @@ fn keep_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let kept = CAUGHT.with_borrow_mut(|caught| match caught {
                 Some(text) => {
-                    *text = info.to_string();
+                    *text = info.to_string().replace('\n', " ");
                     true
                 }
                 None => false,

@@ -104,58 +104,169 @@ pub enum Move {
 
 #[derive(Clone, Debug)]
 pub enum Operation {
-    Put { keyspace: u8, key: Key, value: Value },
-    Delete { keyspace: u8, key: Key },
+    Put {
+        keyspace: u8,
+        key: Key,
+        value: Value,
+    },
+    Delete {
+        keyspace: u8,
+        key: Key,
+    },
     /// `put_batch` of keys in a row.
-    Fill { keyspace: u8, from: Key, step: Key, count: u16, value: Value },
+    Fill {
+        keyspace: u8,
+        from: Key,
+        step: Key,
+        count: u16,
+        value: Value,
+    },
     /// `delete_batch` of keys in a row.
-    Clear { keyspace: u8, from: Key, step: Key, count: u16 },
+    Clear {
+        keyspace: u8,
+        from: Key,
+        step: Key,
+        count: u16,
+    },
     /// A `WriteBatch` over keyspaces, in which keys may come twice.
-    Write { writes: Vec<(u8, Key, Option<Value>)>, durability: u8 },
-    Get { keyspace: u8, key: Key },
+    Write {
+        writes: Vec<(u8, Key, Option<Value>)>,
+        durability: u8,
+    },
+    Get {
+        keyspace: u8,
+        key: Key,
+    },
     /// `get_pinned`, held.
-    Pin { keyspace: u8, key: Key },
-    Unpin { slot: u8 },
-    GetBatch { keyspace: u8, keys: Vec<Key> },
-    Contains { keyspace: u8, key: Key },
+    Pin {
+        keyspace: u8,
+        key: Key,
+    },
+    Unpin {
+        slot: u8,
+    },
+    GetBatch {
+        keyspace: u8,
+        keys: Vec<Key>,
+    },
+    Contains {
+        keyspace: u8,
+        key: Key,
+    },
     /// `first` and `last`.
-    Ends { keyspace: u8 },
-    Count { keyspace: u8, start: Option<Bound>, end: Option<Bound> },
-    ForEach { keyspace: u8, start: Option<Bound>, end: Option<Bound>, most: u16 },
-    OpenRange { source: Source, keyspace: u8, shape: Shape, reverse: bool },
+    Ends {
+        keyspace: u8,
+    },
+    Count {
+        keyspace: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+    },
+    ForEach {
+        keyspace: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+        most: u16,
+    },
+    OpenRange {
+        source: Source,
+        keyspace: u8,
+        shape: Shape,
+        reverse: bool,
+    },
     /// Steps from the front where the pattern's bit is 1, else from the back.
-    StepRange { slot: u8, steps: u16, pattern: u64 },
-    FinishRange { slot: u8, pattern: u64 },
-    DropRange { slot: u8 },
-    OpenCursor { source: Source, keyspace: u8 },
-    MoveCursor { slot: u8, moves: Vec<Move> },
-    DropCursor { slot: u8 },
+    StepRange {
+        slot: u8,
+        steps: u16,
+        pattern: u64,
+    },
+    FinishRange {
+        slot: u8,
+        pattern: u64,
+    },
+    DropRange {
+        slot: u8,
+    },
+    OpenCursor {
+        source: Source,
+        keyspace: u8,
+    },
+    MoveCursor {
+        slot: u8,
+        moves: Vec<Move>,
+    },
+    DropCursor {
+        slot: u8,
+    },
     TakeSnapshot,
-    ReadSnapshot { slot: u8, keyspace: u8, key: Key },
+    ReadSnapshot {
+        slot: u8,
+        keyspace: u8,
+        key: Key,
+    },
     /// Reads it in full first.
-    DropSnapshot { slot: u8 },
-    Begin { by_id: bool, read_only: bool },
-    TransactionGet { slot: u8, keyspace: u8, key: Key },
-    TransactionWrite { slot: u8, keyspace: u8, key: Key, value: Option<Value> },
-    Commit { slot: u8 },
-    Abort { slot: u8 },
-    MakeKeyspace { name: u8, small_buffer: bool, compression: u8 },
-    DropKeyspace { name: u8 },
+    DropSnapshot {
+        slot: u8,
+    },
+    Begin {
+        by_id: bool,
+        read_only: bool,
+    },
+    TransactionGet {
+        slot: u8,
+        keyspace: u8,
+        key: Key,
+    },
+    TransactionWrite {
+        slot: u8,
+        keyspace: u8,
+        key: Key,
+        value: Option<Value>,
+    },
+    Commit {
+        slot: u8,
+    },
+    Abort {
+        slot: u8,
+    },
+    MakeKeyspace {
+        name: u8,
+        small_buffer: bool,
+        compression: u8,
+    },
+    DropKeyspace {
+        name: u8,
+    },
     /// A handle of a dropped keyspace is used.
-    UseDropped { slot: u8, key: Key, value: Value },
+    UseDropped {
+        slot: u8,
+        key: Key,
+        value: Value,
+    },
     Flush,
     Checkpoint,
     Compact,
-    CompactRange { keyspace: u8, start: Option<Bound>, end: Option<Bound> },
-    EvictCache { percent: u8 },
+    CompactRange {
+        keyspace: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+    },
+    EvictCache {
+        percent: u8,
+    },
     Sync,
     Verify,
     /// Everything is compared with the model.
     Compare,
     /// Closed and opened, with this many settings further.
-    Reopen { setting: u8 },
+    Reopen {
+        setting: u8,
+    },
     /// The process is killed and the database opened again.
-    Kill { setting: u8, seed: u64 },
+    Kill {
+        setting: u8,
+        seed: u64,
+    },
 }
 
 /// A sequence: its keys and its operations.

@@ -3,7 +3,7 @@
 //! 1. Every answer of the database is compared with the model's at once, and goes into the run's
 //!    hash, so that runs under different settings can be compared as well.
 //! 2. Model and engine number commits alike, over closings and kills too.
-//! 3. Handles held when the database is closed are dropped after it was opened again.
+//! 3. Handles held when the database is closed are used, and dropped, after it was opened again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, Durability, ErrorKind, Keyspace, KeyspaceOptions,
-    LightningDbConfig, OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
+    CompressionType, Database, Durability, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig,
+    OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
 };
 
 use crate::held::Held;
@@ -404,7 +404,8 @@ impl<'a> World<'a> {
             &mut self.db,
             open(&self.vfs, &self.settings[self.setting], OpenAs::Open),
         );
-        self.held = Held::default();
+        let held = std::mem::take(&mut self.held);
+        self.outlive(held);
         self.dropped.clear();
         self.counts = Counts::default();
         for (name, (keyspace, _)) in &mut self.keyspaces {
