@@ -48,7 +48,10 @@ pub fn code(kind: ErrorKind) -> u8 {
         ErrorKind::StorageFull => 8,
         ErrorKind::Locked => 9,
         ErrorKind::UnsupportedFormat => 10,
-        ErrorKind::Conflict | ErrorKind::TimedOut | ErrorKind::TooManyTransactions => 11,
+        ErrorKind::Conflict
+        | ErrorKind::Deadlock
+        | ErrorKind::TimedOut
+        | ErrorKind::TooManyTransactions => 11,
         ErrorKind::ReadOnly => 12,
         ErrorKind::CommitUnknown | ErrorKind::Poisoned => 13,
         ErrorKind::Closed => 14,
@@ -149,6 +152,7 @@ mod tests {
             K::TooManyTransactions,
             K::UnknownTransaction,
             K::Conflict,
+            K::Deadlock,
             K::TimedOut,
             K::Corrupt,
             K::Io,

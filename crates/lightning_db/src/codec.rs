@@ -15,12 +15,6 @@ impl std::fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The `u16` at `at`. Panics past the end: for views whose bounds were checked.
-#[inline]
-pub fn u16_at(b: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(b[at..at + 2].try_into().expect("two bytes"))
-}
-
 /// The `u32` at `at`. Panics past the end: for views whose bounds were checked.
 #[inline]
 pub fn u32_at(b: &[u8], at: usize) -> u32 {
@@ -99,11 +93,6 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.take(1)?[0])
-    }
-
-    /// The next two bytes, little endian.
-    pub fn u16(&mut self) -> Result<u16, Malformed> {
-        Ok(u16::from_le_bytes(self.array()?))
     }
 
     /// The next four bytes, little endian.

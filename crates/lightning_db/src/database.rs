@@ -9,28 +9,24 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
-use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
-use crate::config::{
-    Durability, KeyspaceOptions, LightningDbConfig, VerifyOptions, WalSyncMode, WriteOptions,
-};
+use crate::commit::batch::WriteBatch;
+use crate::config::{KeyspaceOptions, LightningDbConfig, VerifyOptions, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
-use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
-use crate::maintenance::core::{Core, Work};
+use crate::maintenance::core::Core;
+use crate::maintenance::write::write_batch;
 use crate::maintenance::{catalog, scheduler};
 use crate::manifest::{Edit, EditOp};
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
 use crate::stats::{DatabaseStats, HealthStatus, StallReport};
 use crate::store::value::Value;
-use crate::store::view::View;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
-use crate::transaction::{Transaction, TransactionId, TransactionOptions};
-use crate::types::{EntryValue, LogId};
+use crate::transaction::{IsolationLevel, Transaction, TransactionId, TransactionOptions};
+use crate::types::LogId;
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -49,6 +45,7 @@ use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Database {
+    handle: Arc<Handle>,
     keyspace: Keyspace,
 }
 
@@ -58,157 +55,11 @@ pub(crate) struct Handle {
     pub(crate) core: Arc<Core>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     transactions: Mutex<HashMap<u64, Arc<Mutex<Option<Transaction>>>>>,
-    next_transaction: AtomicU64,
     /// A directory to remove when the last handle goes.
     temporary: Option<PathBuf>,
 }
 
-/// The error for a keyspace that was dropped.
-pub(crate) fn dropped(name: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("the keyspace {name:?} was dropped"))
-}
-
-/// Refuses keys and values over the limits.
-pub(crate) fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Result<()> {
-    if key == 0 {
-        return Err(Error::new(ErrorKind::EmptyKey, "a key has at least one byte"));
-    }
-    if key > config.max_key_size {
-        return Err(Error::new(
-            ErrorKind::KeyTooLarge,
-            format!("a key of {key} bytes is over the limit of {} bytes", config.max_key_size),
-        ));
-    }
-    if value as u64 > config.max_value_size {
-        return Err(crate::store::blobs::BlobStore::too_large(value as u64, config.max_value_size));
-    }
-    Ok(())
-}
-
-/// Commits a batch: limits, pace, large values, commit section, and the work that it made due.
-pub(crate) fn write_batch(
-    core: &Core,
-    batch: &WriteBatch,
-    options: WriteOptions,
-    validate: impl FnOnce(&SectionState) -> Result<()>,
-) -> Result<()> {
-    core.check_writable()?;
-    if batch.is_empty() {
-        return Ok(());
-    }
-    batch.check_owner(&core.env)?;
-    let config = &core.config;
-    check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
-    check_room(core, batch.body.len())?;
-    core.pacer.pace(&core.env, batch.body.len());
-    let durability = options.durability.unwrap_or(match config.wal_sync_mode {
-        WalSyncMode::Sync => Durability::Sync,
-        WalSyncMode::Periodic { .. } => Durability::Periodic,
-        WalSyncMode::Async => Durability::Async,
-    });
-    if options.durability.is_some() && core.env.log.is_none() {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "durability cannot be chosen per write where the database has no log",
-        ));
-    }
-    let wait = match durability {
-        Durability::Sync if core.env.log.is_some() => Wait::Durable,
-        _ => Wait::Written,
-    };
-    let committed = if has_large_values(&batch.body, BLOB_THRESHOLD_BYTES) {
-        let _pin = core.env.blobs.pin();
-        let body = move_large_values(core, &batch.body)?;
-        check_size(config, body.len())?;
-        core.section.commit(&body, wait, validate)
-    } else {
-        check_size(config, batch.body.len())?;
-        core.section.commit(&batch.body, wait, validate)
-    }?;
-    if durability == Durability::Periodic {
-        core.note_periodic(committed.seq)?;
-    }
-    after_commit(core, committed)
-}
-
-fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
-    let limit = config.max_transaction_size.min(MAX_COMMIT_BYTES as u64);
-    if bytes as u64 > limit {
-        return Err(Error::new(
-            ErrorKind::TransactionTooLarge,
-            format!("a commit of {bytes} bytes is over the limit of {limit} bytes"),
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for.
-fn check_room(core: &Core, bytes: usize) -> Result<()> {
-    if let Some(limit) = core.config.max_database_size
-        && core.segment_bytes() + bytes as u64 > limit
-    {
-        return Err(Error::new(
-            ErrorKind::StorageFull,
-            format!("the database is at max_database_size ({limit} bytes)"),
-        ));
-    }
-    if !core.is_short_of_space() {
-        return Ok(());
-    }
-    if core.config.background_threads == 0 {
-        // Nobody else looks whether there is space again.
-        core.work_inline();
-    }
-    match core.failure(Work::Flush) {
-        Some((ErrorKind::StorageFull, why)) if core.is_short_of_space() => Err(Error::new(
-            ErrorKind::StorageFull,
-            format!("memtables wait to be flushed, for which there is no space: {why}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The body with its large values moved to blob pages.
-fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
-        let value = match op.value {
-            EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
-                EntryValue::Blob(core.env.blobs.put(v)?)
-            }
-            other => other,
-        };
-        encode(&mut out, &Operation { value, ..op });
-    }
-    Ok(out)
-}
-
-fn after_commit(core: &Core, committed: Committed) -> Result<()> {
-    if !committed.sealed {
-        return Ok(());
-    }
-    core.update_pressure();
-    if core.config.background_threads > 0 {
-        core.signal.raise();
-        return Ok(());
-    }
-    // The commit stands whatever becomes of the work: a failure is noted, shown by
-    // `health_check`, and met again by the next flush.
-    core.work_inline();
-    Ok(())
-}
-
 impl Handle {
-    pub(crate) fn view(&self) -> View {
-        let env = &self.core.env;
-        env.views.register(&env.visible, env.now())
-    }
-
-    pub(crate) fn write(&self, batch: &WriteBatch, options: WriteOptions) -> Result<()> {
-        write_batch(&self.core, batch, options, |_| Ok(()))
-    }
-
     /// Ends the work, flushes, and lets go of the directory.
     fn shutdown(&self) -> Result<()> {
         let core = &self.core;
@@ -330,10 +181,11 @@ impl Database {
             core,
             threads: Mutex::new(threads),
             transactions: Mutex::new(HashMap::new()),
-            next_transaction: AtomicU64::new(1),
             temporary,
         });
-        Ok(Self { keyspace: Keyspace { handle, store: default } })
+        let keyspace =
+            Keyspace { core: Arc::clone(&handle.core), _keep: handle.clone(), store: default };
+        Ok(Self { handle, keyspace })
     }
 
     /// Removes a closed database's files. Files that are not a database's are left, and with them
@@ -349,11 +201,11 @@ impl Database {
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
-        &self.keyspace.handle
+        &self.handle
     }
 
     fn core(&self) -> &Core {
-        &self.keyspace.handle.core
+        &self.handle.core
     }
 
     /// The directory.
@@ -368,13 +220,13 @@ impl Database {
 
     /// Commits a batch, atomically.
     pub fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<()> {
-        self.handle().write(&batch, options)
+        write_batch(self.core(), &batch, options, None, |_| Ok(()))
     }
 
     /// A snapshot of this moment, across all keyspaces.
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.core().check_open()?;
-        Ok(Snapshot::new(Arc::clone(self.handle())))
+        Ok(Snapshot::new(Arc::clone(&self.handle.core), self.handle.clone()))
     }
 
     /// Begins a transaction.
@@ -385,7 +237,7 @@ impl Database {
     /// Begins a transaction with options.
     pub fn transaction_with(&self, options: TransactionOptions) -> Result<Transaction> {
         let handle = self.handle();
-        Transaction::begin(&handle.core, Some(Arc::clone(handle)), options)
+        Transaction::begin(&handle.core, Some(handle.clone()), options)
     }
 
     /// Begins a transaction that is named by an id, for bindings and servers.
@@ -400,9 +252,55 @@ impl Database {
     ) -> Result<TransactionId> {
         let handle = self.handle();
         let tx = Transaction::begin(&handle.core, None, options)?;
-        let id = handle.next_transaction.fetch_add(1, Ordering::Relaxed);
-        handle.transactions.lock().insert(id, Arc::new(Mutex::new(Some(tx))));
-        Ok(TransactionId(id))
+        let id = tx.id();
+        handle.transactions.lock().insert(id.0, Arc::new(Mutex::new(Some(tx))));
+        Ok(id)
+    }
+
+    /// Begins a transaction at an isolation level that is named by an id.
+    pub fn begin_transaction_with_isolation(&self, level: IsolationLevel) -> Result<TransactionId> {
+        self.begin_transaction_with_options(TransactionOptions::at(level))
+    }
+
+    /// Runs `act` in a transaction: commits on `Ok`, aborts on `Err` and on a panic. Tries again,
+    /// in a new transaction and after a wait that grows, when `act` or the commit fails with an
+    /// error that is retryable (a conflict, a deadlock, a time-out), at most
+    /// [`max_retries`](TransactionOptions::max_retries) times. With a given snapshot nothing is
+    /// tried again.
+    ///
+    /// ```
+    /// # fn main() -> lightning_db::Result<()> {
+    /// let db = lightning_db::Database::open_in_memory(Default::default())?;
+    /// let count = db.execute_transaction(Default::default(), |tx| {
+    ///     let count = tx.get(b"visits")?.map_or(0, |v| v[0]) + 1;
+    ///     tx.put(b"visits", [count])?;
+    ///     Ok(count)
+    /// })?;
+    /// assert_eq!(count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn execute_transaction<R>(
+        &self,
+        options: TransactionOptions,
+        mut act: impl FnMut(&mut Transaction) -> Result<R>,
+    ) -> Result<R> {
+        let retries = if options.snapshot.is_some() { 0 } else { options.max_retries };
+        let mut attempt = 0;
+        loop {
+            let result = self.transaction_with(options.clone()).and_then(|mut tx| {
+                let result = act(&mut tx)?;
+                tx.commit()?;
+                Ok(result)
+            });
+            match result {
+                Err(e) if e.is_retryable() && attempt < retries => {
+                    crate::transaction::back_off(self.core(), attempt);
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn with_tx<R>(
@@ -441,6 +339,15 @@ impl Database {
         self.with_tx(id, |tx| tx.delete(key))
     }
 
+    /// [`Transaction::get_for_update`] by id.
+    pub fn get_for_update_tx(
+        &self,
+        id: TransactionId,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Vec<u8>>> {
+        self.with_tx(id, |tx| tx.get_for_update(key))
+    }
+
     /// [`Transaction::range`] by id.
     pub fn scan_tx(
         &self,
@@ -465,10 +372,10 @@ impl Database {
     /// The keyspace with this name, made with `options` where it does not exist yet. Options of
     /// one that exists are left as they were.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
-        let handle = Arc::clone(self.handle());
-        handle.core.check_open()?;
-        let store = catalog::open_or_create(&handle.core, name, options)?;
-        Ok(Keyspace { handle, store })
+        let core = Arc::clone(&self.handle.core);
+        core.check_open()?;
+        let store = catalog::open_or_create(&core, name, options)?;
+        Ok(Keyspace { core, _keep: self.handle.clone(), store })
     }
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.
@@ -579,6 +486,30 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::compare_and_swap`].
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<std::result::Result<(), crate::CompareAndSwapError>> {
+        self.keyspace.compare_and_swap(key, expected, new)
+    }
+
+    /// See [`Keyspace::fetch_update`].
+    pub fn fetch_update(
+        &self,
+        key: impl AsRef<[u8]>,
+        update: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>> {
+        self.keyspace.fetch_update(key, update)
+    }
+
+    /// See [`Keyspace::take`].
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.keyspace.take(key)
     }
 
     /// See [`Keyspace::put_batch`].

@@ -19,14 +19,6 @@ impl Bounds {
     pub(crate) fn new(start: Option<&[u8]>, end: Option<&[u8]>) -> Self {
         Self { start: start.unwrap_or_default().to_vec(), end: end.map(<[u8]>::to_vec) }
     }
-
-    pub(crate) fn start(&self) -> &[u8] {
-        &self.start
-    }
-
-    pub(crate) fn end(&self) -> Option<&[u8]> {
-        self.end.as_deref()
-    }
 }
 
 /// The smallest key after every key that begins with `prefix`; `None` where there is none.
@@ -208,6 +200,7 @@ impl Cursor {
 
     /// Key and value the cursor stands on.
     pub fn entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        self.inner.guard()?;
         if self.inner.valid() && self.inner.inline_value().is_none() {
             self.value = self.inner.value()?.unwrap_or_default();
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::commit::batch::WriteBatch;
 use crate::config::WriteOptions;
-use crate::database::Handle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
-use crate::maintenance::core::Core;
+use crate::maintenance::core::{Core, Keep};
+use crate::maintenance::write::{dropped, write_batch};
 use crate::manifest::KeyInterval;
 use crate::store::cursor::MergedCursor;
 use crate::store::environment::Environment;
@@ -35,7 +35,8 @@ use crate::types::{EntryValue, KeyspaceId, Seq};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Keyspace {
-    pub(crate) handle: Arc<Handle>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) _keep: Keep,
     pub(crate) store: Arc<KeyspaceStore>,
 }
 
@@ -47,14 +48,14 @@ impl Keyspace {
     /// Its store, for a snapshot or transaction of `core`: an error where it is of another
     /// database, or was dropped.
     pub(crate) fn store_of(&self, core: &Core) -> Result<&Arc<KeyspaceStore>> {
-        if !std::ptr::eq(Arc::as_ptr(&self.handle.core), core) {
+        if !std::ptr::eq(Arc::as_ptr(&self.core), core) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("the keyspace {:?} is of another open database", self.store.name),
             ));
         }
         if self.store.is_dropped() {
-            return Err(crate::database::dropped(&self.store.name));
+            return Err(dropped(&self.store.name));
         }
         Ok(&self.store)
     }
@@ -64,10 +65,10 @@ impl Keyspace {
         &self.store.name
     }
 
-    fn check(&self) -> Result<()> {
-        self.handle.core.check_open()?;
+    pub(crate) fn check(&self) -> Result<()> {
+        self.core.check_open()?;
         if self.store.is_dropped() {
-            return Err(crate::database::dropped(&self.store.name));
+            return Err(dropped(&self.store.name));
         }
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Keyspace {
     /// in memory while the value lives.
     pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
-        let env = &self.handle.core.env;
+        let env = &self.core.env;
         // The version before the number: see `store::lookup`.
         let version = self.store.version();
         let at = env.visible();
@@ -110,7 +111,7 @@ impl Keyspace {
         BATCH.with_borrow_mut(|batch| {
             batch.clear();
             batch.push(self.store.id, key, value);
-            let result = self.handle.write(batch, WriteOptions::default());
+            let result = write_batch(&self.core, batch, WriteOptions::default(), None, |_| Ok(()));
             if batch.body.capacity() > 1024 * 1024 {
                 *batch = WriteBatch::new();
             }
@@ -124,13 +125,13 @@ impl Keyspace {
         for (key, value) in entries {
             batch.push(self.store.id, key, EntryValue::Inline(value));
         }
-        self.handle.write(&batch, WriteOptions::default())
+        write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()))
     }
 
     /// The values of several keys, all read at one moment.
     pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check()?;
-        let env = &self.handle.core.env;
+        let env = &self.core.env;
         let version = self.store.version();
         let at = env.visible();
         keys.iter()
@@ -147,7 +148,7 @@ impl Keyspace {
         for key in keys {
             batch.push(self.store.id, key.as_ref(), EntryValue::Tombstone);
         }
-        self.handle.write(&batch, WriteOptions::default())
+        write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()))
     }
 
     /// The entries with `start <= key < end`, in order of key; `None` means unbounded. Streams;
@@ -185,13 +186,13 @@ impl Keyspace {
 
     fn cursors(&self) -> Result<(Arc<View>, MergedCursor)> {
         self.check()?;
-        let view = Arc::new(self.handle.view());
+        let view = Arc::new(self.core.view());
         let cursor = self.cursor_at(view.seq());
         Ok((view, cursor))
     }
 
     pub(crate) fn cursor_at(&self, at: Seq) -> MergedCursor {
-        cursor_at(&self.handle.core.env, &self.store, at)
+        cursor_at(&self.core.env, &self.store, at)
     }
 
     /// The first entry.
@@ -231,7 +232,7 @@ impl Keyspace {
     pub fn approximate_bytes(&self, start: &[u8], end: Option<&[u8]>) -> Result<u64> {
         self.check()?;
         let version = self.store.pin();
-        let pager = &self.handle.core.env.pager;
+        let pager = &self.core.env.pager;
         let range = KeyInterval { start: start.to_vec(), end: end.map(<[u8]>::to_vec) };
         let mut bytes = 0;
         for run in &version.runs {
@@ -270,10 +271,10 @@ impl Keyspace {
     /// Merges a range into the base and gives back what is dead there. Waits until it is done.
     pub fn compact_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
         self.check()?;
-        self.handle.core.check_writable()?;
+        self.core.check_writable()?;
         let within =
             KeyInterval { start: start.unwrap_or_default().to_vec(), end: end.map(<[u8]>::to_vec) };
-        self.handle.core.compact(&self.store, &within)
+        self.core.compact(&self.store, &within)
     }
 
     /// Merges everything into the base.

@@ -30,7 +30,6 @@
 //! - [`LightningDbConfig`]: every option, by struct, file or environment
 //! - [`Error`] and [`ErrorKind`]: one kind for each reaction a caller can have
 // Parts of inner modules that only their tests use so far: see docs/open.md.
-#![allow(dead_code, unused_imports)]
 #![cfg_attr(
     test,
     allow(
@@ -63,6 +62,7 @@ mod tree;
 mod store;
 
 mod commit;
+mod locks;
 
 mod maintenance;
 mod recovery;
@@ -74,6 +74,7 @@ mod iterators;
 mod keyspace;
 mod snapshot;
 mod stats;
+mod update;
 
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -92,5 +93,9 @@ pub use recovery::OpenAs;
 pub use snapshot::Snapshot;
 pub use stats::{DatabaseStats, HealthStatus, KeyspaceStats, StallReport};
 pub use store::value::Value;
-pub use transaction::{Transaction, TransactionId, TransactionOptions, TransactionRange};
+pub use transaction::{
+    IsolationLevel, Savepoint, Transaction, TransactionId, TransactionMode, TransactionOptions,
+    TransactionRange,
+};
+pub use update::CompareAndSwapError;
 pub use verify::{Problem, VerifyReport};

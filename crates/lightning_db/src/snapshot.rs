@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::database::Handle;
 use crate::error::Result;
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
 use crate::keyspace::{Keyspace, cursor_at};
+use crate::maintenance::core::{Core, Keep};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
@@ -14,16 +14,17 @@ use crate::store::view::View;
 /// The database as it was at one moment. Holds no locks and stops no writer; while it lives, merges
 /// keep the versions that it alone can see, and no others. Its age is in
 /// [`DatabaseStats`](crate::DatabaseStats).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
-    handle: Arc<Handle>,
-    view: Arc<View>,
+    pub(crate) core: Arc<Core>,
+    _keep: Keep,
+    pub(crate) view: Arc<View>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(handle: Arc<Handle>) -> Self {
-        let view = Arc::new(handle.view());
-        Self { handle, view }
+    pub(crate) fn new(core: Arc<Core>, keep: Keep) -> Self {
+        let view = Arc::new(core.view());
+        Self { core, _keep: keep, view }
     }
 
     /// The number of the last commit that it sees.
@@ -32,8 +33,8 @@ impl Snapshot {
     }
 
     fn lookup(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Value>> {
-        self.handle.core.check_open()?;
-        let env = &self.handle.core.env;
+        self.core.check_open()?;
+        let env = &self.core.env;
         lookup::get(&store.version(), &env.pager, &env.blobs, key, self.view.seq())
     }
 
@@ -44,17 +45,17 @@ impl Snapshot {
 
     /// The value `key` had, without a copy where it lies in a page.
     pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.lookup(&self.handle.core.default, key.as_ref())
+        self.lookup(&self.core.default, key.as_ref())
     }
 
     /// The value `key` had in a keyspace.
     pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        Ok(self.lookup(keyspace.store_of(&self.handle.core)?, key.as_ref())?.map(Value::into_vec))
+        Ok(self.lookup(keyspace.store_of(&self.core)?, key.as_ref())?.map(Value::into_vec))
     }
 
     /// The entries with `start <= key < end`.
     pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
-        self.scan_store(&self.handle.core.default, start, end)
+        self.scan_store(&self.core.default, start, end)
     }
 
     /// The entries of a keyspace with `start <= key < end`.
@@ -64,7 +65,7 @@ impl Snapshot {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<Range> {
-        self.scan_store(keyspace.store_of(&self.handle.core)?, start, end)
+        self.scan_store(keyspace.store_of(&self.core)?, start, end)
     }
 
     /// The entries whose keys begin with `prefix`.
@@ -83,8 +84,8 @@ impl Snapshot {
 
     /// A cursor over the default keyspace.
     pub fn cursor(&self) -> Result<Cursor> {
-        self.handle.core.check_open()?;
-        let core = &self.handle.core;
+        self.core.check_open()?;
+        let core = &self.core;
         Ok(Cursor::new(
             Arc::clone(&self.view),
             cursor_at(&core.env, &core.default, self.view.seq()),
@@ -97,8 +98,8 @@ impl Snapshot {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<Range> {
-        self.handle.core.check_open()?;
-        let env = &self.handle.core.env;
+        self.core.check_open()?;
+        let env = &self.core.env;
         let at = self.view.seq();
         let bounds = Bounds::new(start, end);
         Ok(Range::new(

@@ -55,6 +55,18 @@ pub struct DatabaseStats {
     pub transactions_aborted: u64,
     /// Transactions refused because another committed first.
     pub conflicts: u64,
+    /// Transactions that hold locks.
+    pub lock_holders: u64,
+    /// Transactions and writes that wait for a lock.
+    pub lock_waiters: u64,
+    /// Locks that had to be waited for.
+    pub lock_waits: u64,
+    /// Time spent waiting for them.
+    pub lock_wait_time: Duration,
+    /// Waits that took too long.
+    pub lock_timeouts: u64,
+    /// Waits refused because they would have closed a cycle.
+    pub deadlocks: u64,
     /// Gets that found their page in the cache.
     pub cache_hits: u64,
     /// Gets that did not.
@@ -144,14 +156,21 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         let manifest = env.manifest.lock();
         manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     };
+    let (lock_holders, lock_waiters) = core.locks.usage();
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
         commits: load(&core.section.commits),
-        transactions_active: load(&core.active_transactions),
-        transactions_committed: load(&core.committed_transactions),
-        transactions_aborted: load(&core.aborted_transactions),
-        conflicts: load(&core.conflicts),
+        transactions_active: core.transactions.active() as u64,
+        transactions_committed: load(&core.transactions.committed),
+        transactions_aborted: load(&core.transactions.aborted),
+        conflicts: load(&core.transactions.conflicts),
+        lock_holders: lock_holders as u64,
+        lock_waiters: lock_waiters as u64,
+        lock_waits: load(&core.locks.counters.waits),
+        lock_wait_time: Duration::from_nanos(load(&core.locks.counters.wait_nanos)),
+        lock_timeouts: load(&core.locks.counters.timeouts),
+        deadlocks: load(&core.locks.counters.deadlocks),
         cache_hits: cache.hits,
         cache_misses: cache.misses,
         cache_evictions: cache.evictions,

@@ -92,11 +92,6 @@ impl Condvar {
         self.0.wait_timeout(guard, timeout).unwrap_or_else(|e| e.into_inner()).0
     }
 
-    /// Wakes one waiter.
-    pub fn notify_one(&self) {
-        self.0.notify_one();
-    }
-
     /// Wakes all waiters.
     pub fn notify_all(&self) {
         self.0.notify_all();

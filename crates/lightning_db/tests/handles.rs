@@ -67,3 +67,19 @@ fn a_dropped_keyspace_is_refused_and_its_name_begins_anew() {
     assert_eq!(kind(users.put(b"k", b"x")), ErrorKind::NotFound);
     assert_eq!(again.count(None, None).expect("counts"), 0);
 }
+
+/// A background thread that looked whether to stop before it looked at the signal's generation
+/// missed the signal to stop, and closing waited for `compaction_interval`. With an interval of a
+/// day this test would not end.
+#[test]
+fn closing_never_waits_for_the_interval() {
+    for _ in 0..300 {
+        let config = LightningDbConfig {
+            compaction_interval: std::time::Duration::from_secs(24 * 3600),
+            background_threads: 2,
+            ..LightningDbConfig::default()
+        };
+        let db = Database::open_in_memory(config).expect("opens");
+        db.close().expect("closes");
+    }
+}

@@ -17,5 +17,5 @@ mod pager;
 #[cfg(test)]
 mod traces;
 
-pub use page_cache::{CacheStats, PAGE_OVERHEAD_BYTES, Page, PageCache, PageRef};
+pub use page_cache::{Page, PageCache, PageRef};
 pub use pager::Pager;

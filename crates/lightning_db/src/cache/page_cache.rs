@@ -227,6 +227,7 @@ impl PageCache {
     }
 
     /// Bytes held, [`PAGE_OVERHEAD_BYTES`] a page included.
+    #[cfg(test)]
     pub fn used_bytes(&self) -> u64 {
         self.shards.iter().map(|s| s.used.load(Ordering::Relaxed)).sum()
     }

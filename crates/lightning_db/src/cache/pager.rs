@@ -27,6 +27,7 @@ impl Pager {
     }
 
     /// The cache.
+    #[cfg(test)]
     pub fn cache(&self) -> &Arc<PageCache> {
         &self.cache
     }

@@ -97,6 +97,8 @@ pub struct WriteBatch {
     pub(crate) largest_key: usize,
     pub(crate) largest_value: usize,
     pub(crate) empty_key: bool,
+    /// Whether anything is put, for the quota.
+    pub(crate) puts: bool,
     /// The database whose keyspaces it names.
     owner: Option<Weak<Environment>>,
     /// Keyspaces of more than one database were named.
@@ -126,13 +128,13 @@ impl WriteBatch {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) {
-        self.belong_to(&keyspace.handle.core.env);
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
     }
 
     /// Removes `key` from `keyspace`.
     pub fn delete_in(&mut self, keyspace: &crate::Keyspace, key: impl AsRef<[u8]>) {
-        self.belong_to(&keyspace.handle.core.env);
+        self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
     }
 
@@ -163,6 +165,7 @@ impl WriteBatch {
         self.empty_key |= key.is_empty();
         if let EntryValue::Inline(v) = value {
             self.largest_value = self.largest_value.max(v.len());
+            self.puts = true;
         }
         encode(&mut self.body, &Operation { keyspace, key, value });
     }

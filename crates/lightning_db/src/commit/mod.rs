@@ -3,7 +3,9 @@
 //! | file | job |
 //! |---|---|
 //! | `batch` | the operations of a commit, encoded as their log record's body |
+//! | `watch` | what a commit that is being validated has read |
 //! | `section` | validates, numbers, logs and applies commits, and shows them in order |
 
 pub mod batch;
 pub mod section;
+pub mod watch;

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::commit::batch::Operations;
+use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
@@ -47,6 +48,16 @@ pub struct SectionState {
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceStore>>,
     /// Set once the database closes.
     pub closed: bool,
+    /// What commits that are being validated have read.
+    watches: Vec<Arc<Watch>>,
+}
+
+impl SectionState {
+    /// Ends a watch; tells whether a commit hit it.
+    pub fn end_watch(&mut self, watch: &Arc<Watch>) -> bool {
+        self.watches.retain(|w| !Arc::ptr_eq(w, watch));
+        watch.is_hit()
+    }
 }
 
 /// Commits of one database.
@@ -54,6 +65,8 @@ pub struct SectionState {
 pub struct CommitSection {
     env: Arc<Environment>,
     state: Mutex<SectionState>,
+    /// The last commit whose entries are in the memtables, visible or not.
+    applied: AtomicU64,
     /// Commits so far.
     pub commits: AtomicU64,
 }
@@ -86,8 +99,20 @@ impl CommitSection {
         last: Seq,
         keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceStore>>,
     ) -> Self {
-        let state = SectionState { log, last, required: last, keyspaces, closed: false };
-        Self { env, state: Mutex::new(state), commits: AtomicU64::new(0) }
+        let state = SectionState {
+            log,
+            last,
+            required: last,
+            keyspaces,
+            closed: false,
+            watches: Vec::new(),
+        };
+        Self {
+            env,
+            state: Mutex::new(state),
+            applied: AtomicU64::new(last.0),
+            commits: AtomicU64::new(0),
+        }
     }
 
     /// Enters the section for something other than a commit.
@@ -100,7 +125,7 @@ impl CommitSection {
         &self,
         body: &[u8],
         wait: Wait,
-        validate: impl FnOnce(&SectionState) -> Result<()>,
+        validate: impl FnOnce(&mut SectionState) -> Result<()>,
     ) -> Result<Committed> {
         let crc = crc32c::crc32c(body);
         let env = &*self.env;
@@ -112,7 +137,7 @@ impl CommitSection {
             }
             env.check_writable()?;
             check_keyspaces(&state, body)?;
-            validate(&state)?;
+            validate(&mut state)?;
             let seq = state.last.next();
             if let Some(log) = &mut state.log {
                 log.append(seq, body, crc)?;
@@ -123,6 +148,10 @@ impl CommitSection {
                 env.poison(&e);
                 return Err(e.with_kind(ErrorKind::CommitUnknown));
             }
+            for watch in &state.watches {
+                watch.note(body);
+            }
+            self.applied.store(seq.0, Ordering::Release);
             if wait == Wait::Durable {
                 state.required = seq;
             }
@@ -139,6 +168,39 @@ impl CommitSection {
         env.visible.fetch_max(seq.0, Ordering::AcqRel);
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Committed { seq, sealed })
+    }
+
+    /// The last commit whose entries are in the memtables: a version loaded after this was read
+    /// holds it and all before it.
+    pub fn applied(&self) -> Seq {
+        Seq(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Begins to watch for commits that touch what `watch` covers, and returns the last commit
+    /// before that.
+    pub fn begin_watch(&self, watch: &Arc<Watch>) -> Seq {
+        let mut state = self.state.lock();
+        state.watches.push(Arc::clone(watch));
+        state.last
+    }
+
+    /// Waits until every commit so far is visible, and returns the last one's number. Whoever was
+    /// granted a lock calls this before it reads: a commit that did not see the lock has left the
+    /// section then, and what it wrote is seen.
+    pub fn catch_up(&self) -> Result<Seq> {
+        let (last, required) = {
+            let state = self.state.lock();
+            (state.last, state.required)
+        };
+        if self.env.visible() < last {
+            if let Some(log) = &self.env.log
+                && !self.is_durable(required)
+            {
+                log.sync_to(required)?;
+            }
+            self.env.visible.fetch_max(last.0, Ordering::AcqRel);
+        }
+        Ok(last)
     }
 
     fn is_durable(&self, required: Seq) -> bool {

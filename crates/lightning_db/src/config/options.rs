@@ -98,7 +98,9 @@ pub struct LightningDbConfig {
     pub prefetch_enabled: bool,
     /// How many leaves a scan reads ahead; 1 to 1024. Default 8.
     pub prefetch_distance: usize,
-    /// The most bytes the database's files may take; `None`: what the disk holds.
+    /// The most bytes that the files of data may take, large values included and the log (see
+    /// `max_wal_size`) aside; past that, commits that put anything fail with `StorageFull`, and
+    /// those that only delete go on. `None`: what the disk holds.
     pub max_database_size: Option<u64>,
     /// The longest key accepted; 1 to 65,536 bytes, the default.
     pub max_key_size: usize,
@@ -109,6 +111,9 @@ pub struct LightningDbConfig {
     /// How long a transaction may stay open; past that its calls fail with `TimedOut`. Default
     /// 30 s.
     pub transaction_timeout: Duration,
+    /// How long a write or a pessimistic transaction waits for a lock that another transaction
+    /// holds; past that the call fails with `TimedOut`. Default 1 s.
+    pub lock_timeout: Duration,
     /// The most bytes of keys and values that one commit may write; at most 1 GiB, the default.
     pub max_transaction_size: u64,
     /// Whether there is a log. Without one a commit is durable at the next flush. Default true.
@@ -141,6 +146,7 @@ impl Default for LightningDbConfig {
             max_value_size: limits::MAX_VALUE_BYTES,
             max_active_transactions: 1000,
             transaction_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(1),
             max_transaction_size: limits::MAX_COMMIT_BYTES as u64,
             wal_enabled: true,
             wal_sync_mode: WalSyncMode::Sync,
@@ -249,6 +255,7 @@ impl LightningDbConfig {
         let transactions = self.max_active_transactions;
         within("max_active_transactions", transactions, 1, MAX_ACTIVE_TRANSACTIONS)?;
         lasting("transaction_timeout", self.transaction_timeout)?;
+        lasting("lock_timeout", self.lock_timeout)?;
         let commit = limits::MAX_COMMIT_BYTES as u64;
         within("max_transaction_size", self.max_transaction_size, 1, commit)?;
         if let WalSyncMode::Periodic { interval } = self.wal_sync_mode {
@@ -401,6 +408,7 @@ mod tests {
             ("max_active_transactions", |c| c.max_active_transactions = 0),
             ("max_active_transactions", |c| c.max_active_transactions = 1_000_001),
             ("transaction_timeout", |c| c.transaction_timeout = Duration::ZERO),
+            ("lock_timeout", |c| c.lock_timeout = Duration::ZERO),
             ("max_transaction_size", |c| c.max_transaction_size = 0),
             ("max_transaction_size", |c| c.max_transaction_size = (1 << 30) + 1),
             ("wal_sync_mode", |c| {

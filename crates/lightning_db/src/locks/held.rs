@@ -31,8 +31,9 @@ impl Held {
         let Some(space) = self.spaces.get(&request.keyspace) else { return };
         let exclusive = request.mode == LockMode::Exclusive;
         let me = request.owner.number;
-        let clashes =
-            |(o, m): &&(Arc<Owner>, LockMode)| o.number != me && (exclusive || *m == LockMode::Exclusive);
+        let clashes = |(o, m): &&(Arc<Owner>, LockMode)| {
+            o.number != me && (exclusive || *m == LockMode::Exclusive)
+        };
         match &request.target {
             Target::Row(key) => {
                 for (owner, _) in space.rows.get(key).into_iter().flatten().filter(clashes) {

@@ -17,4 +17,4 @@ mod tests;
 
 pub use owner::Owner;
 pub use request::{LockMode, Request, Target};
-pub use table::{LockCounters, LockTable};
+pub use table::{LockTable, expired};

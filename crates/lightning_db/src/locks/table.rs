@@ -133,11 +133,8 @@ impl State {
     fn closes_cycle(&self, request: &Request, upgrade: bool) -> bool {
         let goal = request.owner.number;
         let mut seen = HashSet::new();
-        let mut next: Vec<u64> = self
-            .blockers(request, upgrade, self.waiting.len())
-            .iter()
-            .map(|o| o.number)
-            .collect();
+        let mut next: Vec<u64> =
+            self.blockers(request, upgrade, self.waiting.len()).iter().map(|o| o.number).collect();
         while let Some(owner) = next.pop() {
             if owner == goal {
                 return true;
@@ -247,7 +244,8 @@ impl LockTable {
                 continue;
             }
             let next = blockers.iter().map(|o| o.deadline).filter(|d| *d >= time).min();
-            let wake = next.map_or(until, |d| until.min(d + Duration::from_millis(1)));
+            let wake =
+                next.map_or(until, |d| until.min(d.saturating_add(Duration::from_millis(1))));
             let wait = wake.saturating_sub(time).clamp(Duration::from_micros(100), LOOK);
             state = woken.wait_timeout(state, wait);
         };

@@ -114,7 +114,7 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
     let _merge = keyspace.merge_latch.lock();
     let mut keyspaces = core.keyspaces.write();
     if keyspace.is_dropped() {
-        return Err(crate::database::dropped(name));
+        return Err(crate::maintenance::write::dropped(name));
     }
     // While its memtables do not count, no log file may go: the drop may yet fail.
     let _retire = core.retire_latch.lock();

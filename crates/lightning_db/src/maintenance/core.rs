@@ -10,11 +10,14 @@ use std::sync::Arc;
 use crate::commit::section::CommitSection;
 use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::LockTable;
+use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::policy;
+use crate::store::view::View;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::types::Seq;
@@ -67,15 +70,14 @@ pub struct Core {
     pub failing: AtomicBool,
     /// Set once closed.
     pub closed: AtomicBool,
-    /// Transactions begun and not finished.
-    pub active_transactions: AtomicU64,
-    /// Transactions committed.
-    pub committed_transactions: AtomicU64,
-    /// Transactions aborted.
-    pub aborted_transactions: AtomicU64,
-    /// Transactions refused because another committed first.
-    pub conflicts: AtomicU64,
+    /// Transactions begun and not finished, and how the others ended.
+    pub transactions: OpenTransactions,
+    /// Their locks.
+    pub locks: LockTable,
 }
+
+/// Keeps a database open while a handle to a part of it lives.
+pub type Keep = Arc<dyn std::any::Any + Send + Sync>;
 
 impl Core {
     /// All keyspaces.
@@ -90,6 +92,16 @@ impl Core {
         }
         self.check_open()?;
         self.env.check_writable()
+    }
+
+    /// A view of the newest visible moment.
+    pub fn view(&self) -> View {
+        self.env.views.register(&self.env.visible, self.env.now())
+    }
+
+    /// Ends the transactions that are past their time-outs.
+    pub fn expire_transactions(&self) {
+        self.transactions.expire_overdue(self.env.now(), &self.locks);
     }
 
     /// An error once the database was closed.
@@ -160,7 +172,8 @@ impl Core {
                 v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
             })
             .sum();
+        let young = self.env.blobs.young_bytes();
         let manifest = self.env.manifest.lock();
-        data + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+        data + young + manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     }
 }

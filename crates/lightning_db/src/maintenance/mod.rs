@@ -4,12 +4,16 @@
 //! |---|---|
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
+//! | `open_transactions` | the transactions that are open: their bound, their time-outs |
+//! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
 //! | `pacing` | how writers are slowed, smoothly, when the work is behind |
 
 pub mod catalog;
 pub mod core;
+pub mod open_transactions;
 pub mod pacing;
 pub mod scheduler;
 pub mod work;
+pub mod write;

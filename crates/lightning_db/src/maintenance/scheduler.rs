@@ -102,8 +102,12 @@ fn start_all(core: &Arc<Core>, handles: &mut Vec<JoinHandle<()>>) -> std::io::Re
 fn sync_periodically(core: &Core) {
     const IDLE: Duration = Duration::from_secs(3600);
     let Some(log) = &core.env.log else { return };
-    while !core.env.stopping.load(Ordering::Acquire) {
+    loop {
+        // Before looking whether to stop: a signal in between is then not missed.
         let seen = core.sync_signal.current();
+        if core.env.stopping.load(Ordering::Acquire) {
+            return;
+        }
         if Seq(core.periodic_due.load(Ordering::Acquire)) <= log.durable_seq() {
             core.sync_signal.wait_past(seen, IDLE);
             continue;
@@ -117,8 +121,14 @@ fn sync_periodically(core: &Core) {
 }
 
 fn run(core: &Core, role: Role) {
-    while !core.env.stopping.load(Ordering::Acquire) {
+    loop {
+        // Before looking whether to stop: a signal in between is then not missed, and closing does
+        // not wait for `compaction_interval`.
         let seen = core.signal.current();
+        if core.env.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        core.expire_transactions();
         match step(core, role) {
             Ok(true) => core.signal.raise(),
             Ok(false) => core.signal.wait_past(seen, core.config.compaction_interval),

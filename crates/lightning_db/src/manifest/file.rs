@@ -118,6 +118,7 @@ impl Manifest {
     }
 
     /// The file's id.
+    #[cfg(test)]
     pub fn id(&self) -> ManifestId {
         self.id
     }

@@ -26,7 +26,9 @@ mod tests;
 
 pub use current::install_current;
 pub use edit::{Edit, EditOp, NextIds};
-pub use file::{Manifest, manifest_path};
+pub use file::Manifest;
+#[cfg(test)]
+pub use file::manifest_path;
 pub use interval::{KeyInterval, covers};
 pub use state::{
     BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,

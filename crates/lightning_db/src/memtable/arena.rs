@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[repr(align(64))]
-    struct Node([u8; 256]);
+    struct Node(#[allow(dead_code, reason = "only its size counts")] [u8; 256]);
 
     #[test]
     fn pieces_are_aligned_and_apart_and_counted() {

@@ -87,11 +87,6 @@ impl MemtableCursor {
         Self { table, at: None }
     }
 
-    /// The memtable it moves over.
-    pub fn table(&self) -> &Arc<Memtable> {
-        &self.table
-    }
-
     /// Goes to the first entry with a key at or above `key`: the newest version of its key.
     pub fn seek(&mut self, key: &[u8]) {
         self.at = self.table.index().at_or_after(key, false).map(Position::newest_at);

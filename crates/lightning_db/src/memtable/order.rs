@@ -16,6 +16,7 @@ pub(super) struct Order(u64);
 
 impl Order {
     /// No slot in use.
+    #[cfg(test)]
     pub(super) const EMPTY: Self = Self(0);
 
     /// The first `len` slots, in slot order.

@@ -106,6 +106,7 @@ impl Memtable {
     }
 
     /// The keyspace whose entries these are.
+    #[cfg(test)]
     pub fn keyspace(&self) -> KeyspaceId {
         self.keyspace
     }

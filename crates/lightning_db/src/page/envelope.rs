@@ -123,6 +123,7 @@ pub fn claimed_checksum(stored: &[u8]) -> Option<u32> {
 
 /// The payload of the page whose stored bytes are exactly `stored`, decompressed. `file` is for
 /// messages.
+#[cfg(test)]
 pub fn open(stored: &[u8], id: &PageIdentity, expect: PageType, file: &Path) -> Result<Vec<u8>> {
     open_borrowed(stored, id, expect, file).map(Cow::into_owned)
 }

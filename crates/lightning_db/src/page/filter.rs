@@ -39,17 +39,8 @@ impl FilterBuilder {
         self.hashes.push(hash);
     }
 
-    /// Keys added so far.
-    pub fn len(&self) -> usize {
-        self.hashes.len()
-    }
-
-    /// Whether no key was added.
-    pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
-    }
-
     /// Bytes that [`pages`](Self::pages) would give in all.
+    #[cfg(test)]
     pub fn raw_len(&self) -> usize {
         let (pages, blocks) = self.shape();
         pages * blocks * BLOCK_BYTES

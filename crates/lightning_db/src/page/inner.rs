@@ -147,6 +147,7 @@ impl InnerBuilder {
     }
 
     /// Whether there is no child yet.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -271,6 +272,7 @@ impl<'a> InnerView<'a> {
     }
 
     /// Whether there are no children; a validated page has some.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }

@@ -104,6 +104,7 @@ impl LeafBuilder {
     }
 
     /// Entries so far.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -263,6 +264,7 @@ impl<'a> LeafView<'a> {
 
     /// Whether any entry has a number; otherwise all are settled.
     #[inline]
+    #[cfg(test)]
     pub fn has_seqs(&self) -> bool {
         !self.seqs.is_empty()
     }

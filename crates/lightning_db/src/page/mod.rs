@@ -19,7 +19,7 @@ pub mod leaf;
 #[cfg(test)]
 mod mutation;
 
-pub use envelope::{PageIdentity, PageType};
+pub use envelope::PageType;
 
 use std::path::Path;
 

@@ -51,7 +51,9 @@ pub fn inspect(vfs: &dyn Vfs, dir: &Path) -> Result<Found> {
     if let Some(other) = names.iter().find(|n| !ours(n)) {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("the directory holds {other:?} and no database"),
+            format!(
+                "the directory holds {other:?} and no database; one is made in a new or empty directory"
+            ),
         )
         .in_file(dir));
     }
@@ -131,6 +133,19 @@ pub fn unmake(vfs: &dyn Vfs, dir: &Path, remove_dir: bool) {
         let _ = vfs.remove_file(&dir.join("LOCK"));
         let _ = vfs.remove_dir(dir);
     }
+}
+
+/// Makes the directories of a database that are missing: tools that copy files may leave out empty
+/// directories, and `wal` is empty after a clean close.
+pub fn make_missing(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    for (part, _) in PARTS {
+        let path = dir.join(part);
+        if !vfs.exists(&path).map_err(|e| Error::io(&path, "look at the directory", e))? {
+            vfs.create_dir_all(&path).map_err(|e| Error::io(&path, "make the directory", e))?;
+            sync(vfs, dir)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directories, durably.

@@ -13,8 +13,10 @@ use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::manifest::{Edit, EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
@@ -41,7 +43,13 @@ pub fn open(
     config: LightningDbConfig,
     mode: OpenAs,
 ) -> Result<Core> {
-    let found = directory::inspect(&*vfs, dir)?;
+    let found = directory::inspect(&*vfs, dir).map_err(|e| match (e.kind(), mode) {
+        // Somebody's directory: another is to be chosen.
+        (ErrorKind::NotFound, OpenAs::Create | OpenAs::OpenOrCreate) => {
+            e.with_kind(ErrorKind::InvalidArgument)
+        }
+        _ => e,
+    })?;
     let missing = || Error::new(ErrorKind::NotFound, "there is no database").in_file(dir);
     match (mode, found) {
         (OpenAs::Create, Found::Database) => {
@@ -169,6 +177,7 @@ fn recover(
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
     }
+    directory::make_missing(&*vfs, dir)?;
     serve(vfs, dir, config, lock, state, manifest_id, recovered)
 }
 
@@ -330,10 +339,8 @@ fn assemble(
         failures: Mutex::new(BTreeMap::new()),
         failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        active_transactions: AtomicU64::new(0),
-        committed_transactions: AtomicU64::new(0),
-        aborted_transactions: AtomicU64::new(0),
-        conflicts: AtomicU64::new(0),
+        transactions: OpenTransactions::default(),
+        locks: LockTable::default(),
     };
     Ok((core, keyspaces))
 }

@@ -20,7 +20,9 @@ mod writer;
 
 pub use header::SegmentKind;
 pub use reader::Segment;
-pub use writer::{SegmentMeta, SegmentWriter};
+#[cfg(test)]
+pub use writer::SegmentMeta;
+pub use writer::SegmentWriter;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,7 @@ pub fn segment_path(dir: &Path, id: SegmentId) -> PathBuf {
 }
 
 /// The id in the name of a segment file; `None` for other names.
+#[cfg(test)]
 pub fn segment_id_of(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".seg")?;
     let id = digits.parse().ok().map(SegmentId)?;

@@ -9,15 +9,19 @@
 //! Any number of threads may read at once; no latch is held.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
+#[cfg(test)]
+use super::header::SegmentKind;
+use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::check_payload;
 use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::types::{BlobRef, DatabaseId, KeyspaceId, PageAddress, SegmentId};
+use crate::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+use crate::types::KeyspaceId;
+use crate::types::{BlobRef, DatabaseId, PageAddress, SegmentId};
 use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
 
 /// A segment file, open for reading.
@@ -28,7 +32,7 @@ pub struct Segment {
     header: SegmentHeader,
     /// The file's length when it was last asked for; it grows while the segment is written.
     file_bytes: AtomicU64,
-    obsolete: AtomicBool,
+    obsolete: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Segment {
@@ -55,7 +59,7 @@ impl Segment {
             file,
             header,
             file_bytes: AtomicU64::new(0),
-            obsolete: AtomicBool::new(false),
+            obsolete: OnceLock::new(),
         };
         segment.ask_file_bytes()?;
         Ok(segment)
@@ -67,11 +71,13 @@ impl Segment {
     }
 
     /// What the segment is for.
+    #[cfg(test)]
     pub fn kind(&self) -> SegmentKind {
         self.header.kind
     }
 
     /// The keyspace it was written for.
+    #[cfg(test)]
     pub fn keyspace(&self) -> KeyspaceId {
         self.header.keyspace
     }
@@ -171,9 +177,11 @@ impl Segment {
     }
 
     /// From now on, the file is removed when this `Segment` drops: nothing durable names it any
-    /// more, and those who still hold it are the last.
-    pub fn mark_obsolete(&self) {
-        self.obsolete.store(true, Ordering::Release);
+    /// more, and those who still hold it are the last. Until then it counts in `leaving`.
+    pub fn mark_obsolete(&self, leaving: &Arc<AtomicU64>) {
+        if self.obsolete.set(Arc::clone(leaving)).is_ok() {
+            leaving.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn identity(&self, offset: u64) -> PageIdentity {
@@ -201,9 +209,10 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if self.obsolete.load(Ordering::Acquire) {
+        if let Some(leaving) = self.obsolete.get() {
             // Where it cannot be removed now, the next opening of the database removes it.
             let _ = self.vfs.remove_file(self.file.path());
+            leaving.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

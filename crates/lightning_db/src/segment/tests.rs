@@ -501,7 +501,7 @@ fn an_obsolete_segment_is_removed_by_its_last_reader() {
         assert!(place.exists(ID), "dropping alone removes nothing");
         let first = Arc::new(place.open(ID).unwrap());
         let second = Arc::clone(&first);
-        first.mark_obsolete();
+        first.mark_obsolete(&Arc::default());
         drop(first);
         assert!(place.exists(ID));
         assert_reads_back(&second, &written);

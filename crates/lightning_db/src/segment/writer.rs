@@ -103,6 +103,7 @@ impl SegmentWriter {
     }
 
     /// How large values are compressed; not at all, unless told.
+    #[cfg(test)]
     pub fn set_blob_codec(&mut self, codec: Codec) {
         self.blob_codec = codec;
     }
@@ -176,6 +177,7 @@ impl SegmentWriter {
     }
 
     /// Whether no page was appended.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.pages == 0
     }
@@ -183,11 +185,6 @@ impl SegmentWriter {
     /// The segment's id.
     pub fn id(&self) -> SegmentId {
         self.header.id
-    }
-
-    /// The segment's file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     fn write_full_buffer(&mut self) -> Result<()> {

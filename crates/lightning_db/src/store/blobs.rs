@@ -44,6 +44,7 @@ pub struct BlobStore {
     in_flight: RwLock<()>,
     naming: Mutex<()>,
     failed: OnceLock<String>,
+    leaving: Arc<AtomicU64>,
 }
 
 impl BlobStore {
@@ -66,7 +67,13 @@ impl BlobStore {
             in_flight: RwLock::new(()),
             naming: Mutex::new(()),
             failed: OnceLock::new(),
+            leaving: Arc::new(AtomicU64::new(0)),
         }
+    }
+
+    /// How many segments, of all kinds, are named no more and wait for their last reader to go.
+    pub fn leaving(&self) -> &Arc<AtomicU64> {
+        &self.leaving
     }
 
     /// Why values that were written may be lost, if they may.
@@ -174,6 +181,12 @@ impl BlobStore {
             || self.sealed.lock().contains_key(&id)
     }
 
+    /// Bytes of segments that no edit has named yet.
+    pub fn young_bytes(&self) -> u64 {
+        let active = self.active.lock().as_ref().map_or(0, |w| w.len());
+        active + self.sealed.lock().values().sum::<u64>()
+    }
+
     /// Called once an edit has named a segment.
     pub fn named(&self, id: SegmentId) {
         self.sealed.lock().remove(&id);
@@ -211,7 +224,7 @@ impl BlobStore {
                 return true;
             }
             if let Some(segment) = self.readable.write().remove(id) {
-                segment.mark_obsolete();
+                segment.mark_obsolete(&self.leaving);
             }
             false
         });

@@ -92,6 +92,7 @@ impl MergedCursor {
 
     /// The value it stands on, copied, or read from its blob pages.
     pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
+        self.guard()?;
         let Some(i) = self.current else { return Ok(None) };
         let blob = match self.sources[i].value() {
             EntryValue::Inline(v) => return Ok(Some(v.to_vec())),
@@ -110,7 +111,8 @@ impl MergedCursor {
         e
     }
 
-    fn guard(&self) -> Result<()> {
+    /// The error of the call that failed, if one did.
+    pub fn guard(&self) -> Result<()> {
         match &self.failed {
             None => Ok(()),
             Some((kind, message)) => Err(Error::new(*kind, message.clone())),

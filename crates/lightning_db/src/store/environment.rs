@@ -186,7 +186,7 @@ impl Environment {
         for segment in removed.iter().flat_map(|p| p.segments()) {
             let id = segment.id();
             if !kept.iter().any(|k| k.meta().segments.iter().any(|s| s.id == id)) {
-                segment.mark_obsolete();
+                segment.mark_obsolete(self.blobs.leaving());
                 self.cache.remove_segment(id);
             }
         }

@@ -10,6 +10,7 @@
 //! | `value` | values handed to readers |
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
+//! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
@@ -19,6 +20,7 @@
 //! | `policy` | which merge is due |
 
 pub mod blobs;
+pub mod changes;
 pub mod cursor;
 pub mod environment;
 pub mod flush;

@@ -54,11 +54,6 @@ impl Retention {
         Self { bounds }
     }
 
-    /// The lowest number that a view may stand at.
-    pub fn lowest(&self) -> Seq {
-        *self.bounds.last().expect("the floor is always there")
-    }
-
     /// Starts with the newest version of a key.
     pub fn key(&self) -> KeyRetention<'_> {
         KeyRetention { bounds: &self.bounds, next_bound: 0, newer: None, settled: false }

@@ -128,7 +128,8 @@ impl Drop for RowWriter<'_> {
     fn drop(&mut self) {
         // Only after a failure: `finish` empties the list. Segments that were there before the job
         // (of leaves that were kept) are not this row's to remove, so only the new one goes.
-        self.new_segments.iter().for_each(|s| s.mark_obsolete());
+        let leaving = self.env.blobs.leaving();
+        self.new_segments.iter().for_each(|s| s.mark_obsolete(leaving));
     }
 }
 

@@ -118,6 +118,7 @@ impl ViewRegistry {
 
     /// As [`register`](Self::register), for a read that ends before this call's caller does: counts
     /// no references and asks no clock (the view's age is always zero).
+    #[cfg(test)]
     pub fn enter(&self, visible: &crate::sync::atomic::AtomicU64) -> ShortView<'_> {
         let load = || visible.load(crate::sync::atomic::Ordering::Acquire);
         let (place, seq) = self.publish(load, UNTIMED);
@@ -273,25 +274,30 @@ impl fmt::Debug for View {
 }
 
 /// A [`View`] for the length of one call; see [`ViewRegistry::enter`].
+#[cfg(test)]
 pub struct ShortView<'a> {
     registry: &'a ViewRegistry,
     place: Place,
     seq: Seq,
 }
 
+#[cfg(test)]
 impl ShortView<'_> {
     /// The number of the newest commit that the view sees.
+    #[cfg(test)]
     pub fn seq(&self) -> Seq {
         self.seq
     }
 }
 
+#[cfg(test)]
 impl Drop for ShortView<'_> {
     fn drop(&mut self) {
         self.registry.leave(self.place, self.seq);
     }
 }
 
+#[cfg(test)]
 impl fmt::Debug for ShortView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShortView").field("seq", &self.seq).finish_non_exhaustive()

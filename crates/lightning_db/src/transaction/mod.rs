@@ -1,20 +1,39 @@
-//! Transactions: a snapshot, a write set, and validation at commit.
+//! Transactions: what they read, what they write, and what has to hold when they commit.
 //!
-//! `RepeatableRead` (snapshot isolation), optimistic: reads see the snapshot and the transaction's
-//! own writes; at commit, if any key it wrote was committed by another since the snapshot, the
-//! commit is refused with `Conflict` and nothing is written (first committer wins). Write skew is
-//! possible: two transactions that read what the other writes may both commit.
+//! Three levels, two modes; reads see the transaction's own writes in all of them. A commit is one
+//! step in the order of commits, and its place there is its moment.
+//!
+//! - `ReadCommitted`: each call reads the newest commit. Optimistic: nothing is validated. Pessimistic:
+//!   written rows are locked as they are written.
+//! - `RepeatableRead` (snapshot isolation): reads see the snapshot. Of two transactions that write
+//!   a key, the first to commit wins. Optimistic: found at commit. Pessimistic: written rows are
+//!   locked, and one that changed since the snapshot is a `Conflict` there and then. Write skew is
+//!   possible.
+//! - `Serializable`: as if one after another, in an order that agrees with real time. Optimistic:
+//!   at commit, no key and no range that was read may have changed since the snapshot, so all reads
+//!   hold at the moment of the commit; writes without reads do not conflict. Pessimistic: keys and ranges are
+//!   locked, then read at their newest (strict two-phase locking). What only reads is never
+//!   validated: its snapshot is its moment.
 //!
 //! | file | job |
 //! |---|---|
-//! | `write_set` | the writes so far, by keyspace and key |
+//! | `options` | levels, modes, options |
+//! | `write_set` | the writes so far, by keyspace and key; savepoints |
+//! | `read_set` | keys and ranges read, that must not have changed |
 //! | `scan` | the write set laid over a cursor of the snapshot |
-//! | `transaction` | the guard |
+//! | `transaction` | the guard: reads, writes, locks |
+//! | `commit` | validation and the commit |
 
+mod commit;
+mod options;
+mod read_set;
 mod scan;
 #[allow(clippy::module_inception)] // the guard is the module's main type
 mod transaction;
 mod write_set;
 
+pub use options::{IsolationLevel, TransactionMode, TransactionOptions};
 pub use scan::TransactionRange;
-pub use transaction::{Transaction, TransactionId, TransactionOptions};
+pub(crate) use transaction::back_off;
+pub use transaction::{Transaction, TransactionId};
+pub use write_set::Savepoint;

@@ -1,7 +1,9 @@
 //! A transaction's scan: its own writes laid over the snapshot, readable from both ends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::read_set::RangeRead;
 use crate::error::Result;
 use crate::iterators::Range;
 
@@ -16,11 +18,17 @@ pub struct TransactionRange {
     front: Option<Pair>,
     back: Option<Pair>,
     done: bool,
+    /// Where it is noted how far the range was read, if that matters.
+    read: Option<Arc<RangeRead>>,
 }
 
 impl TransactionRange {
-    pub(super) fn new(base: Range, own: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Self {
-        Self { base, own, front: None, back: None, done: false }
+    pub(super) fn new(
+        base: Range,
+        own: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        read: Option<Arc<RangeRead>>,
+    ) -> Self {
+        Self { base, own, front: None, back: None, done: false, read }
     }
 
     /// The next entry of the snapshot from the front; one that was read from the back already but
@@ -84,8 +92,19 @@ impl TransactionRange {
         }
     }
 
-    fn finish(&mut self, result: Result<Option<Pair>>) -> Option<Result<Pair>> {
+    fn finish(
+        &mut self,
+        result: Result<Option<Pair>>,
+        note: impl FnOnce(&RangeRead, &[u8]),
+    ) -> Option<Result<Pair>> {
         let item = result.transpose();
+        if let Some(read) = &self.read {
+            match &item {
+                Some(Ok((key, _))) => note(read, key),
+                // What an error left unread is taken as read, to be safe.
+                _ => read.ended(),
+            }
+        }
         if !matches!(item, Some(Ok(_))) {
             self.done = true;
         }
@@ -101,7 +120,7 @@ impl Iterator for TransactionRange {
             return None;
         }
         let result = self.forward();
-        self.finish(result)
+        self.finish(result, RangeRead::passed_front)
     }
 }
 
@@ -111,6 +130,6 @@ impl DoubleEndedIterator for TransactionRange {
             return None;
         }
         let result = self.backward();
-        self.finish(result)
+        self.finish(result, RangeRead::passed_back)
     }
 }

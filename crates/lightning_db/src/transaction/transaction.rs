@@ -1,33 +1,34 @@
-//! The transaction guard.
+//! The transaction guard: reads, writes and locks.
 //!
-//! 1. Reads see the snapshot taken at the beginning, and the transaction's own writes.
-//! 2. Nothing is written before `commit`; a guard dropped uncommitted has written nothing.
-//! 3. Validation: for each written key, the newest inserted entry's number is at or below the
-//!    snapshot's. It runs outside the commit section first, and inside against the same memtables
-//!    again, so that no commit slips between.
-//! 4. The view is registered until the transaction ends, so that merges keep the numbers that
-//!    validation needs (a tombstone newer than the snapshot is never dropped).
+//! 1. Nothing is written before `commit`; a guard dropped uncommitted has written nothing, and its
+//!    locks are given back, after a panic too.
+//! 2. While validation may need a number past some commit, a view at that commit is registered, so
+//!    that merges keep the numbers (and a tombstone past it is never dropped).
+//! 3. A lock is followed by [`catch_up`](crate::commit::section::CommitSection::catch_up) before
+//!    the newest value is read: no commit that missed the lock is missed by the read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::options::{IsolationLevel, TransactionMode, TransactionOptions};
+use super::read_set::ReadSet;
 use super::scan::TransactionRange;
-use super::write_set::WriteSet;
-use crate::commit::batch::WriteBatch;
-use crate::config::{Durability, WriteOptions};
-use crate::database::{Handle, check_entry, write_batch};
+use super::write_set::{Savepoint, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Range, prefix_end};
 use crate::keyspace::{Keyspace, cursor_at};
-use crate::maintenance::core::Core;
+use crate::locks::{LockMode, Request, Target, expired};
+use crate::maintenance::core::{Core, Keep};
+use crate::maintenance::open_transactions::OpenTransaction;
+use crate::maintenance::write::check_entry;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::store::view::View;
+use crate::store::value::Value;
+use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::types::{EntryValue, KeyspaceId};
+use crate::types::Seq;
 
-/// The name of a transaction begun with
-/// [`begin_transaction`](crate::Database::begin_transaction); never given out twice.
+/// The name of a transaction; never given out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(pub(crate) u64);
 
@@ -37,18 +38,7 @@ impl std::fmt::Display for TransactionId {
     }
 }
 
-/// How a transaction behaves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TransactionOptions {
-    /// Refuses writes, and never conflicts. Default false.
-    pub read_only: bool,
-    /// What `commit` waits for; `None` takes the database's default.
-    pub durability: Option<Durability>,
-    /// The longest it may live; `None` takes `transaction_timeout`.
-    pub timeout: Option<Duration>,
-}
-
-/// A transaction at snapshot isolation. Dropped uncommitted, it is aborted.
+/// A transaction. Dropped uncommitted, it is aborted.
 ///
 /// ```
 /// # fn main() -> lightning_db::Result<()> {
@@ -63,96 +53,228 @@ pub struct TransactionOptions {
 /// ```
 #[derive(Debug)]
 pub struct Transaction {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     /// Keeps the database open; absent in transactions that the handle itself keeps, by id.
-    _keep: Option<Arc<Handle>>,
-    view: Arc<View>,
-    options: TransactionOptions,
-    deadline: Duration,
-    writes: WriteSet,
-    finished: bool,
+    _keep: Option<Keep>,
+    pub(super) open: Arc<OpenTransaction>,
+    pub(super) options: TransactionOptions,
+    /// The commit that its snapshot sees last.
+    pub(super) snapshot: Seq,
+    pub(super) writes: WriteSet,
+    pub(super) reads: Mutex<ReadSet>,
 }
 
 impl Transaction {
     pub(crate) fn begin(
         core: &Arc<Core>,
-        keep: Option<Arc<Handle>>,
-        options: TransactionOptions,
+        keep: Option<Keep>,
+        mut options: TransactionOptions,
     ) -> Result<Self> {
         core.check_open()?;
         if !options.read_only {
             core.check_writable()?;
         }
-        let limit = core.config.max_active_transactions as u64;
-        let took =
-            core.active_transactions.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (n < limit).then_some(n + 1)
-            });
-        if took.is_err() {
-            return Err(Error::new(
-                ErrorKind::TooManyTransactions,
-                format!("max_active_transactions ({limit}) are open"),
-            ));
-        }
-        let env = &core.env;
-        let now = env.now();
-        let view = Arc::new(env.views.register(&env.visible, now));
+        let given = options.snapshot.take();
+        check_snapshot(core, &options, given.as_ref())?;
+        let now = core.env.now();
         let timeout = options.timeout.unwrap_or(core.config.transaction_timeout);
-        Ok(Self {
+        let deadline = now.saturating_add(timeout);
+        let limit = core.config.max_active_transactions;
+        let open = core.transactions.begin(limit, deadline, now, &core.locks)?;
+        let mut this = Self {
             core: Arc::clone(core),
             _keep: keep,
-            view,
+            open,
             options,
-            deadline: now.saturating_add(timeout),
+            snapshot: core.env.visible(),
             writes: WriteSet::default(),
-            finished: false,
-        })
+            reads: Mutex::default(),
+        };
+        if let Some(given) = given {
+            let view = given.view;
+            this.snapshot = view.seq();
+            this.open.keep_view(view);
+        } else if !this.reads_newest() {
+            this.snapshot = this.open.view_or(|| core.view()).seq();
+        }
+        Ok(this)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether reads see the newest commit instead of one moment.
+    fn reads_newest(&self) -> bool {
+        reads_newest(&self.options)
+    }
+
+    /// Whether it takes locks.
+    pub(super) fn is_pessimistic(&self) -> bool {
+        self.options.mode == TransactionMode::Pessimistic && !self.options.read_only
+    }
+
+    fn locks_reads(&self) -> bool {
+        self.is_pessimistic() && self.options.isolation == IsolationLevel::Serializable
+    }
+
+    fn validates_reads(&self) -> bool {
+        self.options.isolation == IsolationLevel::Serializable
+            && !self.is_pessimistic()
+            && !self.options.read_only
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
         self.core.check_open()?;
-        if self.core.env.now() > self.deadline {
+        let owner = &self.open.owner;
+        if owner.is_expired() || owner.expire(self.core.env.now()) {
+            self.end(false);
+            return Err(expired());
+        }
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn id(&self) -> TransactionId {
+        TransactionId(self.open.owner.number)
+    }
+
+    /// The number of the last commit that its snapshot sees. Where each call reads the newest
+    /// commit, the one that was newest when it began.
+    pub fn snapshot_seq(&self) -> u64 {
+        self.snapshot.0
+    }
+
+    /// The value of `key`: as written by this transaction, or as its isolation level has it.
+    /// Locks the row, shared, where the transaction is pessimistic and `Serializable`.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.get_store(&self.core.default, key.as_ref(), false)
+    }
+
+    /// As [`get`](Self::get), in a keyspace.
+    pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.get_store(keyspace.store_of(&self.core)?, key.as_ref(), false)
+    }
+
+    /// The value of `key`, which no other transaction may change before this one has committed.
+    /// Pessimistic: the row is locked; at `RepeatableRead` a row that changed since the snapshot is
+    /// a `Conflict` at once. Optimistic: a row that changed by the time of the commit is a
+    /// `Conflict` then. A read-only transaction refuses it.
+    pub fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        self.get_store(&self.core.default, key.as_ref(), true)
+    }
+
+    /// As [`get_for_update`](Self::get_for_update), in a keyspace.
+    pub fn get_for_update_in(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Vec<u8>>> {
+        self.get_store(keyspace.store_of(&self.core)?, key.as_ref(), true)
+    }
+
+    fn get_store(
+        &self,
+        store: &Arc<KeyspaceStore>,
+        key: &[u8],
+        for_update: bool,
+    ) -> Result<Option<Vec<u8>>> {
+        self.check()?;
+        if for_update {
+            self.check_not_read_only()?;
+        }
+        if let Some(own) = self.writes.get(store.id, key) {
+            return Ok(own.map(<[u8]>::to_vec));
+        }
+        if self.is_pessimistic() && (for_update || self.locks_reads()) {
+            let mode = if for_update { LockMode::Exclusive } else { LockMode::Shared };
+            self.lock(store, Target::Row(key.to_vec()), mode)?;
+            if for_update {
+                self.check_unchanged(store, key)?;
+            }
+        }
+        let env = &self.core.env;
+        let relies = !self.is_pessimistic() && (for_update || self.validates_reads());
+        // Held to the end of this call, whatever becomes of the transaction meanwhile; taken before
+        // the version, so that merges keep what it sees and the numbers past it.
+        let view = if !self.reads_newest() {
+            Some(self.open.view().ok_or_else(expired)?)
+        } else if relies {
+            Some(self.open.view_or(|| self.core.view()))
+        } else {
+            None
+        };
+        // The version before the number, where no view is registered: see `store::lookup`.
+        let version = store.version();
+        let at = if self.reads_newest() { env.visible() } else { self.snapshot };
+        debug_assert!(view.is_none_or(|v| v.seq() <= at), "the view holds what is read");
+        let found = lookup::get(&version, &env.pager, &env.blobs, key, at)?;
+        if relies {
+            self.note_read(|reads| reads.add_key(store.id, key, at))?;
+        }
+        Ok(found.map(Value::into_vec))
+    }
+
+    /// Adds to the read set, within the limit of a transaction's memory.
+    fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
+        let mut reads = self.reads.lock();
+        let noted = note(&mut reads);
+        self.check_size(reads.bytes(), 0)?;
+        Ok(noted)
+    }
+
+    fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
+        let limit = self.core.config.max_transaction_size;
+        if self.writes.bytes() + read_bytes + added > limit {
             return Err(Error::new(
-                ErrorKind::TimedOut,
-                "the transaction lived longer than its time-out",
+                ErrorKind::TransactionTooLarge,
+                format!("the transaction would pass max_transaction_size ({limit} bytes)"),
             ));
         }
         Ok(())
     }
 
-    /// The number of the last commit that its snapshot sees.
-    pub fn snapshot_seq(&self) -> u64 {
-        self.view.seq().0
-    }
-
-    /// The value of `key`: as written by this transaction, or as of its snapshot.
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        self.get_store(&self.core.default, key.as_ref())
-    }
-
-    /// As [`get`](Self::get), in a keyspace.
-    pub fn get_in(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        self.get_store(keyspace.store_of(&self.core)?, key.as_ref())
-    }
-
-    fn get_store(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.check()?;
-        if let Some(own) = self.writes.get(store.id, key) {
-            return Ok(own.map(<[u8]>::to_vec));
+    fn check_not_read_only(&self) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly, "the transaction is read-only"));
         }
+        Ok(())
+    }
+
+    /// Takes a lock, and waits until everything that was committed before is visible.
+    fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
+        let request =
+            Request { owner: Arc::clone(&self.open.owner), keyspace: store.id, target, mode };
+        let timeout = self.options.lock_timeout.unwrap_or(self.core.config.lock_timeout);
         let env = &self.core.env;
-        let found = lookup::get(&store.version(), &env.pager, &env.blobs, key, self.view.seq())?;
-        Ok(found.map(crate::Value::into_vec))
+        let result = self.core.locks.acquire(&request, timeout, &|| env.now());
+        if result.is_err() && self.open.owner.is_expired() {
+            self.end(false);
+        }
+        result?;
+        self.core.section.catch_up().map(|_| ())
     }
 
-    /// Sets `key` to `value` when the transaction commits.
+    /// At `RepeatableRead` a row that was locked must be as the snapshot has it.
+    fn check_unchanged(&self, store: &KeyspaceStore, key: &[u8]) -> Result<()> {
+        if self.options.isolation != IsolationLevel::RepeatableRead {
+            return Ok(());
+        }
+        let pager = &self.core.env.pager;
+        let newest = lookup::newest_seq(&store.version(), pager, key, self.snapshot)?;
+        if newest.is_some_and(|n| n > self.snapshot) {
+            self.core.transactions.conflicts.fetch_add(1, Ordering::Relaxed);
+            return Err(conflict());
+        }
+        Ok(())
+    }
+
+    /// Sets `key` to `value` when the transaction commits. A pessimistic transaction locks the row.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.write(KeyspaceId(0), key.as_ref(), Some(value.as_ref()))
+        let store = Arc::clone(&self.core.default);
+        self.write(&store, key.as_ref(), Some(value.as_ref()))
     }
 
-    /// Removes `key` when the transaction commits.
+    /// Removes `key` when the transaction commits. A pessimistic transaction locks the row.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(KeyspaceId(0), key.as_ref(), None)
+        let store = Arc::clone(&self.core.default);
+        self.write(&store, key.as_ref(), None)
     }
 
     /// As [`put`](Self::put), in a keyspace.
@@ -162,33 +284,30 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?.id, key.as_ref(), Some(value.as_ref()))
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()))
     }
 
     /// As [`delete`](Self::delete), in a keyspace.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?.id, key.as_ref(), None)
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), None)
     }
 
-    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+    fn write(&mut self, store: &KeyspaceStore, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.check()?;
-        if self.options.read_only {
-            return Err(Error::new(ErrorKind::ReadOnly, "the transaction is read-only"));
-        }
+        self.check_not_read_only()?;
         check_entry(&self.core.config, key.len(), value.map_or(0, <[u8]>::len))?;
-        let limit = self.core.config.max_transaction_size;
         let added = key.len() as u64 + value.map_or(0, <[u8]>::len) as u64;
-        if self.writes.bytes() + added > limit {
-            return Err(Error::new(
-                ErrorKind::TransactionTooLarge,
-                format!("the transaction would pass max_transaction_size ({limit} bytes)"),
-            ));
+        self.check_size(self.reads.lock().bytes(), added)?;
+        if self.is_pessimistic() {
+            self.lock(store, Target::Row(key.to_vec()), LockMode::Exclusive)?;
+            self.check_unchanged(store, key)?;
         }
-        self.writes.insert(keyspace, key, value);
+        self.writes.insert(store.id, key, value);
         Ok(())
     }
 
-    /// The entries with `start <= key < end`, own writes included.
+    /// The entries with `start <= key < end`, own writes included; readable from both ends. A
+    /// pessimistic `Serializable` transaction locks the range.
     pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<TransactionRange> {
         self.scan_store(&self.core.default, start, end)
     }
@@ -209,7 +328,8 @@ impl Transaction {
     }
 
     /// The entries whose keys begin with `prefix`, own writes included.
-    pub fn scan_prefix(&self, prefix: &[u8]) -> Result<TransactionRange> {
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<TransactionRange> {
+        let prefix = prefix.as_ref();
         self.range(Some(prefix), prefix_end(prefix).as_deref())
     }
 
@@ -224,99 +344,134 @@ impl Transaction {
 
     fn scan_store(
         &self,
-        store: &KeyspaceStore,
+        store: &Arc<KeyspaceStore>,
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<TransactionRange> {
         self.check()?;
+        let first = start.unwrap_or_default();
+        if self.locks_reads() {
+            let target = Target::Range(first.to_vec(), end.map(<[u8]>::to_vec));
+            self.lock(store, target, LockMode::Shared)?;
+        }
+        let view = if self.reads_newest() {
+            Arc::new(self.core.view())
+        } else {
+            self.open.view().ok_or_else(expired)?
+        };
+        let at = view.seq();
+        let own = self.writes.range(store.id, first, end);
+        let read = if self.validates_reads() {
+            Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
+        } else {
+            None
+        };
         let env = &self.core.env;
-        let at = self.view.seq();
-        let own = self.writes.range(store.id, start.unwrap_or_default(), end);
         let base = Range::new(
-            Arc::clone(&self.view),
+            view,
             cursor_at(env, store, at),
             cursor_at(env, store, at),
             Bounds::new(start, end),
         );
-        Ok(TransactionRange::new(base, own))
+        Ok(TransactionRange::new(base, own, read))
     }
 
-    /// Makes every write true in one step. On `Conflict` nothing was written: begin again.
+    /// Marks this place, to go back to with [`rollback_to`](Self::rollback_to). Savepoints may be
+    /// nested.
+    pub fn savepoint(&mut self) -> Result<Savepoint> {
+        self.check()?;
+        Ok(self.writes.savepoint(self.open.owner.number))
+    }
+
+    /// Takes back every write made after the savepoint; it stands on, those after it do not. Locks
+    /// are kept. Fails with `InvalidArgument` where the savepoint does not stand any more.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.check()?;
+        if self.writes.roll_back(self.open.owner.number, savepoint) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the savepoint was rolled back past, or is of another transaction",
+        ))
+    }
+
+    /// Makes every write true in one step. After an error that is retryable nothing was written:
+    /// begin again.
     pub fn commit(mut self) -> Result<()> {
         let result = self.try_commit();
-        self.finish(result.is_ok());
         if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Conflict) {
-            self.core.conflicts.fetch_add(1, Ordering::Relaxed);
+            self.core.transactions.conflicts.fetch_add(1, Ordering::Relaxed);
         }
+        self.end(result.is_ok());
         result
     }
 
-    fn try_commit(&mut self) -> Result<()> {
-        self.check()?;
-        if self.writes.is_empty() {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::new();
-        for (keyspace, key, value) in self.writes.iter() {
-            let value = value.map_or(EntryValue::Tombstone, EntryValue::Inline);
-            batch.push(keyspace, key, value);
-        }
-        let all = self.core.all();
-        self.validate(|id| all.iter().find(|k| k.id == id))?;
-        let options = WriteOptions { durability: self.options.durability };
-        write_batch(&self.core, &batch, options, |state| {
-            self.validate(|id| state.keyspaces.get(&id))
-        })?;
-        Ok(())
-    }
-
-    fn validate<'a>(
-        &self,
-        find: impl Fn(KeyspaceId) -> Option<&'a Arc<KeyspaceStore>>,
-    ) -> Result<()> {
-        let snapshot = self.view.seq();
-        let mut current: Option<&Arc<KeyspaceStore>> = None;
-        for (id, key, _) in self.writes.iter() {
-            if current.is_none_or(|k| k.id != id) {
-                current = find(id);
-            }
-            let Some(keyspace) = current else {
-                return Err(Error::new(ErrorKind::NotFound, "the keyspace was dropped"));
-            };
-            let newest =
-                lookup::newest_seq(&keyspace.version(), &self.core.env.pager, key, snapshot)?;
-            if newest.is_some_and(|n| n > snapshot) {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "another transaction committed a key of this one first",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Gives the writes up. Dropping the guard does the same.
-    pub fn abort(mut self) {
-        self.finish(false);
+    pub fn abort(self) {
+        self.end(false);
     }
 
-    fn finish(&mut self, committed: bool) {
-        if self.finished {
-            return;
+    fn end(&self, committed: bool) {
+        let all = &self.core.transactions;
+        if all.end(&self.open, &self.core.locks) {
+            let counter = if committed { &all.committed } else { &all.aborted };
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-        self.finished = true;
-        self.core.active_transactions.fetch_sub(1, Ordering::AcqRel);
-        let counter = if committed {
-            &self.core.committed_transactions
-        } else {
-            &self.core.aborted_transactions
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.finish(false);
+        self.end(false);
     }
+}
+
+/// Whether a transaction reads the newest commit with each call.
+fn reads_newest(options: &TransactionOptions) -> bool {
+    match options.isolation {
+        IsolationLevel::ReadCommitted => true,
+        IsolationLevel::RepeatableRead => false,
+        IsolationLevel::Serializable => {
+            options.mode == TransactionMode::Pessimistic && !options.read_only
+        }
+    }
+}
+
+fn check_snapshot(
+    core: &Core,
+    options: &TransactionOptions,
+    snapshot: Option<&crate::Snapshot>,
+) -> Result<()> {
+    let Some(snapshot) = snapshot else { return Ok(()) };
+    if !std::ptr::eq(Arc::as_ptr(&snapshot.core), core) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the snapshot is of another open database",
+        ));
+    }
+    if reads_newest(options) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "a snapshot was given to a transaction that reads the newest commit",
+        ));
+    }
+    Ok(())
+}
+
+/// The error of a transaction that came second.
+pub(super) fn conflict() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "another transaction committed first what this one wrote or relies on",
+    )
+}
+
+/// A wait between two attempts: grows with each, up to a bound, and differs from thread to thread.
+pub(crate) fn back_off(core: &Core, attempt: u32) {
+    let mut random = [0; 4];
+    // Without randomness waits are only less spread.
+    let _ = core.env.vfs.fill_random(&mut random);
+    let most = Duration::from_micros(20) * 2_u32.pow(attempt.min(10));
+    core.env.vfs.sleep(most.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)));
 }

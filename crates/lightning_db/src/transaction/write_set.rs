@@ -1,4 +1,5 @@
-//! The writes of a transaction, by keyspace and key; the last write of a key counts.
+//! The writes of a transaction, by keyspace and key; the last write of a key counts. Where there are
+//! savepoints, what a write replaced is kept, so that it can be put back.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,11 +8,25 @@ use crate::types::KeyspaceId;
 
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// A place in a transaction to go back to; see [`Transaction::savepoint`](crate::Transaction::savepoint).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Savepoint {
+    transaction: u64,
+    number: u64,
+}
+
+/// What a write replaced: nothing, a delete, or a put.
+type Replaced = Option<Option<Vec<u8>>>;
+
 /// The writes so far.
 #[derive(Debug, Default)]
 pub(super) struct WriteSet {
     keyspaces: BTreeMap<KeyspaceId, Writes>,
     bytes: u64,
+    /// Savepoints that stand, oldest first: number, and how much of `undo` there was.
+    savepoints: Vec<(u64, usize)>,
+    last_savepoint: u64,
+    undo: Vec<(KeyspaceId, Vec<u8>, Replaced)>,
 }
 
 /// Bytes that a write takes besides its key and value.
@@ -19,12 +34,49 @@ const OVERHEAD: u64 = 16;
 
 impl WriteSet {
     pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
+        let replaced = self.replace(keyspace, key, Some(value.map(<[u8]>::to_vec)));
+        if !self.savepoints.is_empty() {
+            self.undo.push((keyspace, key.to_vec(), replaced));
+        }
+    }
+
+    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
         let size = |v: Option<&[u8]>| key.len() as u64 + v.map_or(0, <[u8]>::len) as u64 + OVERHEAD;
         let writes = self.keyspaces.entry(keyspace).or_default();
-        self.bytes += size(value);
-        if let Some(old) = writes.insert(key.to_vec(), value.map(<[u8]>::to_vec)) {
+        let old = match new {
+            Some(value) => {
+                self.bytes += size(value.as_deref());
+                writes.insert(key.to_vec(), value)
+            }
+            None => writes.remove(key),
+        };
+        if writes.is_empty() {
+            self.keyspaces.remove(&keyspace);
+        }
+        if let Some(old) = &old {
             self.bytes -= size(old.as_deref());
         }
+        old
+    }
+
+    /// Marks this place.
+    pub(super) fn savepoint(&mut self, transaction: u64) -> Savepoint {
+        self.last_savepoint += 1;
+        self.savepoints.push((self.last_savepoint, self.undo.len()));
+        Savepoint { transaction, number: self.last_savepoint }
+    }
+
+    /// Takes back the writes after `savepoint`, and the savepoints after it; `false` where it does
+    /// not stand any more, or is of another transaction.
+    pub(super) fn roll_back(&mut self, transaction: u64, savepoint: Savepoint) -> bool {
+        let known = self.savepoints.iter().position(|(n, _)| *n == savepoint.number);
+        let Some(at) = known.filter(|_| savepoint.transaction == transaction) else { return false };
+        let keep = self.savepoints[at].1;
+        self.savepoints.truncate(at + 1);
+        for (keyspace, key, replaced) in self.undo.split_off(keep).into_iter().rev() {
+            self.replace(keyspace, &key, replaced);
+        }
+        true
     }
 
     /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
@@ -58,6 +110,11 @@ impl WriteSet {
 
     pub(super) fn is_empty(&self) -> bool {
         self.keyspaces.is_empty()
+    }
+
+    /// How many keys.
+    pub(super) fn len(&self) -> usize {
+        self.keyspaces.values().map(BTreeMap::len).sum()
     }
 
     /// Bytes held, overhead included.

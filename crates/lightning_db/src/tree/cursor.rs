@@ -17,7 +17,9 @@ use crate::sync::Arc;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq};
 
 use super::path::{Path, Source, Target};
-use super::reader::{Found, PartitionReader};
+#[cfg(test)]
+use super::reader::Found;
+use super::reader::PartitionReader;
 
 /// How a cursor reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,11 +74,6 @@ impl PartitionCursor {
         }
     }
 
-    /// The partition.
-    pub fn reader(&self) -> &Arc<PartitionReader> {
-        &self.reader
-    }
-
     /// Whether it stands at an entry.
     pub fn valid(&self) -> bool {
         self.leaf.is_some()
@@ -99,6 +96,7 @@ impl PartitionCursor {
 
     /// Number and value, holding the page instead of the cursor. Panics where the cursor is not
     /// [`valid`](Self::valid).
+    #[cfg(test)]
     pub fn found(&self) -> Found {
         Found::at(self.page(), self.at)
     }

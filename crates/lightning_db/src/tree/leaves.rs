@@ -47,6 +47,7 @@ impl LeafSpan {
     }
 
     /// Stored bytes of its leaves.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.leaves.iter().map(|c| c.bytes).sum()
     }

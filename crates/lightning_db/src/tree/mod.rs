@@ -26,8 +26,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Problem, Visited};
+pub use check::Visited;
 pub use cursor::{CursorOptions, PartitionCursor};
-pub use leaves::{LeafSpan, Leaves, SpanEnd};
-pub use reader::{Estimate, Found, FoundValue, PartitionReader};
+pub use leaves::SpanEnd;
+#[cfg(test)]
+pub use leaves::{LeafSpan, Leaves};
+#[cfg(test)]
+pub use reader::Found;
+pub use reader::{FoundValue, PartitionReader};
 pub use writer::{PartitionWriter, WriterContext};

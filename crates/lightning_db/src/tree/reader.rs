@@ -27,6 +27,7 @@ use super::separator;
 
 /// A version of a key.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "tests look at every field"))]
 pub struct Found {
     /// The number of the commit that wrote it; 0 where it is settled.
     pub seq: Seq,
@@ -63,6 +64,7 @@ impl Found {
 
 impl FoundValue {
     /// The bytes of an inline value.
+    #[cfg(test)]
     pub fn inline(&self) -> Option<&[u8]> {
         match self {
             Self::Inline(page, range) => {

@@ -351,6 +351,7 @@ impl PartitionWriter {
     }
 
     /// Stored bytes of the partition so far, kept leaves included.
+    #[cfg(test)]
     pub fn partition_bytes(&self) -> u64 {
         self.out.live_bytes + self.kept_bytes + self.leaf_bytes()
     }

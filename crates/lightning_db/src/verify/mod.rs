@@ -169,17 +169,15 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
     let env = &core.env;
     env.blobs.drop_unused();
     let before = env.next_segment.load(crate::sync::atomic::Ordering::Acquire);
-    let named = {
+    let named_now = || {
         let manifest = env.manifest.lock();
         match &*manifest {
-            Some(m) => m.state().referenced_segments(),
-            None => match Manifest::load(&env.vfs, &env.dir) {
-                Ok((state, _)) => state.referenced_segments(),
-                // Reported already.
-                Err(_) => return Ok(()),
-            },
+            Some(m) => Some(m.state().referenced_segments()),
+            // What does not load was reported already.
+            None => Manifest::load(&env.vfs, &env.dir).ok().map(|(s, _)| s.referenced_segments()),
         }
     };
+    let Some(named) = named_now() else { return Ok(()) };
     let seg = env.dir.join("seg");
     let there: BTreeSet<SegmentId> = directory::list(&*env.vfs, &seg)?
         .iter()
@@ -192,9 +190,6 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
             message: message.to_owned(),
         });
     };
-    for id in named.difference(&there) {
-        problem(*id, "the manifest names a segment that is not there");
-    }
     // Jobs under way, readers of older versions and unflushed large values keep files that the
     // manifest does not name; what is left after a quiet open is an orphan.
     let quiet = !core.read_only
@@ -206,8 +201,22 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
                 && k.older_versions().is_empty()
         })
         && env.next_segment.load(crate::sync::atomic::Ordering::Acquire) == before;
+    // Only now: who held a latch has marked what leaves because of its edit, and a judgement of large
+    // values that was under way has come to its end.
+    let quiet = quiet && {
+        drop(env.blobs.pin());
+        env.blobs.drop_unused();
+        env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
+    };
+    // After the latches too: a job that was under way when the directory was read has named its
+    // files by now, or taken them away. Ids are never used twice: what is named before and after was
+    // named all the time, and what is named neither time never was.
+    let still = named_now().unwrap_or_default();
+    for id in named.difference(&there).filter(|id| still.contains(id)) {
+        problem(*id, "the manifest names a segment that is not there");
+    }
     if quiet {
-        for id in there.difference(&named) {
+        for id in there.difference(&named).filter(|id| !still.contains(id)) {
             let young = id.0 >= before || env.blobs.is_young(*id);
             if !young && crate::segment::segment_path(&env.dir, *id).exists_in(&*env.vfs) {
                 problem(*id, "nothing names this segment");

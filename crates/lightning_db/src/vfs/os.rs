@@ -7,6 +7,7 @@
 //! | `allocate` | `fallocate`, else `set_len` | `set_len` | `set_len` |
 //! | `try_lock` | `flock` | `flock` | `LockFileEx` |
 //! | log files | mapped where that is safe, see `os_map` | plain | plain |
+//! | past a file-size limit | an error, asked for before each write | a signal (SIGXFSZ), unless the application ignores it | no such limit |
 //!
 //! `flock` belongs to the open file, not to the process: closing another descriptor of the lock
 //! file does not drop it, and a second opener in this process is refused.
@@ -137,7 +138,7 @@ impl Vfs for OsVfs {
         let file = options.open(path)?;
         let locked = if exclusive { file.try_lock() } else { file.try_lock_shared() };
         match locked {
-            Ok(()) => Ok(Some(Box::new(OsLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(OsLock { file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(e),
         }
@@ -174,7 +175,7 @@ struct OsFile {
 impl OsFile {
     /// Extends the file to `len` unless it is that long.
     fn extend(&self, len: u64) -> IoResult<()> {
-        if len > self.file.metadata()?.len() { self.file.set_len(len) } else { Ok(()) }
+        if len > self.file.metadata()?.len() { self.set_len(len) } else { Ok(()) }
     }
 
     /// Reserves `len` bytes, and the rest of a file that is longer, and maps them where that
@@ -212,6 +213,9 @@ impl VfsFile for OsFile {
 
     #[cfg(unix)]
     fn write_at(&self, bytes: &[u8], offset: u64) -> IoResult<usize> {
+        // A write that begins below a limit is cut off there; the next one would end the process.
+        #[cfg(target_os = "linux")]
+        os_calls::check_size_limit(offset.saturating_add(1))?;
         std::os::unix::fs::FileExt::write_at(&self.file, bytes, offset)
     }
 
@@ -229,6 +233,8 @@ impl VfsFile for OsFile {
     }
 
     fn set_len(&self, len: u64) -> IoResult<()> {
+        #[cfg(target_os = "linux")]
+        os_calls::check_size_limit(len)?;
         self.file.set_len(len)
     }
 
@@ -252,10 +258,39 @@ impl VfsFile for OsFile {
     }
 }
 
-/// A held lock: closing the file releases it.
+/// A held lock.
 #[derive(Debug)]
 struct OsLock {
-    _file: File,
+    file: File,
 }
 
 impl VfsLock for OsLock {}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // Closing the file would leave the lock with a process forked meanwhile, which has the same
+        // open file, until that ends or executes another program. Where this fails closing is left.
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database that was closed could not be opened again while a process lived that had been forked
+    /// meanwhile: the lock belongs to the open file, which such a process has too.
+    #[test]
+    fn a_lock_ends_with_its_handle_whoever_else_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+        file.try_lock().unwrap();
+        let lock = OsLock { file };
+        let forked = lock.file.try_clone().unwrap();
+        drop(lock);
+        let path = dir.path().join("LOCK");
+        assert!(OsVfs.try_lock(&path, true).unwrap().is_some());
+        drop(forked);
+    }
+}

@@ -1,5 +1,5 @@
-//! The calls of Linux that the standard library does not offer: reserving space, read-ahead, and
-//! asking which file system a file is on.
+//! The calls of Linux that the standard library does not offer: reserving space, read-ahead, asking
+//! which file system a file is on, and how long files may become.
 //!
 //! Each function is safe: it borrows an open [`File`], so the descriptor stays valid for the call.
 #![allow(unsafe_code, reason = "system calls without a safe wrapper in the standard library")]
@@ -10,6 +10,24 @@ use std::io::{Error as IoError, ErrorKind as IoErrorKind, Result as IoResult};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
+/// An error where a file of this process may not become `len` bytes long. To be asked before it is
+/// made so: the system ends a process that tries (SIGXFSZ), and how signals are handled is the
+/// application's to choose.
+pub(super) fn check_size_limit(len: u64) -> IoResult<()> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the pointer is to memory of the type that the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr()) } != 0 {
+        return Ok(());
+    }
+    // SAFETY: the call succeeded, so it filled the structure.
+    let limit = unsafe { limit.assume_init() }.rlim_cur;
+    #[allow(clippy::unnecessary_cast, reason = "it has 32 bits on some targets")]
+    if limit == libc::RLIM_INFINITY || len <= limit as u64 {
+        return Ok(());
+    }
+    Err(IoError::from_raw_os_error(libc::EFBIG))
+}
+
 /// Reserves space for the first `len` bytes, extending the file to `len`; `false` where the file
 /// system cannot, and then nothing was done.
 pub(super) fn reserve(file: &File, len: u64) -> IoResult<bool> {
@@ -19,6 +37,7 @@ pub(super) fn reserve(file: &File, len: u64) -> IoResult<bool> {
     let Ok(len) = libc::off_t::try_from(len) else {
         return Err(IoError::from(IoErrorKind::FileTooLarge));
     };
+    check_size_limit(len as u64)?;
     loop {
         // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes no
         // pointers.

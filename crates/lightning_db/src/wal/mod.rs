@@ -13,6 +13,6 @@ mod sync;
 mod writer;
 
 pub use layout::FILE_HEADER_BYTES;
-pub use recovery::{LogRecovery, RecoveredLog, Visit};
-pub use sync::{LogSync, LogSyncStats};
-pub use writer::{Log, LogOptions, LogWriter, log_path};
+pub use recovery::{LogRecovery, Visit};
+pub use sync::LogSync;
+pub use writer::{Log, LogOptions, LogWriter};

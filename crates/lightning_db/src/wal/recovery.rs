@@ -77,12 +77,13 @@ impl LogRecovery {
         visit: &mut Visitor<'_>,
     ) -> Result<RecoveredLog> {
         let names = dir.join("wal");
-        let mut ids: Vec<LogId> = vfs
-            .list(&names)
-            .map_err(|e| Error::io(&names, "list the directory", e))?
-            .iter()
-            .filter_map(|n| n.strip_suffix(".wal")?.parse().ok().map(LogId))
-            .collect();
+        let listed = vfs.list(&names).map_err(|e| {
+            let e = Error::io(&names, "list the directory of the log", e);
+            // The manifest says that there is a log.
+            if e.kind() == ErrorKind::NotFound { e.with_kind(ErrorKind::Corrupt) } else { e }
+        })?;
+        let mut ids: Vec<LogId> =
+            listed.iter().filter_map(|n| n.strip_suffix(".wal")?.parse().ok().map(LogId)).collect();
         ids.sort_unstable();
         let next_id = ids.last().map_or(first.next(), |id| id.next().max(first.next()));
         let mut found = RecoveredLog { next_id, ..RecoveredLog::default() };

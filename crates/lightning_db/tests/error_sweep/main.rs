@@ -1,6 +1,6 @@
 //! The error sweep: workloads on the simulated disk are run with one operation failing, once or for
 //! good, with the operation rising until the run is clean. `workload` has the steps, `world` what is
-//! checked at each of them and after the fault is over.
+//! checked at each of them and after the fault is over, `stories` single faults that once broke a promise.
 //!
 //! Faults: a failing device and a full disk by the operation's number and by its kind, short and
 //! interrupted reads and writes (of which nobody may notice anything), and a disk that is too small
@@ -9,6 +9,7 @@
 //! `LIGHTNING_SWEEP_RUNS` sets how many cases are drawn (`all`: every one), `LIGHTNING_SWEEP_SEEDS`
 //! how many workloads of each setup; a failure prints the `LIGHTNING_SWEEP_ONLY` that repeats it.
 
+mod stories;
 mod workload;
 mod world;
 
@@ -162,7 +163,9 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn no_failed_operation_loses_what_was_acknowledged_or_makes_a_reader_see_wrong() {
-    let mut all = cases(number("LIGHTNING_SWEEP_SEEDS", 1));
+    let seeds = number("LIGHTNING_SWEEP_SEEDS", 1);
+    let mut all = cases(seeds);
+    let possible = all.len();
     let only = std::env::var("LIGHTNING_SWEEP_ONLY").ok();
     let every = std::env::var("LIGHTNING_SWEEP_RUNS").is_ok_and(|v| v == "all");
     if let Some(only) = &only {
@@ -180,7 +183,9 @@ fn no_failed_operation_loses_what_was_acknowledged_or_makes_a_reader_see_wrong()
                 poisoned += u64::from(world.was_poisoned);
             }
             Err(_) => {
-                eprintln!("to repeat: LIGHTNING_SWEEP_ONLY='{case:?}' (and the same _SEEDS)");
+                eprintln!(
+                    "run again: LIGHTNING_SWEEP_SEEDS={seeds} LIGHTNING_SWEEP_ONLY='{case:?}'"
+                );
                 failed.push(case);
             }
         }
@@ -188,7 +193,9 @@ fn no_failed_operation_loses_what_was_acknowledged_or_makes_a_reader_see_wrong()
     }
     assert!(failed.is_empty(), "{} of {} runs failed: {failed:#?}", failed.len(), all.len());
     println!(
-        "tried: {} runs with failing operations, {errors} errors seen, {poisoned} handles poisoned",
-        all.len()
+        "tried: {} of {possible} runs with failing operations, {errors} errors seen, {poisoned} handles \
+         poisoned, {seeds} workloads of each of {} setups",
+        all.len(),
+        SETUPS.len()
     );
 }

@@ -312,7 +312,7 @@ impl World {
                     match value {
                         Some(v) => batch.put_in(keyspace, key, v.as_slice()),
                         None => batch.delete_in(keyspace, key),
-                    };
+                    }
                 }
                 let durability = self.setup.log.then_some(durability);
                 db.write(batch, WriteOptions { durability })
@@ -397,6 +397,8 @@ impl World {
             Err(e) => {
                 self.read::<()>("cursor", Err(e));
                 held.cursor_failed = true;
+                assert!(held.cursor.entry().is_err(), "a cursor that failed stands nowhere");
+                assert!(held.cursor.next().is_err(), "a cursor that failed goes on");
             }
         }
         let key = (count as u16 * 5).to_be_bytes();
@@ -492,6 +494,7 @@ impl World {
             self.advance(1000);
             self.held = None;
         }
+        self.settle();
         let state = read_all(&db).expect("everything can be read once the fault is over");
         let seen = self.states[self.shown..].contains(&state);
         assert!(seen, "{}", self.differs("in the same handle", &state));

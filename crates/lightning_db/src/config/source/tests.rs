@@ -22,6 +22,7 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("max_value_size", "\"1MiB\"", "1MiB", "\"4GiB\"", "-1"),
     ("max_active_transactions", "7", "7", "0", "2.5"),
     ("transaction_timeout", "\"250ms\"", "250ms", "30", "30"),
+    ("lock_timeout", "\"20ms\"", "2s", "5", "0s"),
     ("max_transaction_size", "\"2MB\"", "2MB", "0", "2GiB"),
     ("wal_enabled", "false", "false", "\"false\"", "yes"),
     ("wal_sync_mode", "\"periodic:10ms\"", "async", "\"periodic\"", "periodic:0s"),

@@ -1,0 +1,238 @@
+//! The way of a write: limits, room, pace, large values to blob pages, locks, the commit section,
+//! and the work that the commit made due.
+//!
+//! 1. Limits are checked before anything is written.
+//! 2. A write honours the locks of others: it is refused inside the section while one stands
+//!    against it, and waits outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
+use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
+use crate::locks::{LockMode, Owner, Request, Target};
+use crate::maintenance::core::{Core, Work};
+use crate::store::blobs::BlobStore;
+use crate::types::EntryValue;
+
+/// The error for a keyspace that was dropped.
+pub fn dropped(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("the keyspace {name:?} was dropped"))
+}
+
+/// Refuses keys and values over the limits.
+pub fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Result<()> {
+    if key == 0 {
+        return Err(Error::new(ErrorKind::EmptyKey, "a key has at least one byte"));
+    }
+    if key > config.max_key_size {
+        return Err(Error::new(
+            ErrorKind::KeyTooLarge,
+            format!("a key of {key} bytes is over the limit of {} bytes", config.max_key_size),
+        ));
+    }
+    if value as u64 > config.max_value_size {
+        return Err(BlobStore::too_large(value as u64, config.max_value_size));
+    }
+    Ok(())
+}
+
+/// Commits a batch: limits, pace, large values, locks, commit section, and the work that it made
+/// due. `owner` is the transaction that writes; its own locks do not stop it. `validate` may refuse
+/// the commit inside the section, and is asked again after a wait for locks.
+pub fn write_batch(
+    core: &Core,
+    batch: &WriteBatch,
+    options: WriteOptions,
+    owner: Option<&Arc<Owner>>,
+    validate: impl FnMut(&mut SectionState) -> Result<()>,
+) -> Result<()> {
+    core.check_writable()?;
+    if batch.is_empty() {
+        return Ok(());
+    }
+    batch.check_owner(&core.env)?;
+    let config = &core.config;
+    check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
+    check_room(core, batch)?;
+    core.pacer.pace(&core.env, batch.body.len());
+    let durability = options.durability.unwrap_or(match config.wal_sync_mode {
+        WalSyncMode::Sync => Durability::Sync,
+        WalSyncMode::Periodic { .. } => Durability::Periodic,
+        WalSyncMode::Async => Durability::Async,
+    });
+    if options.durability.is_some() && core.env.log.is_none() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "durability cannot be chosen per write where the database has no log",
+        ));
+    }
+    let wait = match durability {
+        Durability::Sync if core.env.log.is_some() => Wait::Durable,
+        _ => Wait::Written,
+    };
+    let committed = if has_large_values(&batch.body, BLOB_THRESHOLD_BYTES) {
+        let _pin = core.env.blobs.pin();
+        let body = move_large_values(core, &batch.body)?;
+        check_size(config, body.len())?;
+        commit(core, &body, wait, owner, validate)
+    } else {
+        check_size(config, batch.body.len())?;
+        commit(core, &batch.body, wait, owner, validate)
+    }?;
+    if durability == Durability::Periodic {
+        core.note_periodic(committed.seq)?;
+    }
+    after_commit(core, committed)
+}
+
+/// Commits once no lock of others stands against it. Whoever finds one inside the section leaves it,
+/// waits in order for exclusive locks on all its keys, and comes again with these.
+fn commit(
+    core: &Core,
+    body: &[u8],
+    wait: Wait,
+    owner: Option<&Arc<Owner>>,
+    mut validate: impl FnMut(&mut SectionState) -> Result<()>,
+) -> Result<Committed> {
+    let mut waiter: Option<WriteOwner<'_>> = None;
+    loop {
+        let number = owner.or(waiter.as_ref().map(|w| &w.owner)).map_or(0, |o| o.number);
+        let mut locked = false;
+        let result = core.section.commit(body, wait, |state| {
+            locked = core.locks.any() && is_locked(core, number, body);
+            if locked {
+                return Err(Error::new(ErrorKind::TimedOut, "a row is locked"));
+            }
+            validate(state)
+        });
+        if !locked {
+            return result;
+        }
+        let owner = match owner {
+            Some(owner) => owner,
+            None => &waiter.get_or_insert_with(|| WriteOwner::new(core)).owner,
+        };
+        lock_all(core, owner, body)?;
+    }
+}
+
+/// A single write while it waits for locks: what it got is given back when it is done.
+struct WriteOwner<'a> {
+    core: &'a Core,
+    owner: Arc<Owner>,
+}
+
+impl<'a> WriteOwner<'a> {
+    fn new(core: &'a Core) -> Self {
+        Self { core, owner: Arc::new(Owner::new(core.transactions.next_number(), Duration::MAX)) }
+    }
+}
+
+impl Drop for WriteOwner<'_> {
+    fn drop(&mut self) {
+        self.core.locks.release(&self.owner);
+    }
+}
+
+fn operations(body: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+    Operations::new(body).map(|op| op.expect("bodies are encoded by this process"))
+}
+
+fn is_locked(core: &Core, owner: u64, body: &[u8]) -> bool {
+    operations(body).any(|op| core.locks.forbids_write(owner, op.keyspace, op.key))
+}
+
+/// Waits for exclusive locks on every key of a body, in the order of keys.
+fn lock_all(core: &Core, owner: &Arc<Owner>, body: &[u8]) -> Result<()> {
+    let mut keys: Vec<_> = operations(body).map(|op| (op.keyspace, op.key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for (keyspace, key) in keys {
+        let request = Request {
+            owner: Arc::clone(owner),
+            keyspace,
+            target: Target::Row(key.to_vec()),
+            mode: LockMode::Exclusive,
+        };
+        core.locks.acquire(&request, core.config.lock_timeout, &|| core.env.now())?;
+    }
+    Ok(())
+}
+
+fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
+    let limit = config.max_transaction_size.min(MAX_COMMIT_BYTES as u64);
+    if bytes as u64 > limit {
+        return Err(Error::new(
+            ErrorKind::TransactionTooLarge,
+            format!("a commit of {bytes} bytes is over the limit of {limit} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for. The
+/// quota does not refuse what only deletes: that is how there comes to be room.
+fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
+    if let Some(limit) = core.config.max_database_size
+        && batch.puts
+    {
+        let used = core.segment_bytes();
+        if used + batch.body.len() as u64 > limit {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                format!(
+                    "a commit of {} bytes would bring the database, which has {used}, over \
+                     max_database_size ({limit} bytes): delete something and compact",
+                    batch.body.len()
+                ),
+            ));
+        }
+    }
+    if !core.is_short_of_space() {
+        return Ok(());
+    }
+    // Here, not by the threads: nothing is to be refused once there is space. How it ended is noted.
+    let _ = core.noting(Work::Flush, || core.flush_step());
+    match core.failure(Work::Flush) {
+        Some((ErrorKind::StorageFull, why)) if core.is_short_of_space() => Err(Error::new(
+            ErrorKind::StorageFull,
+            format!("memtables wait to be flushed, for which there is no space: {why}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The body with its large values moved to blob pages.
+fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for op in Operations::new(body) {
+        let op = op.expect("bodies are encoded by this process");
+        let value = match op.value {
+            EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
+                EntryValue::Blob(core.env.blobs.put(v)?)
+            }
+            other => other,
+        };
+        encode(&mut out, &Operation { value, ..op });
+    }
+    Ok(out)
+}
+
+fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+    if !committed.sealed {
+        return Ok(());
+    }
+    core.update_pressure();
+    if core.config.background_threads > 0 {
+        core.signal.raise();
+        return Ok(());
+    }
+    // The commit stands whatever becomes of the work: a failure is noted, shown by
+    // `health_check`, and met again by the next flush.
+    core.work_inline();
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Committing: validation outside the commit section first, inside only against what came since.
+//!
+//! 1. `known` is a commit at or past which the version that is validated outside holds everything;
+//!    inside only numbers past it are looked for. Between both no commit slips through.
+//! 2. Few keys are looked up again inside, in the newest memtables only. Many keys, and ranges, are
+//!    watched instead (see `commit::watch`), so that the section is never held for long.
+
+use std::sync::Arc;
+
+use super::options::IsolationLevel;
+use super::transaction::{Transaction, conflict};
+use crate::commit::batch::WriteBatch;
+use crate::commit::section::SectionState;
+use crate::commit::watch::Watch;
+use crate::config::WriteOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::locks::expired;
+use crate::maintenance::core::Core;
+use crate::maintenance::write::write_batch;
+use crate::store::changes::changed_since;
+use crate::store::keyspace::KeyspaceStore;
+use crate::store::lookup;
+use crate::types::{EntryValue, KeyspaceId, Seq};
+
+/// Up to this many keys are looked up inside the section.
+const FEW_KEYS: usize = 64;
+
+/// A key that must not have been written past a commit.
+type Relied<'a> = (KeyspaceId, &'a [u8], Seq);
+
+/// Ends a watch, whatever becomes of the commit.
+struct Watching<'a> {
+    core: &'a Core,
+    watch: Arc<Watch>,
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.core.section.enter().end_watch(&self.watch);
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::NotFound, "the keyspace was dropped")
+}
+
+/// `Conflict` if any of `keys` was written past its commit, as far as `find`'s keyspaces show now;
+/// with `known`, only writes past that are looked for.
+fn check_keys<'a, 'k>(
+    core: &Core,
+    keys: impl Iterator<Item = Relied<'k>>,
+    known: Seq,
+    find: impl Fn(KeyspaceId) -> Option<&'a Arc<KeyspaceStore>>,
+) -> Result<()> {
+    let mut current: Option<&Arc<KeyspaceStore>> = None;
+    for (id, key, since) in keys {
+        if current.is_none_or(|k| k.id != id) {
+            current = find(id);
+        }
+        let keyspace = current.ok_or_else(gone)?;
+        let since = since.max(known);
+        let newest = lookup::newest_seq(&keyspace.version(), &core.env.pager, key, since)?;
+        if newest.is_some_and(|n| n > since) {
+            return Err(conflict());
+        }
+    }
+    Ok(())
+}
+
+impl Transaction {
+    pub(super) fn try_commit(&mut self) -> Result<()> {
+        self.check()?;
+        if !self.open.owner.begin_commit() {
+            return Err(expired());
+        }
+        if self.writes.is_empty() {
+            // Its reads hold at its snapshot, or are locked still.
+            return Ok(());
+        }
+        let core = &*self.core;
+        let mut batch = WriteBatch::new();
+        for (keyspace, key, value) in self.writes.iter() {
+            let value = value.map_or(EntryValue::Tombstone, EntryValue::Inline);
+            batch.push(keyspace, key, value);
+        }
+        let options = WriteOptions { durability: self.options.durability };
+        let owner = Some(&self.open.owner);
+        if self.is_pessimistic() {
+            return write_batch(core, &batch, options, owner, |_| Ok(()));
+        }
+        let reads = self.reads.lock();
+        let ranges = reads.ranges();
+        let first_wins = self.options.isolation == IsolationLevel::RepeatableRead;
+        let written = if first_wins { self.writes.len() } else { 0 };
+        // Written keys at `RepeatableRead`, keys read where that matters.
+        let relied = || {
+            let written = self.writes.iter().filter(|_| first_wins);
+            written.map(|(id, key, _)| (id, key, self.snapshot)).chain(reads.keys())
+        };
+        let all = core.all();
+        let find = |id: KeyspaceId| all.iter().find(|k| k.id == id);
+        if ranges.is_empty() && written + reads.key_count() <= FEW_KEYS {
+            let known = core.section.applied();
+            check_keys(core, relied(), Seq(0), find)?;
+            return write_batch(core, &batch, options, owner, |state: &mut SectionState| {
+                check_keys(core, relied(), known, |id| state.keyspaces.get(&id))
+            });
+        }
+        let keys = relied().map(|(id, key, _)| (id, key.to_vec()));
+        let watch = Arc::new(Watch::new(keys, ranges));
+        core.section.begin_watch(&watch);
+        let watching = Watching { core, watch };
+        check_keys(core, relied(), Seq(0), find)?;
+        for (id, (start, end)) in watching.watch.ranges() {
+            let version = find(id).ok_or_else(gone)?.pin();
+            if changed_since(&version, &core.env.pager, start, end.as_deref(), self.snapshot)? {
+                return Err(conflict());
+            }
+        }
+        write_batch(core, &batch, options, owner, |_| {
+            if watching.watch.is_hit() { Err(conflict()) } else { Ok(()) }
+        })
+    }
+}
