@@ -378,7 +378,7 @@ impl World<'_> {
 
     /// Handles that have outlived their database: what was read stays, what is read is right or
     /// refused, and nothing of it harms the database that was opened in the same place since.
-    pub fn outlive(&mut self, held: Held) {
+    pub fn outlive(&mut self, held: Held, closed: bool) {
         for (got, _, want) in &held.pins {
             assert!(got[..] == want.bytes()[..], "a pinned value of a closed database");
         }
@@ -399,8 +399,8 @@ impl World<'_> {
         for held in held.transactions {
             if let Handle::Guard(guard) = held.handle {
                 let result = guard.commit();
-                if !held.writes.is_empty() {
-                    result.expect_err("its database is closed or gone");
+                if closed {
+                    refused(result, ErrorKind::Closed);
                 }
             }
         }
@@ -433,8 +433,8 @@ fn overlay(entries: Vec<(Key, Value)>, writes: &Writes, life: Life) -> Vec<(Key,
 /// Transactions.
 impl World<'_> {
     fn transaction_step(&mut self, operation: &Operation) {
-        if let Operation::Begin { by_id, read_only } = *operation {
-            return self.begin(by_id, read_only);
+        if let Operation::Begin { by_id, read_only, snapshot } = *operation {
+            return self.begin(by_id, read_only, snapshot);
         }
         let (Operation::TransactionGet { slot, .. }
         | Operation::TransactionWrite { slot, .. }
@@ -460,19 +460,24 @@ impl World<'_> {
         }
     }
 
-    fn begin(&mut self, by_id: bool, read_only: bool) {
+    fn begin(&mut self, by_id: bool, read_only: bool, snapshot: Option<u8>) {
         if self.held.transactions.len() == MOST {
             self.commit(0);
         }
-        let options = TransactionOptions { read_only, ..TransactionOptions::default() };
+        let given = snapshot.and_then(|slot| place(slot, self.held.snapshots.len()));
+        let given = given.map(|i| &self.held.snapshots[i]);
+        let (at, view) =
+            given.map_or_else(|| (self.model.last, Rc::new(())), |s| (s.at, Rc::clone(&s.view)));
+        let snapshot = given.map(|s| s.snapshot.clone());
+        let options = TransactionOptions { read_only, snapshot, ..TransactionOptions::default() };
         let handle = if by_id {
             Handle::Id(self.db.begin_transaction_with_options(options).expect("begins"))
         } else {
             let guard = self.db.transaction_with(options).expect("begins");
-            assert_eq!(guard.snapshot_seq(), self.model.last, "the transaction's number");
+            assert_eq!(guard.snapshot_seq(), at, "the transaction's number");
             Handle::Guard(guard)
         };
-        let (at, writes, view) = (self.model.last, Writes::new(), Rc::new(()));
+        let writes = Writes::new();
         self.held.transactions.push(HeldTransaction { handle, at, read_only, writes, view });
     }
 

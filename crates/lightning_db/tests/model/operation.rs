@@ -133,6 +133,13 @@ pub enum Operation {
         writes: Vec<(u8, Key, Option<Value>)>,
         durability: u8,
     },
+    /// `compare_and_swap` with what is there, or with something else; without a value `take`.
+    Swap {
+        keyspace: u8,
+        key: Key,
+        value: Option<Value>,
+        stale: bool,
+    },
     Get {
         keyspace: u8,
         key: Key,
@@ -208,9 +215,11 @@ pub enum Operation {
     DropSnapshot {
         slot: u8,
     },
+    /// At the moment of a snapshot where a slot is given.
     Begin {
         by_id: bool,
         read_only: bool,
+        snapshot: Option<u8>,
     },
     TransactionGet {
         slot: u8,
@@ -420,7 +429,10 @@ impl Maker {
 
     fn write_one(&mut self) -> Operation {
         let (keyspace, key) = (self.ks(), self.key());
-        if self.rng.u8(0..4) == 0 {
+        if self.rng.u8(0..10) == 0 {
+            let value = (self.rng.u8(0..3) > 0).then(|| self.value());
+            Operation::Swap { keyspace, key, value, stale: self.rng.u8(0..4) == 0 }
+        } else if self.rng.u8(0..4) == 0 {
             Operation::Delete { keyspace, key }
         } else {
             Operation::Put { keyspace, key, value: self.value() }
@@ -544,7 +556,11 @@ impl Maker {
     fn transaction(&mut self) -> Operation {
         let slot = self.slot();
         match self.rng.u8(0..20) {
-            0..3 => Operation::Begin { by_id: self.rng.bool(), read_only: self.rng.u8(0..8) == 0 },
+            0..3 => {
+                let (by_id, read_only) = (self.rng.bool(), self.rng.u8(0..8) == 0);
+                let snapshot = (self.rng.u8(0..5) == 0).then_some(slot);
+                Operation::Begin { by_id, read_only, snapshot }
+            }
             3 | 4 => Operation::Commit { slot },
             5 => Operation::Abort { slot },
             6..10 => Operation::TransactionGet { slot, keyspace: self.ks(), key: self.key() },

@@ -186,6 +186,9 @@ impl<'a> World<'a> {
                 result.expect("delete");
                 self.committed(vec![(life, key, None)]);
             }
+            Operation::Swap { keyspace, key, value, stale } => {
+                self.swap(keyspace, key, value, stale);
+            }
             Operation::Fill { keyspace, from, step, count, value } => {
                 let (keyspace, life) = self.keyspace(keyspace);
                 let mut changes = Vec::new();
@@ -272,6 +275,30 @@ impl<'a> World<'a> {
         };
         self.db.write(batch, WriteOptions { durability }).expect("write");
         self.committed(changes);
+    }
+
+    fn swap(&mut self, n: u8, key: Key, value: Option<Value>, stale: bool) {
+        let (keyspace, life) = self.keyspace(n);
+        let bytes = &self.keys[key as usize];
+        let there = self.model.get(life, key, self.model.last);
+        let current = there.map(Value::bytes);
+        let Some(value) = value else {
+            let got = keyspace.take(bytes).expect("take");
+            self.same("take", key, got.as_deref(), there);
+            return self.committed(there.map(|_| (life, key, None)).into_iter().collect());
+        };
+        let expected = if stale { Some(&b"stale"[..]) } else { current.as_deref() };
+        let swapped = keyspace.compare_and_swap(bytes, expected, Some(&value.bytes()));
+        match swapped.expect("compare_and_swap") {
+            Ok(()) => {
+                assert!(!stale, "swapped what was not there");
+                self.committed(vec![(life, key, Some(value))]);
+            }
+            Err(e) => {
+                assert!(stale, "refused what was there");
+                self.same("compare_and_swap", key, e.current.as_deref(), there);
+            }
+        }
     }
 
     fn make_keyspace(&mut self, name: u8, small_buffer: bool, compression: u8) {
@@ -378,7 +405,7 @@ impl<'a> World<'a> {
         for snapshot in &self.held.snapshots {
             refused(snapshot.snapshot.get(key), ErrorKind::Closed);
         }
-        self.open_again(setting);
+        self.open_again(setting, true);
     }
 
     fn kill(&mut self, setting: u8, seed: u64) {
@@ -395,17 +422,17 @@ impl<'a> World<'a> {
         };
         self.vfs.crash_after(self.vfs.operations());
         self.vfs = image;
-        self.open_again(setting);
+        self.open_again(setting, false);
     }
 
-    fn open_again(&mut self, setting: u8) {
+    fn open_again(&mut self, setting: u8, closed: bool) {
         self.setting = (self.setting + setting as usize) % self.settings.len();
         let old = std::mem::replace(
             &mut self.db,
             open(&self.vfs, &self.settings[self.setting], OpenAs::Open),
         );
         let held = std::mem::take(&mut self.held);
-        self.outlive(held);
+        self.outlive(held, closed);
         self.dropped.clear();
         self.counts = Counts::default();
         for (name, (keyspace, _)) in &mut self.keyspaces {
