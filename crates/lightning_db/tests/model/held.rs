@@ -40,6 +40,7 @@ pub struct HeldCursor {
     view: ViewId,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a handful at a time")]
 enum Handle {
     Guard(Transaction),
     Id(TransactionId),
