@@ -1,17 +1,19 @@
 //! The model test: random sequences of operations on the engine and on a versioned map, which must
 //! answer alike; and each sequence under several settings, under which the answers must be the same.
 //!
-//! `operation` makes the sequences, `model` is the map, `world` and `held` run them, `setting` has the
-//! settings, `shrink` makes a failing sequence short.
+//! `operation` says what sequences are made of, `draw` draws them, `model` is the map, `world`, `held` and
+//! `transactions` run them, `setting` has the settings, `shrink` makes a failing sequence short.
 //!
 //! `LIGHTNING_MODEL_SEQUENCES` sets how many sequences, `LIGHTNING_MODEL_OPERATIONS` how long each,
 //! `LIGHTNING_MODEL_FIRST` the first seed; a failure prints the line that repeats it.
 
+mod draw;
 mod held;
 mod model;
 mod operation;
 mod setting;
 mod shrink;
+mod transactions;
 mod world;
 
 use std::cell::{Cell, RefCell};
