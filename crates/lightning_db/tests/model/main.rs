@@ -140,6 +140,14 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
+/// What was left of the runs lay over one large partition of the base, and was so little that its
+/// score, in thousandths, was 0, as was that of a partition with nothing over it at all. The first of
+/// them was renewed, which changed nothing, and so again: the commit never returned.
+#[test]
+fn merges_end_where_hardly_anything_is_stacked() {
+    check(5, 800);
+}
+
 #[test]
 fn the_engine_answers_as_the_model_under_every_setting() {
     let sequences = number("LIGHTNING_MODEL_SEQUENCES", 20);

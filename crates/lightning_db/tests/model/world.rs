@@ -21,6 +21,8 @@ use crate::model::{Life, Model};
 use crate::operation::{Bound, Key, Operation, Value};
 
 const PATH: &str = "/db";
+/// More than any one operation needs of the disk.
+const MOST_DISK_OPERATIONS: u64 = 200_000;
 /// The names of keyspaces, sorted; the first is always there.
 const NAMES: [&str; 4] = ["default", "one", "three", "two"];
 
@@ -164,6 +166,8 @@ impl<'a> World<'a> {
     }
 
     pub fn step(&mut self, operation: &Operation) {
+        // Work that never ends is taken down, and then fails.
+        self.vfs.crash_after(self.vfs.operations() + MOST_DISK_OPERATIONS);
         match *operation {
             Operation::Put { keyspace: n, key, value } => {
                 let (keyspace, life) = self.keyspace(n);
