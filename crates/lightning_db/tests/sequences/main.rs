@@ -1,11 +1,11 @@
-//! The model test: random sequences of operations on the engine and on a versioned map, which must
+//! Sequences: random sequences of operations on the engine and on a versioned map, which must
 //! answer alike; and each sequence under several settings, under which the answers must be the same.
 //!
 //! `operation` says what sequences are made of, `draw` draws them, `model` is the map, `world`, `held` and
 //! `transactions` run them, `setting` has the settings, `shrink` makes a failing sequence short.
 //!
-//! `LIGHTNING_MODEL_SEQUENCES` sets how many sequences, `LIGHTNING_MODEL_OPERATIONS` how long each,
-//! `LIGHTNING_MODEL_FIRST` the first seed; a failure prints the line that repeats it.
+//! `LIGHTNING_SEQUENCES` sets how many sequences, `LIGHTNING_SEQUENCES_OPERATIONS` how long each,
+//! `LIGHTNING_SEQUENCES_FIRST` the first seed; a failure prints the line that repeats it.
 
 mod draw;
 mod held;
@@ -122,9 +122,9 @@ fn check(seed: u64, operations: usize) {
     println!("seed {seed}, settings {:?}: {}", failure.settings, failure.what);
     println!("{:#?}", configs[failure.settings[0]]);
     println!(
-        "again: LIGHTNING_MODEL_FIRST={seed} LIGHTNING_MODEL_SEQUENCES=1 \
-         LIGHTNING_MODEL_OPERATIONS={operations} \
-         cargo test --profile heavy -p lightning_db --test model -- --nocapture"
+        "again: LIGHTNING_SEQUENCES_FIRST={seed} LIGHTNING_SEQUENCES=1 \
+         LIGHTNING_SEQUENCES_OPERATIONS={operations} \
+         cargo test --profile heavy -p lightning_db --test sequences -- --nocapture"
     );
     let short = shrink::shrink(sequence.operations, |operations| {
         run_under(seed, &sequence.keys, operations, &failure.settings).map(|f| f.what)
@@ -150,9 +150,9 @@ fn merges_end_where_hardly_anything_is_stacked() {
 
 #[test]
 fn the_engine_answers_as_the_model_under_every_setting() {
-    let sequences = number("LIGHTNING_MODEL_SEQUENCES", 20);
-    let operations = number("LIGHTNING_MODEL_OPERATIONS", 500) as usize;
-    let first = number("LIGHTNING_MODEL_FIRST", 1);
+    let sequences = number("LIGHTNING_SEQUENCES", 20);
+    let operations = number("LIGHTNING_SEQUENCES_OPERATIONS", 500) as usize;
+    let first = number("LIGHTNING_SEQUENCES_FIRST", 1);
     for seed in first..first + sequences {
         check(seed, operations);
     }
