@@ -76,6 +76,10 @@ mod snapshot;
 mod stats;
 mod update;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(all(test, shuttle))]
 mod schedules;
 

@@ -78,6 +78,8 @@ pub struct Committed {
     pub seq: Seq,
     /// Whether a memtable was sealed on the way, so that there is work to do.
     pub sealed: bool,
+    /// Whether it is time for the log's upkeep.
+    pub log_upkeep: bool,
 }
 
 /// Poisons the handle when dropped by a panic.
@@ -129,7 +131,7 @@ impl CommitSection {
     ) -> Result<Committed> {
         let crc = crc32c::crc32c(body);
         let env = &*self.env;
-        let (seq, required, sealed) = {
+        let (seq, required, sealed, log_upkeep) = {
             let mut state = self.state.lock();
             let _guard = PanicGuard(env);
             if state.closed {
@@ -139,8 +141,10 @@ impl CommitSection {
             check_keyspaces(&state, body)?;
             validate(&mut state)?;
             let seq = state.last.next();
+            let mut log_upkeep = false;
             if let Some(log) = &mut state.log {
                 log.append(seq, body, crc)?;
+                log_upkeep = log.take_upkeep_due();
             }
             state.last = seq;
             if let Err(e) = apply(&state, body, seq) {
@@ -160,14 +164,14 @@ impl CommitSection {
             if self.is_durable(required) {
                 env.visible.store(seq.0, Ordering::Release);
                 self.commits.fetch_add(1, Ordering::Relaxed);
-                return Ok(Committed { seq, sealed });
+                return Ok(Committed { seq, sealed, log_upkeep });
             }
-            (seq, required, sealed)
+            (seq, required, sealed, log_upkeep)
         };
         env.log.as_ref().expect("without a log everything is durable enough").sync_to(required)?;
         env.visible.fetch_max(seq.0, Ordering::AcqRel);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(Committed { seq, sealed })
+        Ok(Committed { seq, sealed, log_upkeep })
     }
 
     /// The last commit whose entries are in the memtables: a version loaded after this was read

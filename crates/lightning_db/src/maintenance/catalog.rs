@@ -125,6 +125,8 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
         core.section.enter().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
         return Err(e);
     }
+    // Before the keyspace is out of sight of those who retire blob segments.
+    core.env.blobs.note_dropped(keyspace.versions());
     keyspaces.remove(name);
     let version = keyspace.pin();
     let gone: Vec<_> = version.partitions().cloned().collect();

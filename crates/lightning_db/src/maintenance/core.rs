@@ -53,6 +53,8 @@ pub struct Core {
     pub signal: Signal,
     /// Wakes the thread that syncs for `Periodic` commits.
     pub sync_signal: Signal,
+    /// Whether the log's upkeep is due.
+    pub log_upkeep_due: AtomicBool,
     /// The last commit that is to be synced within the interval.
     pub periodic_due: AtomicU64,
     /// When the log was last synced for `Periodic` commits where there are no threads, in
@@ -140,6 +142,26 @@ impl Core {
         self.failing.load(Ordering::Acquire)
             && matches!(self.failure(Work::Flush), Some((ErrorKind::StorageFull, _)))
             && self.all().iter().any(|k| k.version().sealed.len() >= policy::MAX_SEALED)
+    }
+
+    /// The log's upkeep: has the next file made, and syncs what was appended, so that whoever fills
+    /// the current file up need not wait for either.
+    pub fn keep_up_log(&self) -> Result<()> {
+        let (plan, last) = {
+            let mut state = self.section.enter();
+            let Some(log) = &mut state.log else { return Ok(()) };
+            (log.plan_next(), log.last())
+        };
+        if let Some(plan) = plan {
+            let made = plan.make();
+            if let Some(log) = &mut self.section.enter().log {
+                log.offer_next(made);
+            }
+        }
+        match &self.env.log {
+            Some(log) => log.sync_to(last),
+            None => Ok(()),
+        }
     }
 
     /// Sees to it that a `Periodic` commit is synced within the interval: by the thread for it, or

@@ -108,6 +108,12 @@ fn sync_periodically(core: &Core) {
         if core.env.stopping.load(Ordering::Acquire) {
             return;
         }
+        if core.log_upkeep_due.swap(false, Ordering::AcqRel) {
+            if core.keep_up_log().is_err() {
+                return;
+            }
+            continue;
+        }
         if Seq(core.periodic_due.load(Ordering::Acquire)) <= log.durable_seq() {
             core.sync_signal.wait_past(seen, IDLE);
             continue;

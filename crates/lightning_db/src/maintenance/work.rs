@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::maintenance::core::{Core, Work};
 use crate::manifest::{Edit, EditOp, KeyInterval};
 use crate::store::flush::flush_oldest;
@@ -75,11 +75,14 @@ impl Core {
         // Recovery checks that the log begins no later than the commit after this one.
         self.env
             .publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
-        let mut state = self.section.enter();
-        match &mut state.log {
+        let gone = match &mut self.section.enter().log {
             Some(log) => log.retire(first),
-            None => Ok(()),
+            None => Vec::new(),
+        };
+        for path in gone {
+            self.env.vfs.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
+        Ok(())
     }
 
     /// When the log is over its bound, seals the memtable that holds it back.
@@ -212,15 +215,17 @@ impl Core {
     /// Removes blob segments that nothing refers to, and empties those that are half dead.
     pub fn clean_blobs(&self) -> Result<bool> {
         self.env.blobs.drop_unused();
-        let known: BTreeMap<SegmentId, u64> = {
-            let manifest = self.env.manifest.lock();
-            manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
-        };
-        if known.is_empty() {
-            return Ok(false);
-        }
         let (unused, half_dead) = {
             let _judge = self.env.blobs.judge();
+            // Under the latch: of two cleaners at once, the second must not judge what the first
+            // has removed, and remove it again.
+            let known: BTreeMap<SegmentId, u64> = {
+                let manifest = self.env.manifest.lock();
+                manifest.as_ref().map(|m| m.state().blob_segments.clone()).unwrap_or_default()
+            };
+            if known.is_empty() {
+                return Ok(false);
+            }
             let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
             let mut in_memory: BTreeSet<SegmentId> = BTreeSet::new();
             for keyspace in self.all() {

@@ -16,6 +16,7 @@ use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::store::blobs::BlobStore;
+use crate::sync::atomic::Ordering;
 use crate::types::EntryValue;
 
 /// The error for a keyspace that was dropped.
@@ -223,6 +224,15 @@ fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+    if committed.log_upkeep {
+        if core.config.background_threads > 0 {
+            core.log_upkeep_due.store(true, Ordering::Release);
+            core.sync_signal.raise();
+        } else {
+            // A failure poisons the log, which is how later commits learn of it; this one stands.
+            let _ = core.keep_up_log();
+        }
+    }
     if !committed.sealed {
         return Ok(());
     }

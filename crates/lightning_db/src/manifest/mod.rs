@@ -29,6 +29,8 @@ pub use edit::{Edit, EditOp, NextIds};
 pub use file::Manifest;
 #[cfg(test)]
 pub use file::manifest_path;
+#[cfg(feature = "fuzzing")]
+pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
     BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,

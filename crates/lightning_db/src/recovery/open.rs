@@ -331,6 +331,7 @@ fn assemble(
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
         sync_signal: Signal::default(),
+        log_upkeep_due: AtomicBool::new(false),
         periodic_due: AtomicU64::new(0),
         periodic_synced: AtomicU64::new(0),
         pacer: Pacer::default(),

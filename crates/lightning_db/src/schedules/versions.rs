@@ -47,6 +47,8 @@ fn in_snapshot(db: &Database) -> u8 {
 fn beside(job: fn(&Database), look: fn(&Database) -> u8) {
     let db = open();
     write(&db, 1);
+    // Kept for it: what is dropped lies between what it sees and the newest.
+    let old = db.snapshot().unwrap();
     db.handle().core.section.seal_all();
     write(&db, 2);
     let written = Arc::new(AtomicU64::new(2));
@@ -71,6 +73,7 @@ fn beside(job: fn(&Database), look: fn(&Database) -> u8) {
     writer.join().unwrap();
     worker.join().unwrap();
     assert_eq!((get(&db, b"a"), get(&db, b"b")), (3, 3));
+    assert_eq!(old.get(b"a").unwrap(), Some(vec![1]));
 }
 
 /// Seals and flushes, as the flush thread and full memtables do.

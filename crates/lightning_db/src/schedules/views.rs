@@ -52,6 +52,8 @@ fn model() {
         visible: AtomicU64::new(2),
         views: Arc::new(ViewRegistry::new(Seq(0))),
     });
+    // Held all along: without it what a merge leaves is settled, and everybody finds it.
+    let old = store.views.register(&AtomicU64::new(1), Duration::ZERO);
     let commits = thread::spawn({
         let store = Arc::clone(&store);
         move || {
@@ -83,6 +85,8 @@ fn model() {
     for thread in [commits, merges, call] {
         thread.join().unwrap();
     }
+    store.check(old.seq());
+    drop(old);
     assert_eq!(store.views.count(), 0);
 }
 

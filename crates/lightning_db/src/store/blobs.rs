@@ -39,6 +39,8 @@ pub struct BlobStore {
     active: Mutex<Option<SegmentWriter>>,
     readable: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
     retired: Mutex<Vec<(SegmentId, Vec<Weak<Version>>)>>,
+    /// Versions of dropped keyspaces, which open iterators may still read.
+    dropped: Mutex<Vec<Weak<Version>>>,
     /// Sealed by size and not yet named by an edit, with their bytes.
     sealed: Mutex<BTreeMap<SegmentId, u64>>,
     in_flight: RwLock<()>,
@@ -63,6 +65,7 @@ impl BlobStore {
             active: Mutex::new(None),
             readable: RwLock::new(BTreeMap::new()),
             retired: Mutex::new(Vec::new()),
+            dropped: Mutex::new(Vec::new()),
             sealed: Mutex::new(BTreeMap::new()),
             in_flight: RwLock::new(()),
             naming: Mutex::new(()),
@@ -205,9 +208,17 @@ impl BlobStore {
         self.segment(blob.segment)?.read_blob(blob)
     }
 
+    /// Notes the versions of a keyspace that is being dropped.
+    pub fn note_dropped(&self, versions: Vec<Weak<Version>>) {
+        let mut dropped = self.dropped.lock();
+        dropped.retain(|v| v.strong_count() > 0);
+        dropped.extend(versions);
+    }
+
     /// Takes segments out of use that the manifest no longer names; their files go once none of
-    /// `versions` is alive.
-    pub fn retire(&self, ids: &[SegmentId], versions: Vec<Weak<Version>>) {
+    /// `versions`, and of the versions of keyspaces dropped before, is alive.
+    pub fn retire(&self, ids: &[SegmentId], mut versions: Vec<Weak<Version>>) {
+        versions.extend(self.dropped.lock().iter().filter(|v| v.strong_count() > 0).cloned());
         let mut retired = self.retired.lock();
         for id in ids {
             retired.push((*id, versions.clone()));

@@ -108,6 +108,11 @@ impl KeyspaceStore {
         published.split_last().map(|(_, older)| older.to_vec()).unwrap_or_default()
     }
 
+    /// Every version that is still in use.
+    pub fn versions(&self) -> Vec<Weak<Version>> {
+        self.published.lock().iter().filter(|w| w.strong_count() > 0).cloned().collect()
+    }
+
     /// Seals the active memtable after commit `last` and begins a new one. Commit section only.
     pub fn seal(&self, last: Seq) {
         self.update(|v| {

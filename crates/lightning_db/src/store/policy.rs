@@ -154,8 +154,8 @@ fn is_pending(run: &Run, range: &KeyInterval) -> bool {
     })
 }
 
-/// The range of the base with the most stacked per byte that its renewal writes. Ranges that hold
-/// nothing of any run are not looked at: to renew one would change nothing, and be due again.
+/// The range of the base with the most stacked per byte that its renewal writes. Only one with
+/// something stacked will do: renewing another relieves nothing, and would be due again for ever.
 fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Result<Option<Job>> {
     let mut best: Option<(u64, KeyInterval, Option<&PartitionReader>)> = None;
     for (range, partition) in base_ranges(version) {

@@ -73,9 +73,11 @@ impl<'a> RowWriter<'a> {
     /// Adds an entry.
     pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
         let target = self.keyspace.options.partition_bytes();
+        // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
+        // counted, two that it joins could be parted again, and joined, for ever.
         if !self.undivided
             && self.last_key != key
-            && self.current.as_ref().is_some_and(|w| w.bytes_written() >= target)
+            && self.current.as_ref().is_some_and(|w| w.stored_bytes() >= target)
         {
             self.end_partition()?;
         }

@@ -4,15 +4,19 @@
 //! |---|---|
 //! | `layout` | every byte of a log file's header and of a record |
 //! | `writer` | appends, begins new files, gives old ones up or uses them again |
+//! | `prepare` | makes the next file before it is needed |
 //! | `sync` | one fsync for all who wait; poisoning |
 //! | `recovery` | reads the log to its end, and tells the end from damage |
 
 mod layout;
+mod prepare;
 mod recovery;
 mod sync;
 mod writer;
 
 pub use layout::FILE_HEADER_BYTES;
+#[cfg(feature = "fuzzing")]
+pub use layout::repair;
 pub use recovery::{LogRecovery, Visit};
 pub use sync::LogSync;
 pub use writer::{Log, LogOptions, LogWriter};

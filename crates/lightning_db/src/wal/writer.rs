@@ -7,7 +7,9 @@
 //! 3. A write that fails poisons the log, as does a sync: how much is there is not known. That goes
 //!    for a header too: where it survives, the log goes on in its file, so that a record which then
 //!    went to the old one would be read as a hole.
-//! 4. Ids are never used twice: a file that could not be begun leaves a gap.
+//! 4. Ids are never used twice, and files are begun in the order of their ids: one that could not be
+//!    begun leaves a gap, one that was prepared too late becomes a spare.
+//! 5. Nobody need wait in the section for a file to be made, or for much to be synced: see `prepare`.
 //!
 //! Callers hold the commit section.
 
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use super::layout::{
     FILE_HEADER_BYTES, FileHeader, RECORD_BYTES, RecordHeader, SECOND_COPY, record_space,
 };
+use super::prepare::{NextFile, Preparation, make_file};
 use super::sync::LogSync;
 use crate::error::{Error, Result};
 use crate::sync::atomic::Ordering;
@@ -26,6 +29,9 @@ use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// Old files kept for use again.
 const SPARES: usize = 2;
+/// Bytes after which what was appended is synced behind the calls: rolling waits for what is not
+/// synced yet.
+const UPKEEP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The path of a log file.
 pub fn log_path(dir: &Path, id: LogId) -> PathBuf {
@@ -70,6 +76,12 @@ pub struct LogWriter {
     next_id: LogId,
     live: VecDeque<LiveFile>,
     spares: Vec<(LogId, u64)>,
+    /// The file to go on in, made beforehand.
+    next: Option<NextFile>,
+    /// Whether one is being made.
+    preparing: bool,
+    /// Bytes appended since upkeep was last asked for.
+    since_upkeep: u64,
     buffer: Vec<u8>,
 }
 
@@ -127,6 +139,9 @@ impl Log {
             next_id: id.next(),
             live: VecDeque::from([LiveFile { id, last, bytes: capacity }]),
             spares: Vec::new(),
+            next: None,
+            preparing: false,
+            since_upkeep: 0,
             buffer: Vec::new(),
         };
         Ok(Self { writer })
@@ -145,7 +160,8 @@ fn random_salt(vfs: &dyn Vfs, dir: &Path) -> Result<[u8; 16]> {
     Ok(salt)
 }
 
-/// Makes a file ready for records, from a spare one where there is one of the right length.
+/// Makes a file ready for records: where it was not prepared it is made, from a spare one where there
+/// is one of the right length.
 ///
 /// Where that fails the file is removed if it can be. Without a header it is no part of the log; with
 /// one, the log may take no more records.
@@ -154,20 +170,16 @@ fn begin(
     dir: &Path,
     header: &FileHeader,
     capacity: u64,
-    spare: Option<LogId>,
+    from: Option<From>,
 ) -> std::result::Result<Begun, NotBegun> {
     let path = log_path(dir, header.id);
-    let names = dir.join("wal");
     let mut with_header = false;
     let result = (|| {
-        let file = if let Some(spare) = spare {
-            let old = log_path(dir, spare);
-            vfs.rename(&old, &path).map_err(|e| Error::io(&old, "rename", e))?;
-            vfs.open_log_for_reuse(&path, capacity).map_err(|e| Error::io(&path, "open", e))?
-        } else {
-            vfs.create_log(&path, capacity).map_err(|e| Error::io(&path, "create", e))?
+        let file = match from {
+            Some(From::Prepared(file)) => file,
+            Some(From::Spare(spare)) => make_file(vfs, dir, header.id, capacity, Some(spare))?,
+            None => make_file(vfs, dir, header.id, capacity, None)?,
         };
-        vfs.sync_dir(&names).map_err(|e| Error::io(&names, "sync the directory", e))?;
         let (bytes, crc) = header.encode();
         with_header = true;
         write_all_at(&*file, &bytes, 0)?;
@@ -181,6 +193,12 @@ fn begin(
         let _ = vfs.remove_file(&path);
         NotBegun { error, with_header }
     })
+}
+
+/// What a file is begun from.
+enum From {
+    Prepared(Arc<dyn VfsFile>),
+    Spare(LogId),
 }
 
 impl LogWriter {
@@ -216,6 +234,7 @@ impl LogWriter {
             );
         }
         self.offset += space;
+        self.since_upkeep += space;
         self.chain = crc;
         self.last = seq;
         self.live.back_mut().expect("the current file is live").last = seq;
@@ -228,11 +247,23 @@ impl LogWriter {
     /// Goes on in a new file, once everything in the old one is durable.
     fn roll(&mut self, first_seq: Seq, space: u64) -> Result<()> {
         self.sync.sync_to(self.last)?;
-        let capacity = self.segment_bytes.max(FILE_HEADER_BYTES as u64 + space);
-        let spare = self.spares.iter().position(|(_, bytes)| *bytes == capacity);
-        let spare = spare.map(|i| self.spares.swap_remove(i).0);
-        let id = self.next_id;
-        self.next_id = id.next();
+        let needed = FILE_HEADER_BYTES as u64 + space;
+        let (id, capacity, from) = match self.next.take() {
+            Some(next) if next.capacity >= needed => {
+                (next.id, next.capacity, Some(From::Prepared(next.file)))
+            }
+            other => {
+                // Too small for this record.
+                self.spares.extend(other.map(|next| (next.id, next.capacity)));
+                let capacity = self.segment_bytes.max(needed);
+                let spare = self.take_spare(capacity);
+                (self.new_id(), capacity, spare.map(From::Spare))
+            }
+        };
+        let spare = match &from {
+            Some(From::Spare(id)) => Some(*id),
+            _ => None,
+        };
         let header = FileHeader {
             fresh: false,
             db: self.db,
@@ -242,7 +273,7 @@ impl LogWriter {
             first_seq,
             chain: self.chain,
         };
-        let begun = begin(&self.vfs, &self.dir, &header, capacity, spare).map_err(|e| {
+        let begun = begin(&self.vfs, &self.dir, &header, capacity, from).map_err(|e| {
             if e.with_header {
                 self.sync.poison(&e.error);
             }
@@ -262,6 +293,55 @@ impl LogWriter {
         Ok(())
     }
 
+    fn new_id(&mut self) -> LogId {
+        let id = self.next_id;
+        self.next_id = id.next();
+        id
+    }
+
+    fn take_spare(&mut self, capacity: u64) -> Option<LogId> {
+        let at = self.spares.iter().position(|(_, bytes)| *bytes == capacity)?;
+        Some(self.spares.swap_remove(at).0)
+    }
+
+    /// Whether it is time for upkeep: once in a while, by bytes appended.
+    pub fn take_upkeep_due(&mut self) -> bool {
+        let due = self.since_upkeep >= UPKEEP_BYTES.min(self.segment_bytes / 4);
+        if due {
+            self.since_upkeep = 0;
+        }
+        due
+    }
+
+    /// The last commit appended.
+    pub fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// What it takes to have the next file ready, where there is none.
+    pub fn plan_next(&mut self) -> Option<Preparation> {
+        if self.next.is_some() || self.preparing {
+            return None;
+        }
+        self.preparing = true;
+        let capacity = self.segment_bytes;
+        let spare = self.take_spare(capacity);
+        let id = self.new_id();
+        Some(Preparation::new(&self.vfs, &self.dir, id, capacity, spare))
+    }
+
+    /// Takes what became of a plan. A file that comes too late is kept for use again.
+    pub fn offer_next(&mut self, made: Option<NextFile>) {
+        self.preparing = false;
+        let Some(made) = made else { return };
+        let current = self.live.back().expect("the current file is live").id;
+        if made.id > current {
+            self.next = Some(made);
+        } else {
+            self.spares.push((made.id, made.capacity));
+        }
+    }
+
     /// The first file that must stay when everything up to `below` is in runs.
     pub fn first_needed(&self, below: Seq) -> LogId {
         let current = self.live.back().expect("the current file is live").id;
@@ -269,18 +349,18 @@ impl LogWriter {
     }
 
     /// Gives up the files before `first`, which the manifest no longer names: some are kept for use
-    /// again, the others removed.
-    pub fn retire(&mut self, first: LogId) -> Result<()> {
+    /// again, the paths of the others returned: they are to be removed, outside the section.
+    pub fn retire(&mut self, first: LogId) -> Vec<PathBuf> {
+        let mut gone = Vec::new();
         while self.live.front().is_some_and(|f| f.id < first) && self.live.len() > 1 {
             let file = self.live.pop_front().expect("just seen");
             if self.spares.len() < SPARES && file.bytes == self.segment_bytes {
                 self.spares.push((file.id, file.bytes));
                 continue;
             }
-            let path = log_path(&self.dir, file.id);
-            self.vfs.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+            gone.push(log_path(&self.dir, file.id));
         }
-        Ok(())
+        gone
     }
 
     /// Bytes of the files that may still be needed.

@@ -156,7 +156,7 @@ fn keeping_leaves_reads_none_of_them() {
         w.adopt(span, &reader, &f.pager).unwrap();
     }
     w.push(b"x", Seq(4), EntryValue::Tombstone).unwrap();
-    let written = w.bytes_written();
+    let written = w.stored_bytes();
     let next = finish(w, reader.segments());
     assert!(written < 60_000, "{written} bytes written to add one entry");
     assert_eq!(next.meta().entries, model.len() as u64 + 1);

@@ -187,7 +187,7 @@ fn an_abandoned_partition_leaves_no_file() {
     for n in 0..2_000u32 {
         w.push(&n.to_be_bytes(), Seq(1), EntryValue::Inline(&[1; 50])).unwrap();
     }
-    assert!(w.bytes_written() > 100_000);
+    assert!(w.stored_bytes() > 100_000);
     assert!(w.partition_bytes() > 100_000);
     w.abandon().unwrap();
     assert!(f.ctx.vfs.list(&f.ctx.dir.join("seg")).unwrap().is_empty());

@@ -1,0 +1,166 @@
+//! Pages: the envelope, and the payload of each type.
+//!
+//! Input: a byte (bit 0: make the checksum fit; bits 1 and 2: the type expected; bit 3: the rest
+//! is an opened payload, not a stored page), then the page. What passes for valid must be readable
+//! to its last byte without a panic, and what was found must be found again.
+
+use std::path::Path;
+
+use crate::compress::Codec;
+use crate::error::ErrorKind;
+use crate::page::envelope::{self, PageIdentity};
+use crate::page::filter::{FilterBuilder, page_may_contain};
+use crate::page::inner::{Child, InnerBuilder, InnerView};
+use crate::page::leaf::{LeafBuilder, LeafView};
+use crate::page::{PageType, check_payload};
+use crate::types::{BlobRef, DatabaseId, EntryValue, PageAddress, SegmentId, Seq, hash_key};
+
+const TYPES: [PageType; 4] = [PageType::Leaf, PageType::Inner, PageType::Filter, PageType::Blob];
+const ID: PageIdentity =
+    PageIdentity { database: DatabaseId([7; 16]), segment: SegmentId(3), offset: 64 };
+
+fn file() -> &'static Path {
+    Path::new("page")
+}
+
+pub(super) fn run(input: &[u8]) {
+    let Some((how, rest)) = input.split_first() else { return };
+    let ty = TYPES[usize::from(how >> 1 & 3)];
+    if how & 8 != 0 {
+        payload(ty, rest);
+        return;
+    }
+    let mut stored = rest.to_vec();
+    if how & 1 != 0 {
+        envelope::repair(&mut stored, &ID);
+    }
+    let _ = envelope::claimed_len(&stored);
+    match envelope::open_borrowed(&stored, &ID, ty, file()) {
+        Ok(raw) => {
+            let owned = envelope::open_vec(stored.clone(), &ID, ty, file());
+            assert_eq!(owned.ok().as_deref(), Some(&*raw));
+            payload(ty, &raw);
+        }
+        Err(e) => refused(e.kind()),
+    }
+}
+
+fn refused(kind: ErrorKind) {
+    assert!(matches!(kind, ErrorKind::Corrupt | ErrorKind::UnsupportedFormat), "{kind:?}");
+}
+
+fn payload(ty: PageType, bytes: &[u8]) {
+    if let Err(e) = check_payload(ty, bytes, file(), 64) {
+        refused(e.kind());
+        return;
+    }
+    match ty {
+        PageType::Leaf => leaf(&LeafView::new(bytes)),
+        PageType::Inner => inner(&InnerView::new(bytes)),
+        PageType::Filter => {
+            for n in 0..64_u64 {
+                let _ = page_may_contain(bytes, n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            }
+        }
+        PageType::Blob => {}
+    }
+}
+
+fn leaf(view: &LeafView<'_>) {
+    let tags_hold = view.check_tags().is_ok();
+    for i in 0..view.len() {
+        let key = view.key(i);
+        let _ = (view.seq(i), view.value_range(i));
+        if let EntryValue::Blob(blob) = view.value(i) {
+            assert_eq!(BlobRef::decode(&blob.encode()), blob);
+        }
+        let found = view.find(key, hash_key(key));
+        if tags_hold {
+            let at = found.expect("a key of the page is found");
+            assert!(at <= i && view.key(at) == key);
+        }
+        let bound = view.lower_bound(key);
+        assert!(bound <= i && view.key(bound) == key, "keys are in order");
+    }
+    assert!(view.lower_bound(b"") <= view.len());
+    let _ = view.find(b"absent", hash_key(b"absent"));
+}
+
+fn inner(view: &InnerView<'_>) {
+    assert_ne!(view.len(), 0);
+    for i in 0..view.len() {
+        let _ = view.child(i);
+        let separator = view.separator(i);
+        let at = view.child_for(separator);
+        assert!(at == i || (i == 0 && at < view.len()), "child {at} for the separator of {i}");
+    }
+}
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    let mut leaf = LeafBuilder::new();
+    for i in 0..30_u8 {
+        let value = match i % 5 {
+            0 => EntryValue::Tombstone,
+            _ => EntryValue::Inline(&[i; 9][..usize::from(i % 9)]),
+        };
+        leaf.push(format!("key{i:02}").as_bytes(), Seq(u64::from(i % 3)), value);
+    }
+    let blob = BlobRef {
+        segment: SegmentId(9),
+        offset: 64,
+        stored_bytes: 99,
+        value_bytes: 70,
+        checksum: 5,
+    };
+    leaf.push(b"large", Seq(0), EntryValue::Blob(blob));
+    let mut raw = Vec::new();
+    leaf.finish(&mut raw);
+    payloads.push((PageType::Leaf, raw));
+    let mut single = LeafBuilder::new();
+    single.push(b"k", Seq(0), EntryValue::Inline(b"v"));
+    let mut raw = Vec::new();
+    single.finish(&mut raw);
+    payloads.push((PageType::Leaf, raw));
+    let mut inner = InnerBuilder::new();
+    for i in 0..9_u8 {
+        let n = u64::from(i);
+        inner.push(&Child {
+            separator: if i == 0 { Vec::new() } else { format!("key{i:02}x").into_bytes() },
+            address: PageAddress {
+                segment: SegmentId(n / 4),
+                offset: 64 + n * 100,
+                stored_bytes: 100,
+                checksum: 77 * u32::from(i),
+            },
+            max_seq: Seq(n),
+            min_expiry: u64::MAX,
+            entries: 10 + n,
+            tombstones: n,
+            raw_bytes: 300,
+            bytes: 100,
+        });
+    }
+    let mut raw = Vec::new();
+    inner.finish(&mut raw);
+    payloads.push((PageType::Inner, raw));
+    let mut filter = FilterBuilder::new();
+    (0..40_u64).for_each(|n| filter.add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+    payloads.extend(filter.pages().into_iter().map(|raw| (PageType::Filter, raw)));
+    payloads.push((PageType::Blob, vec![5; 300]));
+    let mut seeds = Vec::new();
+    for (ty, raw) in payloads {
+        let ty_bits = TYPES.iter().position(|t| *t == ty).expect("all four") as u8 * 2;
+        seeds.push([&[ty_bits | 8], raw.as_slice()].concat());
+        for codec in [Codec::None, Codec::Lz4] {
+            for repaired in [0, 1] {
+                let mut seed = vec![ty_bits | repaired];
+                envelope::seal(&mut seed, &ID, ty, &raw, codec);
+                seeds.push(seed);
+            }
+        }
+    }
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
