@@ -21,6 +21,10 @@ test-heavy:
 models *name:
     .ci/models {{ name }}
 
+# The heavy layers with new seeds, for so many hours.
+soak hours="1":
+    cargo xtask soak --hours {{ hours }}
+
 # The tour of the README.
 tour:
     cargo run --release -p lightning_cli --example tour

@@ -283,6 +283,21 @@ impl Keyspace {
     }
 }
 
+/// Operations on other keyspaces than the default one.
+impl WriteBatch {
+    /// Sets `key` to `value` in `keyspace`.
+    pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.belong_to(&keyspace.core.env);
+        self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
+    }
+
+    /// Removes `key` from `keyspace`.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.belong_to(&keyspace.core.env);
+        self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
+    }
+}
+
 /// A cursor over the current version of a keyspace at a number whose view is registered.
 pub(crate) fn cursor_at(env: &Environment, store: &KeyspaceStore, at: Seq) -> MergedCursor {
     MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs), env.read_ahead)

@@ -121,23 +121,6 @@ impl WriteBatch {
         self.push(KeyspaceId(0), key.as_ref(), EntryValue::Tombstone);
     }
 
-    /// Sets `key` to `value` in `keyspace`.
-    pub fn put_in(
-        &mut self,
-        keyspace: &crate::Keyspace,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) {
-        self.belong_to(&keyspace.core.env);
-        self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
-    }
-
-    /// Removes `key` from `keyspace`.
-    pub fn delete_in(&mut self, keyspace: &crate::Keyspace, key: impl AsRef<[u8]>) {
-        self.belong_to(&keyspace.core.env);
-        self.push(keyspace.id(), key.as_ref(), EntryValue::Tombstone);
-    }
-
     /// Notes the database that a keyspace is of. The weak reference keeps the address from being
     /// used again.
     pub(crate) fn belong_to(&mut self, env: &Arc<Environment>) {

@@ -85,13 +85,15 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the log is over its bound.
+    pub fn is_log_over_bound(&self) -> bool {
+        let state = self.section.enter();
+        state.log.as_ref().is_some_and(|l| l.bytes() > self.config.max_wal_size)
+    }
+
     /// When the log is over its bound, seals the memtable that holds it back.
     pub fn bound_log(&self) -> Result<bool> {
-        let over = {
-            let state = self.section.enter();
-            state.log.as_ref().is_some_and(|l| l.bytes() > self.config.max_wal_size)
-        };
-        if !over {
+        if !self.is_log_over_bound() {
             return Ok(false);
         }
         if !self.section.seal_oldest() {

@@ -232,6 +232,14 @@ fn after_commit(core: &Core, committed: Committed) -> Result<()> {
             // A failure poisons the log, which is how later commits learn of it; this one stands.
             let _ = core.keep_up_log();
         }
+        // The bound holds however seldom a memtable is full.
+        if core.is_log_over_bound() {
+            if core.config.background_threads > 0 {
+                core.signal.raise();
+            } else {
+                let _ = core.noting(Work::Flush, || core.bound_log());
+            }
+        }
     }
     if !committed.sealed {
         return Ok(());

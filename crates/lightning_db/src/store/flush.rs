@@ -14,7 +14,7 @@ use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
-use crate::store::merge::{Tally, merge_until};
+use crate::store::merge_entries::{Tally, merge_until};
 use crate::store::retention::Retention;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::Source;

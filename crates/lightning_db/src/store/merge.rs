@@ -17,14 +17,15 @@ use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
 use crate::store::environment::Environment;
 use crate::store::keep_rule::KeepRule;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::merge_entries::{Tally, merge_until, smallest};
 use crate::store::profile::Limits;
-use crate::store::retention::{Fate, Retention};
+use crate::store::retention::Retention;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
 use crate::tree::{CursorOptions, PartitionReader, SpanEnd};
-use crate::types::{EntryValue, PartitionId, RunId, SegmentId};
+use crate::types::{PartitionId, RunId, SegmentId};
 
 /// Merges leave the page cache as it is.
 const FOR_MERGES: CursorOptions = CursorOptions { uncached: true, read_ahead: 8 };
@@ -47,97 +48,6 @@ pub enum Job {
     Adopt(RunId, PartitionId),
     /// Rewrite the partitions that refer to these blob segments, moving the values that live.
     CleanBlobs(BTreeSet<SegmentId>),
-}
-
-/// What a stream of entries does besides being written: moves values out of blob segments that
-/// are being cleaned, and asks now and then whether to give up.
-#[derive(Debug)]
-pub struct Tally<'a> {
-    env: &'a Environment,
-    clean: Option<&'a BTreeSet<SegmentId>>,
-    entries: u64,
-    may_stop: bool,
-}
-
-impl<'a> Tally<'a> {
-    /// For a job that runs to its end.
-    pub fn new(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
-        Self { env, clean, entries: 0, may_stop: false }
-    }
-
-    /// For a job that gives up when the database closes.
-    pub fn stoppable(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
-        Self { may_stop: true, ..Self::new(env, clean) }
-    }
-
-    fn tick(&mut self) -> Result<()> {
-        self.entries += 1;
-        if self.may_stop && self.entries.is_multiple_of(1024) {
-            self.env.check_running()?;
-        }
-        Ok(())
-    }
-}
-
-/// Writes the merged entries with keys below `upper` to `out`, by the retention rule. Sources stand
-/// at their first entry, newest first; they are left at their first entry at or after `upper`.
-pub fn merge_until(
-    sources: &mut [Source],
-    upper: Option<&[u8]>,
-    rule: &Retention,
-    nothing_older: &dyn Fn(&[u8]) -> bool,
-    out: &mut RowWriter<'_>,
-    tally: &mut Tally<'_>,
-) -> Result<()> {
-    let mut key = Vec::new();
-    loop {
-        let Some(first) = smallest(sources) else { return Ok(()) };
-        {
-            let smallest_key = sources[first].key();
-            if upper.is_some_and(|u| smallest_key >= u) {
-                return Ok(());
-            }
-            key.clear();
-            key.extend_from_slice(smallest_key);
-        }
-        let mut judge = rule.key();
-        for source in &mut sources[first..] {
-            while source.valid() && source.key() == key {
-                let value = source.value();
-                let tombstone = value.is_tombstone();
-                // Only a tombstone's fate depends on what lies below.
-                let bottom = tombstone && nothing_older(&key);
-                if let Fate::Keep { seq, droppable_after } =
-                    judge.judge(source.seq(), tombstone, bottom)
-                {
-                    let moved = match (value, tally.clean) {
-                        (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
-                            Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
-                        }
-                        _ => None,
-                    };
-                    let value = moved.map_or(value, EntryValue::Blob);
-                    out.push(&key, seq, value)?;
-                    if let Some(after) = droppable_after {
-                        out.note_droppable((key.len() + value.inline_len()) as u64, after);
-                    }
-                }
-                source.next()?;
-                tally.tick()?;
-            }
-        }
-    }
-}
-
-/// The first source, in order, among those that stand at the smallest key.
-fn smallest(sources: &[Source]) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (i, s) in sources.iter().enumerate() {
-        if s.valid() && best.is_none_or(|b| s.key() < sources[b].key()) {
-            best = Some(i);
-        }
-    }
-    best
 }
 
 /// Carries out one job. The caller holds the keyspace's merge latch. Tells whether anything was

@@ -14,6 +14,7 @@
 //! | `retention` | which versions a merge keeps |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
+//! | `merge_entries` | the stream of a merge, judged and written |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
 //! | `keep_rule` | whether an untouched leaf keeps its place |
 //! | `profile` | what a profile allows above the base and dead in it |
@@ -28,6 +29,7 @@ pub mod keep_rule;
 pub mod keyspace;
 pub mod lookup;
 pub mod merge;
+pub mod merge_entries;
 pub mod policy;
 pub mod profile;
 pub mod retention;

@@ -75,7 +75,9 @@ pub fn next_job(
         {
             return Ok(Some(job));
         }
-        return fullest_range(version, options, pager).map(Some);
+        if let Some(job) = fullest_range(version, options, pager)? {
+            return Ok(Some(job));
+        }
     }
     if let Some(job) = tier_job(version, limits.tier_width) {
         return Ok(Some(job));
@@ -152,13 +154,17 @@ fn is_pending(run: &Run, range: &KeyInterval) -> bool {
     })
 }
 
-/// The range of the base with the most stacked per byte that its renewal writes.
-fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Result<Job> {
+/// The range of the base with the most stacked per byte that its renewal writes. Only one with
+/// something stacked will do: renewing another relieves nothing, and would be due again for ever.
+fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Result<Option<Job>> {
     let mut best: Option<(u64, KeyInterval, Option<&PartitionReader>)> = None;
     for (range, partition) in base_ranges(version) {
         let mut stacked = 0;
         for run in version.runs.iter().filter(|r| is_pending(r, &range)) {
             stacked += 1 + stacked_in(run, &range, pager)?;
+        }
+        if stacked == 0 {
+            continue;
         }
         let own = partition.map_or(0, |p| p.meta().live_bytes);
         let score = stacked.saturating_mul(1000) / (own + stacked).max(1);
@@ -166,10 +172,10 @@ fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Re
             best = Some((score, range, partition));
         }
     }
-    let (_, range, partition) = best.expect("the base has at least one range");
+    let Some((_, range, partition)) = best else { return Ok(None) };
     let range = cut(version, options, range, partition);
     let partitions = partition.map(|p| vec![p.meta().id]).unwrap_or_default();
-    Ok(Job::Base { range, partitions, whole: false })
+    Ok(Some(Job::Base { range, partitions, whole: false }))
 }
 
 /// Shortens a range that holds very much to what one job should write, where a boundary between

@@ -42,6 +42,16 @@ fn check(seed: u64, setting: u64, operations: usize) {
     }
 }
 
+/// A range of the base with next to nothing stacked on it scored 0, as those do that have nothing:
+/// one of these was renewed in its place, which changed nothing, again and again for ever, inside
+/// the call that had made a merge due.
+#[test]
+fn merging_comes_to_an_end_where_next_to_nothing_is_stacked() {
+    for setting in 120..123 {
+        check(40, setting, 2000);
+    }
+}
+
 #[test]
 fn every_answer_is_the_models_under_every_setting() {
     let sequences = number("LIGHTNING_MODEL_SEQUENCES", 16);

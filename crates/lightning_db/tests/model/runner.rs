@@ -165,6 +165,8 @@ impl Runner {
     fn open(&mut self, mode: OpenAs) -> Outcome {
         let vfs = Arc::new(self.vfs.clone()) as Arc<dyn Vfs>;
         let db = told("open", Database::open_with_vfs(vfs, "/db", self.config.clone(), mode))?;
+        // Work that never ends fails then, instead of going on.
+        self.vfs.crash_after(self.vfs.operations() + 1_000_000);
         self.keyspaces[0] = Some((db.default_keyspace().clone(), 0));
         self.db = Some(db);
         self.counts = Counts::default();

@@ -1,0 +1,105 @@
+//! The stream of a merge: entries of several sources in order of key and age, judged by the
+//! retention rule, and written out.
+//!
+//! Sources are given newest first; of equal keys they are taken in that order, so that the judge
+//! sees the versions of a key from the newest to the oldest.
+
+use std::collections::BTreeSet;
+
+use crate::error::Result;
+use crate::store::environment::Environment;
+use crate::store::retention::{Fate, Retention};
+use crate::store::row_writer::RowWriter;
+use crate::store::source::Source;
+use crate::types::{EntryValue, SegmentId};
+
+/// What a stream of entries does besides being written: moves values out of blob segments that
+/// are being cleaned, and asks now and then whether to give up.
+#[derive(Debug)]
+pub struct Tally<'a> {
+    env: &'a Environment,
+    clean: Option<&'a BTreeSet<SegmentId>>,
+    entries: u64,
+    may_stop: bool,
+}
+
+impl<'a> Tally<'a> {
+    /// For a job that runs to its end.
+    pub fn new(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
+        Self { env, clean, entries: 0, may_stop: false }
+    }
+
+    /// For a job that gives up when the database closes.
+    pub fn stoppable(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
+        Self { may_stop: true, ..Self::new(env, clean) }
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.may_stop && self.entries.is_multiple_of(1024) {
+            self.env.check_running()?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the merged entries with keys below `upper` to `out`, by the retention rule. Sources stand
+/// at their first entry, newest first; they are left at their first entry at or after `upper`.
+pub fn merge_until(
+    sources: &mut [Source],
+    upper: Option<&[u8]>,
+    rule: &Retention,
+    nothing_older: &dyn Fn(&[u8]) -> bool,
+    out: &mut RowWriter<'_>,
+    tally: &mut Tally<'_>,
+) -> Result<()> {
+    let mut key = Vec::new();
+    loop {
+        let Some(first) = smallest(sources) else { return Ok(()) };
+        {
+            let smallest_key = sources[first].key();
+            if upper.is_some_and(|u| smallest_key >= u) {
+                return Ok(());
+            }
+            key.clear();
+            key.extend_from_slice(smallest_key);
+        }
+        let mut judge = rule.key();
+        for source in &mut sources[first..] {
+            while source.valid() && source.key() == key {
+                let value = source.value();
+                let tombstone = value.is_tombstone();
+                // Only a tombstone's fate depends on what lies below.
+                let bottom = tombstone && nothing_older(&key);
+                if let Fate::Keep { seq, droppable_after } =
+                    judge.judge(source.seq(), tombstone, bottom)
+                {
+                    let moved = match (value, tally.clean) {
+                        (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
+                            Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
+                        }
+                        _ => None,
+                    };
+                    let value = moved.map_or(value, EntryValue::Blob);
+                    out.push(&key, seq, value)?;
+                    if let Some(after) = droppable_after {
+                        out.note_droppable((key.len() + value.inline_len()) as u64, after);
+                    }
+                }
+                source.next()?;
+                tally.tick()?;
+            }
+        }
+    }
+}
+
+/// The first source, in order, among those that stand at the smallest key.
+pub fn smallest(sources: &[Source]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, s) in sources.iter().enumerate() {
+        if s.valid() && best.is_none_or(|b| s.key() < sources[b].key()) {
+            best = Some(i);
+        }
+    }
+    best
+}

@@ -1,0 +1,201 @@
+//! The house rules that a compiler does not keep: layers look down only, files say what they are
+//! for and stay readable, unsafe code stays where its proofs are, and the file system, clocks and
+//! chance are reached through the VFS. ARCHITECTURE.md shows the same order of layers.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test reads the sources from outside"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The layers, lowest first; those on one line do not know each other.
+const LAYERS: &[&[&str]] = &[
+    &["error", "types", "codec", "limits", "sync"],
+    &["vfs", "compress"],
+    &["config"],
+    &["page"],
+    &["segment"],
+    &["cache", "wal", "manifest", "memtable"],
+    &["tree"],
+    &["store"],
+    &["commit", "locks"],
+    &["maintenance"],
+    &["recovery", "stats"],
+    &["verify"],
+    &["iterators"],
+    &["keyspace"],
+    &["snapshot", "update"],
+    &["transaction"],
+    &["database"],
+];
+/// Inside these lines modules may use each other: they are the crate's vocabulary.
+const VOCABULARY: usize = 0;
+/// Where `unsafe` is let in, each block with its proof.
+const UNSAFE: &[&str] = &["memtable/", "cache/", "vfs/os", "page/", "sync.rs"];
+const LONGEST: usize = 620;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every source file, by its path under `src`, with its text up to the tests inside it.
+fn sources() -> BTreeMap<String, String> {
+    fn walk(dir: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(dir).expect("lists") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root()).expect("inside").display().to_string();
+                found.insert(name, std::fs::read_to_string(&path).expect("reads"));
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&root(), &mut found);
+    assert!(found.len() > 50, "the sources were not found");
+    found
+}
+
+/// Files that are tests or models as a whole.
+fn is_test(name: &str) -> bool {
+    let inside = |dir: &str| name.split('/').any(|part| part == dir);
+    inside("tests")
+        || inside("schedules")
+        || inside("fuzzing")
+        || ["tests.rs", "_tests.rs", "_model.rs", "traces.rs"].iter().any(|end| name.ends_with(end))
+}
+
+/// The text before the unit tests and models of a file: the first module with a body.
+fn code(text: &str) -> &str {
+    let tests = ["\nmod tests {", "\nmod schedules {", "\nmod loom_tests {"];
+    let at = tests.iter().filter_map(|t| text.find(t)).min();
+    at.map_or(text, |at| &text[..at])
+}
+
+fn layer_of(name: &str) -> Option<&str> {
+    let first = name.split('/').next()?;
+    let module = first.strip_suffix(".rs").unwrap_or(first);
+    (module != "lib").then_some(module)
+}
+
+/// The modules of the crate that a text refers to by `crate::`, comments left out.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in code(text).lines().filter(|l| !l.trim_start().starts_with("//")) {
+        for part in line.split("crate::").skip(1) {
+            let word: String =
+                part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            found.insert(word);
+        }
+    }
+    found
+}
+
+#[test]
+fn layers_look_down_only() {
+    let rank = |module: &str| LAYERS.iter().position(|line| line.contains(&module));
+    let mut wrong = Vec::new();
+    for (name, text) in sources().iter().filter(|(n, _)| !is_test(n)) {
+        let Some(own) = layer_of(name) else { continue };
+        let Some(own_rank) = rank(own) else {
+            wrong.push(format!("{name}: {own} is in no layer"));
+            continue;
+        };
+        for import in imports(text).iter().filter(|i| *i != own) {
+            // Re-exports of the public face are named by upper case: `crate::Value`.
+            let upper = import.starts_with(|c: char| c.is_ascii_uppercase());
+            let Some(import_rank) = rank(import) else {
+                if upper && own_rank + 4 < LAYERS.len() {
+                    wrong.push(format!("{name} uses {import} by the public face"));
+                }
+                continue;
+            };
+            let sideways = import_rank == own_rank && own_rank != VOCABULARY;
+            if import_rank > own_rank || sideways {
+                wrong.push(format!("{name} ({own}) uses {import}, which is not below it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_layers_are_those_that_architecture_md_shows() {
+    let text = std::fs::read_to_string(root().join("../../../ARCHITECTURE.md")).expect("reads");
+    let block = text.split("```layers\n").nth(1).expect("a block of layers");
+    let shown: Vec<Vec<&str>> = block
+        .lines()
+        .take_while(|l| !l.starts_with("```"))
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(shown, LAYERS.iter().map(|l| l.to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_say_what_they_are_for_and_stay_readable() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        if !text.starts_with("//!") {
+            wrong.push(format!("{name} does not open with what it is for"));
+        }
+        let lines = code(&text).lines().count();
+        if lines > LONGEST && !is_test(&name) {
+            wrong.push(format!("{name} has {lines} lines"));
+        }
+        for (n, line) in text.lines().enumerate() {
+            let n = n + 1;
+            if ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!("]
+                .iter()
+                .any(|w| line.contains(w))
+            {
+                wrong.push(format!("{name}:{n}: unfinished"));
+            }
+            let outside = !name.starts_with("vfs/") && !is_test(&name);
+            let system = ["std::fs", "Instant::now", "SystemTime::now", "thread::sleep"];
+            if outside
+                && n <= lines
+                && system.iter().any(|w| line.contains(w))
+                && !line.trim_start().starts_with("//")
+            {
+                wrong.push(format!("{name}:{n}: past the VFS"));
+            }
+        }
+        if name.ends_with("mod.rs") && !is_test(&name) {
+            let body =
+                code(&text).lines().filter(|l| l.starts_with("fn ") || l.starts_with("pub fn "));
+            // One small file with its module's few functions each.
+            let allowed =
+                ["verify/mod.rs", "compress/mod.rs", "segment/mod.rs", "page/mod.rs", "vfs/mod.rs"];
+            if body.count() > 0 && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{name} is more than a map"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_where_its_proofs_are() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources().iter().filter(|(n, _)| !is_test(n)) {
+        let lines: Vec<&str> = code(text).lines().collect();
+        for (n, line) in lines.iter().enumerate() {
+            let opens = line.contains("unsafe {") || line.contains("unsafe impl");
+            if !opens || line.trim_start().starts_with("//") {
+                continue;
+            }
+            if !UNSAFE.iter().any(|place| name.starts_with(place)) {
+                wrong.push(format!("{name}:{}: unsafe outside its modules", n + 1));
+            }
+            let above = lines[n.saturating_sub(12)..=n].join("\n");
+            if !above.contains("SAFETY:") {
+                wrong.push(format!("{name}:{}: unsafe without a proof", n + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

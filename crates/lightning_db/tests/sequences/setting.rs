@@ -1,0 +1,46 @@
+//! The settings that a sequence runs under: nothing a user can ask may depend on them.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
+
+/// How many settings each sequence runs under.
+pub const SETTINGS: usize = 4;
+
+/// The settings of a sequence: all four page sizes, threads in two of them, at most one without a
+/// log; the rest is drawn.
+pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
+    let mut rng = Rng::with_seed(seed ^ 0x5E77);
+    let without_log = rng.usize(0..2 * SETTINGS);
+    let turn = rng.usize(0..SETTINGS);
+    (0..SETTINGS)
+        .map(|i| {
+            let page_size = [4096, 8192, 16_384, 65_536][(i + turn) % SETTINGS];
+            let tiny = rng.bool();
+            let interval = Duration::from_millis(5);
+            let wal_segment_size = [16 << 10, 64 << 10, 1 << 20][rng.usize(0..3)];
+            LightningDbConfig {
+                page_size,
+                cache_size: if tiny { 8 * page_size } else { 4 << 20 },
+                write_buffer_size: if rng.bool() { 64 << 10 } else { 1 << 20 },
+                compression_type: [CompressionType::None, CompressionType::Lz4][rng.usize(0..2)],
+                profile: [Profile::ReadOptimized, Profile::Balanced, Profile::WriteOptimized]
+                    [rng.usize(0..3)],
+                background_threads: (i % 2) * 2,
+                prefetch_enabled: rng.bool(),
+                prefetch_distance: rng.usize(1..10),
+                wal_enabled: i != without_log,
+                wal_sync_mode: [
+                    WalSyncMode::Sync,
+                    WalSyncMode::Periodic { interval },
+                    WalSyncMode::Async,
+                ][rng.usize(0..3)],
+                wal_segment_size,
+                max_wal_size: wal_segment_size * rng.u64(2..6),
+                transaction_timeout: Duration::from_secs(24 * 3600),
+                ..LightningDbConfig::default()
+            }
+        })
+        .collect()
+}
