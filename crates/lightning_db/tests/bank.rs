@@ -107,7 +107,8 @@ fn the_sum_never_differs_in_any_snapshot() {
                 .collect();
             let mut rng = fastrand::Rng::with_seed(99);
             while left.load(Ordering::Acquire) > 0 {
-                let total = match rng.u8(0..5) {
+                let way = rng.u8(0..5);
+                let total = match way {
                     0 => sum(db.snapshot().expect("is taken").range(None, None).expect("scans")),
                     1 => sum(db.range(None, None).expect("scans")),
                     2 => sum(db.scan_reverse(None, None).expect("scans")),
@@ -126,7 +127,12 @@ fn the_sum_never_differs_in_any_snapshot() {
                         values.into_iter().map(number).sum()
                     }
                 };
-                assert_eq!(total, ACCOUNTS * START, "{isolation:?} {mode:?}");
+                let again = sum(db.range(None, None).expect("scans"));
+                assert_eq!(
+                    (total, again),
+                    (ACCOUNTS * START, ACCOUNTS * START),
+                    "{isolation:?} {mode:?}, read in way {way} and once more"
+                );
             }
             for thread in threads {
                 thread.join().expect("no panic");

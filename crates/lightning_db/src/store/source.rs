@@ -285,6 +285,10 @@ impl VisibleSource {
                 }
                 if self.source.key() != self.key {
                     self.source.next()?;
+                    // A key that was inserted between both just now is not the one it came from.
+                    if !self.source.valid() || self.source.key() != self.key {
+                        self.source.seek(&self.key)?;
+                    }
                     break;
                 }
             }
