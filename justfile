@@ -25,6 +25,10 @@ models *name:
 soak hours="1":
     cargo xtask soak --hours {{ hours }}
 
+# Coverage-guided fuzzing: `just fuzz`, `just fuzz page 600`.
+fuzz *args:
+    .ci/fuzz {{ args }}
+
 # The tour of the README.
 tour:
     cargo run --release -p lightning_cli --example tour

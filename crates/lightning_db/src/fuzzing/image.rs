@@ -98,8 +98,8 @@ fn refused(e: &Error) {
     assert!(kinds.contains(&e.kind()), "damage gave {e:?}");
 }
 
-/// Opens a fork of `image` in which `file` consists of `bytes`.
-pub(super) fn check(image: &SimulatedVfs, file: &Path, bytes: &[u8]) {
+/// Opens a fork of `image` in which `file` consists of `bytes`; tells whether that was possible.
+pub(super) fn check(image: &SimulatedVfs, file: &Path, bytes: &[u8]) -> bool {
     let vfs = image.fork();
     vfs.corrupt(file, |content| *content = bytes.to_vec()).expect("the file is there");
     let mut before: Option<Result<Entries>> = None;
@@ -109,7 +109,7 @@ pub(super) fn check(image: &SimulatedVfs, file: &Path, bytes: &[u8]) {
             Err(e) => {
                 assert!(before.is_none(), "what was opened once does not open again: {e:?}");
                 refused(&e);
-                return;
+                return false;
             }
         };
         let entries = read_all(&db);
@@ -126,4 +126,5 @@ pub(super) fn check(image: &SimulatedVfs, file: &Path, bytes: &[u8]) {
         // A close may fail where files are damaged; the panic it must not end in shows.
         let _ = db.close();
     }
+    true
 }
