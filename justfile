@@ -25,6 +25,10 @@ models *name:
 soak hours="1":
     cargo xtask soak --hours {{ hours }}
 
+# The golden databases anew, once the format has changed (see docs/testing.md).
+golden:
+    cargo xtask golden
+
 # The tour of the README.
 tour:
     cargo run --release -p lightning_cli --example tour
