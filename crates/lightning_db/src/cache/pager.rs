@@ -252,8 +252,7 @@ mod tests {
 
 /// Pages loaded, held, evicted and removed at once; see `schedules`.
 ///
-/// Seen to fail when an insertion replaces the page that is there without giving its charge back,
-/// and when `remove_segment` does not count what it takes out.
+/// Seen to fail when `remove_segment` does not count what it takes out.
 #[cfg(all(test, shuttle))]
 mod schedules {
     use super::*;

@@ -118,9 +118,8 @@ fn what_is_seen_survives_model() {
 }
 
 /// Seen to fail when a commit becomes visible before `sync_to`, when it asks for its own number
-/// alone or for none, when the visible number is stored instead of raised, when it is raised before
-/// the entries are inserted, when the leader of a sync claims what was appended since it began,
-/// and when records are appended outside the section.
+/// alone, when the visible number is stored instead of raised, when it is raised before
+/// the entries are inserted, and when the leader of a sync claims what was appended since it began.
 #[test]
 fn what_is_seen_is_durable_whole_and_in_order() {
     explore("what_is_seen_is_durable_whole_and_in_order", 14_000, what_is_seen_survives_model);

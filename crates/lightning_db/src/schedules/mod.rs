@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `explore` | how a model is run, counted and run again |
 //! | `commits` | visibility, durability and order of commits; conflicts; failed syncs |
+//! | `locks` | transactions that validate and lock, beside single writes |
 //! | `memtable` | nodes split under readers |
 //! | `versions` | readers while flushes and merges publish new versions |
 //! | `views` | the registry of views against merges that raise the floor |
@@ -17,6 +18,7 @@
 mod blobs;
 mod commits;
 pub(crate) mod explore;
+mod locks;
 mod memtable;
 mod versions;
 mod views;

@@ -97,7 +97,8 @@ impl ViewRegistry {
         Self::with_slots(floor, SLOTS)
     }
 
-    fn with_slots(floor: Seq, slots: usize) -> Self {
+    /// As [`new`](Self::new), with a say in how many slots there are.
+    pub(crate) fn with_slots(floor: Seq, slots: usize) -> Self {
         let slots = (0..slots)
             .map(|_| Slot { published: AtomicU64::new(0), since_nanos: AtomicU64::new(UNTIMED) })
             .collect();

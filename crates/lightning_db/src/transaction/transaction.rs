@@ -467,8 +467,12 @@ pub(super) fn conflict() -> Error {
     )
 }
 
-/// A wait between two attempts: grows with each, up to a bound, and differs from thread to thread.
+/// A wait between two attempts: until what is committed and not yet durable can be seen (it may be
+/// what the last attempt met), and a time that grows with each, up to a bound, and differs from
+/// thread to thread.
 pub(crate) fn back_off(core: &Core, attempt: u32) {
+    // A failed log is met by the next commit.
+    let _ = core.section.catch_up();
     let mut random = [0; 4];
     // Without randomness waits are only less spread.
     let _ = core.env.vfs.fill_random(&mut random);
