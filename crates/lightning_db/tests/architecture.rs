@@ -260,3 +260,44 @@ fn unsafe_code_stays_where_its_proofs_are() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Every direct dependency is in docs/dependencies.md with the version of Cargo.lock.
+#[test]
+fn dependencies_are_listed_with_their_versions() {
+    let read = |path: &str| {
+        std::fs::read_to_string(root().join("../../..").join(path))
+            .expect("a file of the workspace")
+    };
+    let table = |text: String| text.parse::<toml::Table>().expect("TOML");
+    let listed = read("docs/dependencies.md");
+    let lock = table(read("Cargo.lock"));
+    let packages = lock["package"].as_array().expect("packages");
+    let mut direct = BTreeSet::new();
+    for package in ["lightning_db", "lightning_cli", "xtask"] {
+        let manifest = table(read(&format!("crates/{package}/Cargo.toml")));
+        let targets = manifest.get("target").and_then(|t| t.as_table());
+        let parts = targets.into_iter().flat_map(|t| t.values()).filter_map(|t| t.as_table());
+        for part in parts.chain([&manifest]) {
+            for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+                let names = part.get(kind).and_then(|d| d.as_table()).into_iter().flatten();
+                direct.extend(names.map(|(name, _)| name.clone()));
+            }
+        }
+    }
+    direct.remove("lightning_db");
+    assert!(direct.len() > 10, "the dependencies were not found: {direct:?}");
+    let mut wrong = Vec::new();
+    for name in &direct {
+        let versions = packages.iter().filter(|p| p["name"].as_str() == Some(name));
+        let versions: Vec<_> =
+            versions.filter_map(|p| p["version"].as_str()?.split('+').next()).collect();
+        // A row of a table, or a word in a sentence: the name, and close behind it the version.
+        let near = |at: usize| listed[at..].chars().take(40).collect::<String>();
+        let places: Vec<_> =
+            listed.match_indices(&format!("`{name}`")).map(|(at, _)| near(at)).collect();
+        if !places.iter().any(|place| versions.iter().any(|v| place.contains(v))) {
+            wrong.push(format!("{name} {versions:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "not listed so in docs/dependencies.md: {}", wrong.join(", "));
+}

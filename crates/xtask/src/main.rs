@@ -61,6 +61,20 @@ const LAYERS: &[Layer] = &[
         settings: &[],
     },
     Layer {
+        test: "corruption",
+        first: "LIGHTNING_CORRUPTIONS_FIRST",
+        count: "LIGHTNING_CORRUPTIONS",
+        seeds: 50_000,
+        settings: &[],
+    },
+    Layer {
+        test: "error_sweep",
+        first: "LIGHTNING_SWEEP_FIRST",
+        count: "LIGHTNING_SWEEP_SEEDS",
+        seeds: 1,
+        settings: &[("LIGHTNING_SWEEP_RUNS", "10000")],
+    },
+    Layer {
         test: "model",
         first: "LIGHTNING_MODEL_FIRST",
         count: "LIGHTNING_MODEL_SEQUENCES",
@@ -160,8 +174,10 @@ fn soak(hours: f64, only: Option<&str>, seed: Option<u64>) -> ExitCode {
             }
             if !output.status.success() {
                 eprintln!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+                let settings: String =
+                    layer.settings.iter().map(|(name, value)| format!("{name}={value} ")).collect();
                 eprintln!(
-                    "again: {}={first} {}={} cargo {}",
+                    "again: {settings}{}={first} {}={} cargo {}",
                     layer.first,
                     layer.count,
                     layer.seeds,
