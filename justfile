@@ -29,6 +29,10 @@ soak hours="1":
 fuzz *args:
     .ci/fuzz {{ args }}
 
+# The golden databases anew, once the format has changed (see docs/testing.md).
+golden:
+    cargo xtask golden
+
 # The tour of the README.
 tour:
     cargo run --release -p lightning_cli --example tour

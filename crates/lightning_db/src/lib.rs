@@ -29,7 +29,6 @@
 //! - [`Snapshot`]: reads of one moment; [`Transaction`]: reads and writes as one
 //! - [`LightningDbConfig`]: every option, by struct, file or environment
 //! - [`Error`] and [`ErrorKind`]: one kind for each reaction a caller can have
-// Parts of inner modules that only their tests use so far: see docs/open.md.
 #![cfg_attr(
     test,
     allow(
@@ -80,6 +79,8 @@ mod update;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(all(test, shuttle))]
 mod schedules;
 

@@ -1,5 +1,8 @@
 //! Damage in every kind of file: flips, zeros, cuts. Opening, reading and verifying then give errors,
 //! never a panic, and never a value that was not written.
+//!
+//! `LIGHTNING_CORRUPTIONS` sets how many there are, `LIGHTNING_CORRUPTIONS_FIRST` the seed that the
+//! database and the damage are drawn from; a failure names the line that repeats it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,11 +24,14 @@ fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
 
 #[test]
 fn damage_is_an_error_and_never_wrong_data() {
-    let rounds = std::env::var("LIGHTNING_CORRUPTIONS").ok().and_then(|v| v.parse().ok());
-    let rounds: u64 = rounds.unwrap_or(3000);
-    let original = SimulatedVfs::new(5);
+    let number = |name, default| {
+        std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok()).unwrap_or(default)
+    };
+    let rounds = number("LIGHTNING_CORRUPTIONS", 3000);
+    let seed = number("LIGHTNING_CORRUPTIONS_FIRST", 5);
+    let original = SimulatedVfs::new(seed);
     let mut written: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    let mut rng = fastrand::Rng::with_seed(5);
+    let mut rng = fastrand::Rng::with_seed(seed);
     let db = open(&original, OpenAs::Create).expect("a database");
     for _ in 0..900 {
         let key = format!("key{:04}", rng.u16(0..500)).into_bytes();
@@ -58,7 +64,12 @@ fn damage_is_an_error_and_never_wrong_data() {
             }
         })
         .expect("a file");
-        let label = format!("round {round}, {}", path.display());
+        let label = format!(
+            "round {round}, {} (again: LIGHTNING_CORRUPTIONS_FIRST={seed} LIGHTNING_CORRUPTIONS={} \
+             cargo test -p lightning_db --test corruption)",
+            path.display(),
+            round + 1
+        );
         let read_only = rng.bool();
         let mode = if read_only { OpenAs::ReadOnly } else { OpenAs::Open };
         let db = match open(&disk, mode) {

@@ -1,5 +1,6 @@
 //! Chores: `cargo xtask soak --hours 2` runs the heavy layers of tests with new seeds until the time
-//! is over; `cargo xtask tidy` checks format, lints and the house rules.
+//! is over; `cargo xtask tidy` checks format, lints and the house rules; `cargo xtask golden` writes the
+//! golden databases anew.
 //!
 //! A soak goes round the layers; each turn takes seeds that no turn before took. It stops at the
 //! first failure, with the line that repeats it.
@@ -38,6 +39,8 @@ enum Chore {
     },
     /// Check format, lints, and the house rules
     Tidy,
+    /// Write the golden databases anew, in the format of today, and read them back
+    Golden,
 }
 
 /// A layer: the test, the variable of its first seed, seeds a turn, and other settings.
@@ -56,6 +59,20 @@ const LAYERS: &[Layer] = &[
         count: "LIGHTNING_CRASH_SEEDS",
         seeds: 1000,
         settings: &[],
+    },
+    Layer {
+        test: "corruption",
+        first: "LIGHTNING_CORRUPTIONS_FIRST",
+        count: "LIGHTNING_CORRUPTIONS",
+        seeds: 50_000,
+        settings: &[],
+    },
+    Layer {
+        test: "error_sweep",
+        first: "LIGHTNING_SWEEP_FIRST",
+        count: "LIGHTNING_SWEEP_SEEDS",
+        seeds: 1,
+        settings: &[("LIGHTNING_SWEEP_RUNS", "10000")],
     },
     Layer {
         test: "model",
@@ -97,7 +114,8 @@ const LAYERS: &[Layer] = &[
 fn main() -> ExitCode {
     match Arguments::parse().chore {
         Chore::Soak { hours, layer, seed } => soak(hours, layer.as_deref(), seed),
-        Chore::Tidy => tidy(),
+        Chore::Tidy => all(&TIDY),
+        Chore::Golden => all(&GOLDEN),
     }
 }
 
@@ -156,8 +174,11 @@ fn soak(hours: f64, only: Option<&str>, seed: Option<u64>) -> ExitCode {
             }
             if !output.status.success() {
                 eprintln!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+                let settings: Vec<String> =
+                    layer.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let settings = settings.join(" ");
                 eprintln!(
-                    "again: {}={first} {}={} cargo {}",
+                    "again: {settings} {}={first} {}={} cargo {}",
                     layer.first,
                     layer.count,
                     layer.seeds,
@@ -173,15 +194,22 @@ fn soak(hours: f64, only: Option<&str>, seed: Option<u64>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn tidy() -> ExitCode {
-    let checks: [&[&str]; 3] = [
-        &["fmt", "--all", "--check"],
-        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-        &["test", "--package", "lightning_db", "--test", "architecture"],
-    ];
-    for check in checks {
-        if !cargo(check).status().is_ok_and(|s| s.success()) {
-            eprintln!("failed: cargo {}", check.join(" "));
+const TIDY: [&[&str]; 3] = [
+    &["fmt", "--all", "--check"],
+    &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    &["test", "--package", "lightning_db", "--test", "architecture"],
+];
+
+const GOLDEN: [&[&str]; 2] = [
+    &["test", "--package", "lightning_db", "--test", "golden", "--", "--ignored"],
+    &["test", "--package", "lightning_db", "--test", "golden"],
+];
+
+/// Runs one after the other, up to the first that fails.
+fn all(chores: &[&[&str]]) -> ExitCode {
+    for chore in chores {
+        if !cargo(chore).status().is_ok_and(|s| s.success()) {
+            eprintln!("failed: cargo {}", chore.join(" "));
             return ExitCode::FAILURE;
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! For writing, in this order, so that a crash at any point leaves the old state whole:
 //!
-//! 1. the lock is taken; CURRENT leads to the manifest, the manifest to rows and the log's start;
+//! 1. the lock is taken; CURRENT leads to the manifest, the manifest to rows and the log's start; every
+//!    segment that it names is opened, so that one that cannot be read is met before anything is written;
 //! 2. the log is read to its accepted end, into memtables; large values that only the log refers
 //!    to are written anew, since what was read may exist only in the system's page cache;
 //! 3. the memtables are written as runs and fsynced: the accepted end is durable anew;

@@ -116,7 +116,11 @@ struct Recovered {
     next_log: LogId,
     blobs: Option<Arc<BlobStore>>,
     next_segment: Option<Arc<AtomicU64>>,
+    segments: Segments,
 }
+
+/// The open data segments that the manifest names.
+type Segments = BTreeMap<SegmentId, Arc<Segment>>;
 
 fn recover(
     vfs: Arc<dyn Vfs>,
@@ -141,6 +145,14 @@ fn recover(
     for id in state.blob_segments.keys() {
         blobs.open_segment(*id)?;
     }
+    // Before anything is written: a database that is refused is left as it was.
+    let mut segments = Segments::new();
+    for meta in state.partitions().flat_map(|p| &p.segments) {
+        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
+    }
+    for keyspace in state.keyspaces.values() {
+        codec_of(keyspace)?;
+    }
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -150,7 +162,7 @@ fn recover(
             next_log = next_log.max(LogId(id + 1));
         }
     } else {
-        let log = LogRecovery::recover(
+        let read = LogRecovery::recover(
             &vfs,
             dir,
             state.db,
@@ -159,7 +171,18 @@ fn recover(
             // Every edit that moves the log's start carries the last commit before it.
             state.last_seq.next(),
             &mut |seq, body| replay.visit(seq, body),
-        )?;
+        );
+        let log = match read {
+            Ok(log) => log,
+            Err(e) if read_only => return Err(e),
+            Err(e) => {
+                // The large values written anew so far go: they are in files past all that were
+                // there, made under the lock. What stays, the next recovery that succeeds removes.
+                drop(blobs);
+                let _ = directory::remove_files(&*vfs, dir, "seg", |n| n >= next);
+                return Err(e);
+            }
+        };
         last = log.last_seq.map_or(last, |l| l.max(last));
         next_log = log.next_id;
     }
@@ -173,6 +196,7 @@ fn recover(
         next_log,
         blobs: Some(blobs),
         next_segment: Some(next_segment),
+        segments,
     };
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
@@ -305,7 +329,7 @@ fn assemble(
     let mut by_id = BTreeMap::new();
     let mut by_name = BTreeMap::new();
     for keyspace in state.keyspaces.values() {
-        let store = open_keyspace(&env, keyspace, &config, last)?;
+        let store = open_keyspace(&env, keyspace, &recovered.segments, &config, last)?;
         if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
             store.update(|v| {
                 let mut next = v.clone();
@@ -346,49 +370,52 @@ fn assemble(
     Ok((core, keyspaces))
 }
 
-fn open_keyspace(
-    env: &Environment,
-    state: &KeyspaceState,
-    config: &LightningDbConfig,
-    last: Seq,
-) -> Result<Arc<KeyspaceStore>> {
-    let codec = Codec::from_byte(state.codec).ok_or_else(|| {
+fn codec_of(state: &KeyspaceState) -> Result<Codec> {
+    Codec::from_byte(state.codec).ok_or_else(|| {
         Error::new(
             ErrorKind::UnsupportedFormat,
             format!("keyspace {:?} uses codec {}, which this build lacks", state.name, state.codec),
         )
-    })?;
+    })
+}
+
+fn open_keyspace(
+    env: &Environment,
+    state: &KeyspaceState,
+    segments: &Segments,
+    config: &LightningDbConfig,
+    last: Seq,
+) -> Result<Arc<KeyspaceStore>> {
     let options = StoreOptions {
         write_buffer_bytes: state.write_buffer_size,
         page_bytes: state.page_bytes,
-        codec,
+        codec: codec_of(state)?,
         // How much to stack is a choice of whoever opens the database, not of the files.
         profile: config.profile,
     };
-    let runs =
-        state.runs.iter().map(|r| open_run(env, r).map(Arc::new)).collect::<Result<Vec<_>>>()?;
-    let base = open_row(env, &state.base)?;
+    let runs = state
+        .runs
+        .iter()
+        .map(|r| open_run(env, segments, r).map(Arc::new))
+        .collect::<Result<Vec<_>>>()?;
+    let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
     Ok(Arc::new(KeyspaceStore::new(state.id, name, options, runs, base, last.next())))
 }
 
-fn open_row(env: &Environment, metas: &[PartitionMeta]) -> Result<Row> {
+fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
     let partitions = metas
         .iter()
         .map(|meta| {
-            let segments = meta
-                .segments
-                .iter()
-                .map(|s| Segment::open(&env.vfs, &env.dir, env.db, s.id).map(Arc::new))
-                .collect::<Result<Vec<_>>>()?;
-            PartitionReader::open(meta.clone(), segments).map(Arc::new)
+            let own = meta.segments.iter().filter_map(|s| segments.get(&s.id)).cloned().collect();
+            PartitionReader::open(meta.clone(), own).map(Arc::new)
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Row { partitions })
 }
 
-fn open_run(env: &Environment, meta: &RunMeta) -> Result<Run> {
-    let row = open_row(env, &meta.partitions)?;
+fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {
+    let row = open_row(segments, &meta.partitions)?;
     let mut run = Run {
         id: meta.id,
         low: meta.low,

@@ -1,0 +1,291 @@
+//! The worked examples of FORMAT.md, read from its own text: each block that begins with
+//! "```example NAME" holds bytes in hex, `#` begins a remark. The bytes must decode to what the text
+//! says, and the same must encode to those bytes, so that neither text nor code changes alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::codec::put_varint;
+use crate::compress::Codec;
+use crate::manifest::{
+    BlobUse, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest, ManifestState, NextIds,
+    PartitionMeta, PartitionSegment, RunMeta, install_current, manifest_path,
+};
+use crate::page::envelope::{PageIdentity, open, seal};
+use crate::page::filter::{FilterBuilder, page_may_contain};
+use crate::page::inner::{Child, InnerBuilder, InnerView};
+use crate::page::leaf::{LeafBuilder, LeafView};
+use crate::page::{PageType, blob, filter};
+use crate::segment::SegmentKind;
+use crate::segment::header::SegmentHeader;
+use crate::types::{
+    BlobRef, DatabaseId, EntryValue, KeyspaceId, LogId, ManifestId, PageAddress, PartitionId,
+    RunId, SegmentId, Seq, hash_key,
+};
+use crate::vfs::{SimulatedVfs, Vfs, write_all_at};
+
+const TEXT: &str = include_str!("../../../FORMAT.md");
+const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+/// The examples that a test below decodes.
+const TESTED: [&str; 11] = [
+    "varint", "hash", "CURRENT", "manifest", "edit", "segment", "page", "LZ4 page", "leaf",
+    "inner", "filter",
+];
+
+fn examples() -> BTreeMap<&'static str, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for block in TEXT.split("```example ").skip(1) {
+        let (name, rest) = block.split_once('\n').expect("a line after the name");
+        let (body, _) = rest.split_once("```").expect("the block's end");
+        let lines = body.lines().filter_map(|l| l.split('#').next());
+        let byte =
+            |word| u8::from_str_radix(word, 16).unwrap_or_else(|e| panic!("{name}: {word}: {e}"));
+        let bytes = lines.flat_map(str::split_whitespace).map(byte).collect();
+        assert!(found.insert(name, bytes).is_none(), "two examples are called {name}");
+    }
+    found
+}
+
+fn example(name: &str) -> Vec<u8> {
+    examples().remove(name).unwrap_or_else(|| panic!("FORMAT.md has no example called {name}"))
+}
+
+/// What is written must be the example; where it is not, the right one is shown, to be put there.
+fn assert_is(name: &str, written: &[u8]) {
+    let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    assert!(written == example(name), "example {name} of FORMAT.md is to be: {}", hex(written));
+}
+
+#[test]
+fn every_example_is_tested() {
+    let found: Vec<_> = examples().into_keys().collect();
+    let mut tested = TESTED;
+    tested.sort_unstable();
+    assert_eq!(found, tested);
+}
+
+#[test]
+fn varints_and_hashes() {
+    let mut out = Vec::new();
+    put_varint(&mut out, 300);
+    assert_is("varint", &out);
+    assert_is("hash", &hash_key(b"apple").to_le_bytes());
+}
+
+#[test]
+fn segment_headers() {
+    let header = SegmentHeader {
+        database: DB,
+        id: SegmentId(7),
+        kind: SegmentKind::Data,
+        keyspace: KeyspaceId(2),
+    };
+    assert_is("segment", &header.encode());
+    let bytes = example("segment");
+    let bytes = bytes.first_chunk().expect("64 bytes");
+    assert_eq!(SegmentHeader::decode(bytes, Path::new("f")).expect("decodes"), header);
+}
+
+#[test]
+fn envelopes() {
+    let id = PageIdentity { database: DB, segment: SegmentId(7), offset: 64 };
+    let mut plain = Vec::new();
+    seal(&mut plain, &id, PageType::Blob, b"abc", Codec::None);
+    assert_is("page", &plain);
+    let opened = open(&example("page"), &id, PageType::Blob, Path::new("f")).expect("opens");
+    assert_eq!(opened, b"abc");
+    let opened = open(&example("LZ4 page"), &id, PageType::Blob, Path::new("f")).expect("opens");
+    assert_eq!(opened, [b'a'; 40]);
+    // The checksum of a value of that one page.
+    let crc = u32::from_le_bytes(plain[12..16].try_into().expect("four bytes"));
+    assert_eq!(blob::add_checksum(0, crc), crc32c::crc32c(&plain[12..16]));
+}
+
+fn address() -> PageAddress {
+    PageAddress { segment: SegmentId(7), offset: 64, stored_bytes: 90, checksum: 0x4433_2211 }
+}
+
+#[test]
+fn leaves() {
+    let blob = BlobRef {
+        segment: SegmentId(9),
+        offset: 64,
+        stored_bytes: 20_016,
+        value_bytes: 20_000,
+        checksum: 0xDDCC_BBAA,
+    };
+    let entries = [
+        (&b"apple"[..], Seq(5), EntryValue::Inline(b"red")),
+        (&b"apple"[..], Seq(3), EntryValue::Inline(b"")),
+        (&b"fig"[..], Seq(4), EntryValue::Tombstone),
+        (&b"kiwi"[..], Seq(0), EntryValue::Blob(blob)),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, seq, value) in entries {
+        builder.push(key, seq, value);
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("leaf", &out);
+    let bytes = example("leaf");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
+    view.check_tags().expect("tags");
+    let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
+    assert_eq!(read, entries);
+}
+
+#[test]
+fn inner_pages() {
+    let child = |separator: &[u8], n: u64| Child {
+        separator: separator.to_vec(),
+        address: PageAddress { offset: 64 + 90 * n, ..address() },
+        max_seq: Seq(5),
+        min_expiry: u64::MAX,
+        entries: 4,
+        tombstones: 1,
+        raw_bytes: 50,
+        bytes: 90,
+    };
+    let children = [child(b"", 0), child(b"user/a", 1), child(b"user/m", 2)];
+    let mut builder = InnerBuilder::new();
+    for child in &children {
+        builder.push(child);
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("inner", &out);
+    let bytes = example("inner");
+    InnerView::validate(&bytes).expect("valid");
+    let view = InnerView::new(&bytes);
+    let read: Vec<_> =
+        (0..view.len()).map(|i| view.child(i).with_separator(view.separator(i))).collect();
+    assert_eq!(read, children);
+    assert_eq!((view.child_for(b"user/b"), view.child_for(b"a"), view.child_for(b"z")), (1, 0, 2));
+}
+
+#[test]
+fn filters() {
+    let mut builder = FilterBuilder::new();
+    builder.add(hash_key(b"apple"));
+    assert_is("filter", &builder.pages()[0]);
+    let page = example("filter");
+    filter::validate(&page).expect("valid");
+    assert!(page_may_contain(&page, hash_key(b"apple")));
+    assert!(!page_may_contain(&page, hash_key(b"fig")));
+}
+
+fn keyspace(id: u32, name: &str) -> KeyspaceState {
+    KeyspaceState {
+        id: KeyspaceId(id),
+        name: name.to_string(),
+        write_buffer_size: 65_536,
+        codec: 1,
+        page_bytes: 4096,
+        profile: 1,
+        flushed: Seq(0),
+        runs: Vec::new(),
+        base: Vec::new(),
+    }
+}
+
+fn partition() -> PartitionMeta {
+    let filter =
+        FilterRef { offset: 154, page_stored_bytes: 80, pages: 1, last_page_stored_bytes: 80 };
+    PartitionMeta {
+        id: PartitionId(3),
+        root: address(),
+        height: 0,
+        first_key: b"apple".to_vec(),
+        last_key: b"kiwi".to_vec(),
+        segments: vec![PartitionSegment {
+            id: SegmentId(7),
+            file_bytes: 234,
+            live_bytes: 90,
+            filter: Some(filter),
+        }],
+        entries: 4,
+        tombstones: 1,
+        raw_bytes: 50,
+        live_bytes: 90,
+        max_seq: Seq(5),
+        droppable_bytes: 8,
+        droppable_after: Seq(5),
+        blobs: vec![BlobUse { segment: SegmentId(9), bytes: 20_016 }],
+    }
+}
+
+#[test]
+fn edits() {
+    let run = RunMeta {
+        id: RunId(4),
+        partitions: vec![partition()],
+        consumed: vec![
+            KeyInterval { start: b"b".to_vec(), end: Some(b"c".to_vec()) },
+            KeyInterval { start: b"x".to_vec(), end: None },
+        ],
+        low: Seq(1),
+        high: Seq(5),
+    };
+    let empty = RunMeta { id: RunId(6), low: Seq(6), high: Seq(6), ..run.clone() };
+    let empty = RunMeta { partitions: Vec::new(), consumed: Vec::new(), ..empty };
+    let at = KeyspaceId(2);
+    let edit = Edit {
+        ops: vec![
+            EditOp::CreateKeyspace(keyspace(2, "users")),
+            EditOp::DropKeyspace(KeyspaceId(1)),
+            EditOp::AddRun { keyspace: at, run },
+            EditOp::Flushed { keyspace: at, seq: Seq(5) },
+            EditOp::ReplaceRuns { keyspace: at, removed: vec![RunId(3), RunId(2)], added: None },
+            EditOp::SetRun { keyspace: at, run: empty },
+            EditOp::RemoveRun { keyspace: at, run: RunId(1) },
+            EditOp::ReplaceBase { keyspace: at, removed: vec![PartitionId(1)], added: vec![] },
+            EditOp::LogStart(LogId(4)),
+            EditOp::LastSeq(Seq(5)),
+            EditOp::AddBlobSegment { id: SegmentId(9), bytes: 20_080 },
+            EditOp::RemoveBlobSegment(SegmentId(8)),
+            EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
+        ],
+    };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("edit", &out);
+    assert_eq!(Edit::decode(&example("edit")).expect("decodes"), edit);
+}
+
+/// CURRENT and the manifest that it names, put on a disk and loaded; and written. (Loading alone would
+/// pass over a wrong last mark, which reads as the torn end of the file.)
+#[test]
+fn current_and_manifest() {
+    let dir = Path::new("/db");
+    let manifest = manifest_path(dir, ManifestId(1));
+    let disk = || {
+        let disk = SimulatedVfs::new(1);
+        disk.create_dir_all(&dir.join("manifest")).expect("made");
+        (Arc::new(disk.clone()) as Arc<dyn Vfs>, disk)
+    };
+    let mut state = ManifestState::new(DB);
+    let made = Edit { ops: vec![EditOp::CreateKeyspace(keyspace(0, "default"))] };
+    state.apply(&made).expect("fits");
+    let (vfs, written) = disk();
+    let mut file = Manifest::create(&vfs, dir, ManifestId(1), &state).expect("made");
+    install_current(&vfs, dir, ManifestId(1), DB).expect("swapped");
+    let then = Edit { ops: vec![EditOp::LogStart(LogId(1)), EditOp::LastSeq(Seq(5))] };
+    file.commit(&then).expect("committed");
+    assert_is("CURRENT", &written.read_file(&dir.join("CURRENT")).expect("there"));
+    let mut bytes = written.read_file(&manifest).expect("there");
+    // Without the space reserved at its end.
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    bytes.truncate(used.next_multiple_of(8));
+    assert_is("manifest", &bytes);
+
+    let (vfs, _) = disk();
+    for (path, name) in [(&dir.join("CURRENT"), "CURRENT"), (&manifest, "manifest")] {
+        let file = vfs.create(path).expect("made");
+        write_all_at(&*file, &example(name), 0).expect("written");
+    }
+    state.apply(&then).expect("fits");
+    assert_eq!(Manifest::load(&vfs, dir).expect("loads"), (state, ManifestId(1)));
+}
