@@ -120,7 +120,9 @@ struct Told {
 }
 
 fn processes_start(told: &mut [Told]) {
-    told.iter_mut().for_each(|told| told.possible += 1);
+    for told in told {
+        told.possible += 1;
+    }
 }
 
 /// Takes in a line of a child; whether it told of a commit.
