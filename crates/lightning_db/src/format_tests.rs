@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::codec::put_varint;
 use crate::compress::Codec;
 use crate::manifest::{
-    BlobUse, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest, ManifestState, NextIds,
-    PartitionMeta, PartitionSegment, RunMeta, install_current, manifest_path,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
+    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, install_current,
+    manifest_path,
 };
 use crate::page::envelope::{PageIdentity, open, seal};
 use crate::page::filter::{FilterBuilder, page_may_contain};
@@ -211,8 +212,11 @@ fn partition() -> PartitionMeta {
         raw_bytes: 50,
         live_bytes: 90,
         max_seq: Seq(5),
-        droppable_bytes: 8,
-        droppable_after: Seq(5),
+        droppable: {
+            let mut droppable = Droppable::default();
+            droppable.note(ViewSpan { from: Seq(0), below: Seq(5) }, 8);
+            droppable
+        },
         blobs: vec![BlobUse { segment: SegmentId(9), bytes: 20_016 }],
     }
 }

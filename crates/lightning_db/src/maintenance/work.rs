@@ -15,6 +15,7 @@ use crate::store::flush::flush_oldest;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge::{Job, run_job};
 use crate::store::policy;
+use crate::store::retention::LiveViews;
 use crate::sync::atomic::Ordering;
 use crate::types::{SegmentId, Seq};
 
@@ -120,7 +121,7 @@ impl Core {
         }
         let job = {
             let version = keyspace.pin();
-            policy::next_job(&version, &keyspace.options, &self.env.pager, self.oldest_view())?
+            policy::next_job(&version, &keyspace.options, &self.env.pager, &self.live_views())?
         };
         match job {
             Some(job) => run_job(&self.env, keyspace, &job),
@@ -142,7 +143,7 @@ impl Core {
                     &version,
                     &keyspace.options,
                     &self.env.pager,
-                    self.oldest_view(),
+                    &self.live_views(),
                 )?;
                 let Some(job) = job.filter(|j| small && (base || matches!(j, Job::Tier(_)))) else {
                     break;
@@ -155,11 +156,10 @@ impl Core {
         Ok(())
     }
 
-    /// The lowest number that a view stands at or may still be opened at.
-    fn oldest_view(&self) -> Seq {
+    /// The views there are, for choosing work: the work itself looks again.
+    fn live_views(&self) -> LiveViews {
         let visible = self.env.visible();
-        let oldest = self.env.views.oldest(self.env.now()).map(|(seq, _)| seq);
-        oldest.map_or(visible, |o| o.min(visible))
+        LiveViews { open_from: visible, live: self.env.views.live() }
     }
 
     /// Merges everything inside `within` into the base, and gives back what is dead there.
@@ -189,7 +189,7 @@ impl Core {
                     .partitions
                     .iter()
                     .find(|p| p.meta().id == id)
-                    .and_then(|p| policy::tidy_job(p, within, self.oldest_view()))
+                    .and_then(|p| policy::tidy_job(p, within, &self.live_views()))
             };
             if let Some(job) = job {
                 run_job(&self.env, keyspace, &job)?;

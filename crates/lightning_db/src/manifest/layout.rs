@@ -1,6 +1,7 @@
 //! Bytes of the metadata types: varints and length-prefixed byte strings, in the order of the
 //! structs' fields. Counts are bounded by what the input can hold.
 
+use super::droppable::Droppable;
 use super::interval::KeyInterval;
 use super::state::{BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
@@ -90,8 +91,7 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
     for n in [p.entries, p.tombstones, p.raw_bytes, p.live_bytes, p.max_seq.0] {
         put_varint(out, n);
     }
-    put_varint(out, p.droppable_bytes);
-    put_varint(out, p.droppable_after.0);
+    p.droppable.encode(out);
     put_varint(out, p.blobs.len() as u64);
     for b in &p.blobs {
         put_varint(out, b.segment.0);
@@ -112,8 +112,7 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         raw_bytes: r.varint()?,
         live_bytes: r.varint()?,
         max_seq: Seq(r.varint()?),
-        droppable_bytes: r.varint()?,
-        droppable_after: Seq(r.varint()?),
+        droppable: Droppable::decode(r)?,
         blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
     })
 }

@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `state` | what the edits add up to: keyspaces, rows, partitions, segments |
+//! | `droppable` | how much of a partition only some views can see |
 //! | `interval` | key intervals that runs have given to the base |
 //! | `edit` | one atomic change and its bytes |
 //! | `apply` | how an edit changes the state, and what it must not do |
@@ -14,6 +15,7 @@
 
 mod apply;
 mod current;
+mod droppable;
 mod edit;
 mod file;
 mod frame;
@@ -25,6 +27,7 @@ mod state;
 mod tests;
 
 pub use current::install_current;
+pub use droppable::{Droppable, ViewSpan};
 pub use edit::{Edit, EditOp, NextIds};
 pub use file::Manifest;
 #[cfg(test)]

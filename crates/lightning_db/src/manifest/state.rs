@@ -8,6 +8,7 @@
 //!
 //! `apply` keeps them. No I/O, no threads.
 
+use super::droppable::Droppable;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
@@ -75,10 +76,8 @@ pub struct PartitionMeta {
     pub live_bytes: u64,
     /// The highest number.
     pub max_seq: Seq,
-    /// Bytes of entries that could go once no view is older than `droppable_after`.
-    pub droppable_bytes: u64,
-    /// See `droppable_bytes`.
-    pub droppable_after: Seq,
+    /// Bytes of entries that only some views can see.
+    pub droppable: Droppable,
     /// The large values that it refers to.
     pub blobs: Vec<BlobUse>,
 }

@@ -186,7 +186,7 @@ fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<Pa
                 .enumerate()
                 .all(|(j, r)| j == i || !overlaps(&r.row, &m.first_key, &m.last_key));
             let whole = !run.consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key));
-            if large && clear && whole && m.droppable_bytes == 0 {
+            if large && clear && whole && m.droppable.is_empty() {
                 found.push((i, Arc::clone(p)));
             }
         }
@@ -250,7 +250,7 @@ fn base(
         let m = old[0].meta();
         let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
         m.segments.len() < 3
-            && m.droppable_bytes == 0
+            && m.droppable.is_empty()
             && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };

@@ -71,9 +71,7 @@ pub fn merge_until(
                 let tombstone = value.is_tombstone();
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && nothing_older(&key);
-                if let Fate::Keep { seq, droppable_after } =
-                    judge.judge(source.seq(), tombstone, bottom)
-                {
+                if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
                     let moved = match (value, tally.clean) {
                         (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
                             Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
@@ -82,8 +80,8 @@ pub fn merge_until(
                     };
                     let value = moved.map_or(value, EntryValue::Blob);
                     out.push(&key, seq, value)?;
-                    if let Some(after) = droppable_after {
-                        out.note_droppable((key.len() + value.inline_len()) as u64, after);
+                    if let Some(span) = seen_by {
+                        out.note_droppable((key.len() + value.inline_len()) as u64, span);
                     }
                 }
                 source.next()?;

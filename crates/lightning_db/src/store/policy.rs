@@ -16,9 +16,9 @@ use crate::manifest::KeyInterval;
 use crate::store::keyspace::StoreOptions;
 use crate::store::merge::{Job, can_move_to_base, stacked_in};
 use crate::store::profile::Limits;
+use crate::store::retention::LiveViews;
 use crate::store::version::{Run, Version};
 use crate::tree::PartitionReader;
-use crate::types::Seq;
 
 /// Stacked bytes with tombstones weighed as the entries that they hide.
 pub fn effective_stack(version: &Version) -> u64 {
@@ -53,12 +53,12 @@ pub fn pressure(version: &Version, options: &StoreOptions) -> (u32, &'static str
     (worst.0.min(1000) as u32, worst.1)
 }
 
-/// The merge that is due, if any. `oldest_view` is the lowest number that a view may stand at.
+/// The merge that is due, if any.
 pub fn next_job(
     version: &Version,
     options: &StoreOptions,
     pager: &Pager,
-    oldest_view: Seq,
+    views: &LiveViews,
 ) -> Result<Option<Job>> {
     if let Some(job) = movable(version, options) {
         return Ok(Some(job));
@@ -82,7 +82,7 @@ pub fn next_job(
     if let Some(job) = tier_job(version, limits.tier_width) {
         return Ok(Some(job));
     }
-    Ok(cleaning_job(version, options, oldest_view))
+    Ok(cleaning_job(version, options, views))
 }
 
 /// A partition of a run that can become part of the base without being rewritten.
@@ -213,16 +213,16 @@ fn range_of(version: &Version, i: usize) -> KeyInterval {
 }
 
 /// Partitions whose dead or droppable bytes are worth a rewrite, or that are worth joining.
-fn cleaning_job(version: &Version, options: &StoreOptions, oldest_view: Seq) -> Option<Job> {
+fn cleaning_job(version: &Version, options: &StoreOptions, views: &LiveViews) -> Option<Job> {
     let limits = Limits::of(options.profile);
     for run in &version.runs {
-        if run.row.partitions.iter().any(|p| wants_cleaning(p, &limits, oldest_view)) {
+        if run.row.partitions.iter().any(|p| wants_cleaning(p, &limits, views)) {
             return Some(Job::Tier(vec![run.id]));
         }
     }
     let base = &version.base.partitions;
     for (i, p) in base.iter().enumerate() {
-        if wants_cleaning(p, &limits, oldest_view) {
+        if wants_cleaning(p, &limits, views) {
             return Some(Job::Base {
                 range: range_of(version, i),
                 partitions: vec![p.meta().id],
@@ -245,14 +245,13 @@ fn cleaning_job(version: &Version, options: &StoreOptions, oldest_view: Seq) -> 
 }
 
 /// Whether a file is held for too little, or 10% is of no use to any view any more.
-fn wants_cleaning(p: &PartitionReader, limits: &Limits, oldest_view: Seq) -> bool {
+fn wants_cleaning(p: &PartitionReader, limits: &Limits, views: &LiveViews) -> bool {
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
     let dead = file.saturating_sub(m.live_bytes);
     // Headers and roundings of a tiny partition are not garbage.
     let has_dead = m.segments.len() > 1 && dead * 100 > file * limits.dead_percent;
-    let droppable = m.droppable_after <= oldest_view && m.droppable_bytes * 10 > m.raw_bytes;
-    has_dead || (m.droppable_bytes > 0 && droppable)
+    has_dead || views.unseen(&m.droppable).saturating_mul(10) > m.raw_bytes
 }
 
 /// The jobs that bring everything into the base, for `compact`: the first one that is left.
@@ -281,11 +280,11 @@ pub fn next_compaction(
 }
 
 /// For `compact`: the job that gives back what is dead in a base partition, if it is worth one.
-pub fn tidy_job(p: &PartitionReader, within: &KeyInterval, oldest_view: Seq) -> Option<Job> {
+pub fn tidy_job(p: &PartitionReader, within: &KeyInterval, views: &LiveViews) -> Option<Job> {
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
     let dead = file.saturating_sub(m.live_bytes);
-    let droppable = m.droppable_bytes > 0 && m.droppable_after <= oldest_view;
+    let droppable = views.unseen(&m.droppable) > 0;
     let worth = (m.segments.len() > 1 && dead * 20 > file) || droppable || m.tombstones > 0;
     if !worth || !within.overlaps(&m.first_key, &m.last_key) {
         return None;

@@ -9,9 +9,10 @@
 //!    older version goes;
 //! 4. a settled tombstone goes too where nothing older can lie below the job's inputs.
 //!
-//! What is kept only for a view, or only until a tombstone settles, is reported as droppable, with
-//! the number that every view must have passed before it can go.
+//! Of what is kept only for some views, or only until a tombstone settles, it is told which views
+//! these can be: once none of them is left, it is of no more use.
 
+use crate::manifest::{Droppable, ViewSpan};
 use crate::types::Seq;
 
 /// The rule for one job.
@@ -26,13 +27,35 @@ pub struct Retention {
 pub enum Fate {
     /// Left out.
     Drop,
-    /// Kept with this number; `droppable_after` tells when it could go.
+    /// Kept.
     Keep {
         /// The number to store: 0 when settled.
         seq: Seq,
-        /// Once no view is older than this, the version is of no more use.
-        droppable_after: Option<Seq>,
+        /// The views that it is of use to; `None` if later ones, without an end, are among them.
+        seen_by: Option<ViewSpan>,
     },
+}
+
+/// The views that there are, and may come to be.
+#[derive(Debug, Clone)]
+pub struct LiveViews {
+    /// A view may be opened at this number or any above.
+    pub open_from: Seq,
+    /// The numbers of those that live, in order.
+    pub live: Vec<Seq>,
+}
+
+impl LiveViews {
+    /// Whether there is, or may come to be, a view in `span`.
+    pub fn is_seen(&self, span: ViewSpan) -> bool {
+        span.below > self.open_from
+            || self.live.iter().any(|view| span.from <= *view && *view < span.below)
+    }
+
+    /// The bytes that nobody sees any more.
+    pub fn unseen(&self, droppable: &Droppable) -> u64 {
+        droppable.unseen(|span| self.is_seen(span))
+    }
 }
 
 /// Judges the versions of one key, newest first.
@@ -71,24 +94,33 @@ impl KeyRetention<'_> {
         let newer = self.newer;
         if seq > floor {
             self.newer = Some(seq);
-            return Fate::Keep { seq, droppable_after: newer };
+            // Not from its own number on: spans should be few.
+            let from = floor.next();
+            return Fate::Keep { seq, seen_by: newer.map(|below| ViewSpan { from, below }) };
         }
         let open = &self.bounds[self.next_bound..];
         let served = open.iter().take_while(|b| **b >= seq).count();
         if served == 0 {
             return Fate::Drop;
         }
+        // No view comes to stand between the bounds: past those served, nobody sees it. But where
+        // the floor is served, so may views be that are opened later.
+        let below = if self.next_bound == 0 { newer } else { Some(open[0].next()) };
+        let mut seen_by = below.map(|below| ViewSpan { from: open[served - 1], below });
         self.next_bound += served;
         self.newer = Some(seq);
         if self.next_bound < self.bounds.len() {
-            let after = newer.or((is_tombstone && at_bottom).then_some(seq));
-            return Fate::Keep { seq, droppable_after: after };
+            if is_tombstone && at_bottom && seen_by.is_none() {
+                // It hides what older views still see.
+                seen_by = Some(ViewSpan { from: Seq(0), below: seq });
+            }
+            return Fate::Keep { seq, seen_by };
         }
         self.settled = true;
         if is_tombstone && at_bottom {
             return Fate::Drop;
         }
-        Fate::Keep { seq: Seq(0), droppable_after: newer }
+        Fate::Keep { seq: Seq(0), seen_by }
     }
 }
 
@@ -114,10 +146,11 @@ mod tests {
             let bottom = rng.bool();
             let rule = Retention::new(Seq(floor), &views);
             let mut key = rule.key();
-            let mut kept = Vec::new();
+            let (mut kept, mut spans) = (Vec::new(), Vec::new());
             for (s, t) in &versions {
-                if let Fate::Keep { seq, .. } = key.judge(Seq(*s), *t, bottom) {
+                if let Fate::Keep { seq, seen_by } = key.judge(Seq(*s), *t, bottom) {
                     kept.push((seq.0, *t));
+                    spans.push(seen_by);
                 }
             }
             let observers = views.iter().map(|v| v.0).chain(floor..33);
@@ -133,6 +166,21 @@ mod tests {
                     assert_eq!(seen(&versions, at).is_some(), seen(&kept, at).is_some());
                 }
             }
+            // Once nobody is left in the spans, what they tell of is missed by nobody: the floor is
+            // past them all then, and so is every view but those that are still held.
+            for held in 0..=views.len() {
+                let held = &views[..held];
+                let open_from = rng.u64(floor..40);
+                let live = LiveViews { open_from: Seq(open_from), live: held.to_vec() };
+                let rest = kept.iter().zip(&spans);
+                let rest = rest.filter(|(_, span)| span.is_none_or(|s| live.is_seen(s)));
+                let rest: Vec<_> = rest.map(|(version, _)| *version).collect();
+                for at in held.iter().map(|v| v.0).chain(open_from..41) {
+                    let before = seen(&kept, at).filter(|(_, t)| !t);
+                    let after = seen(&rest, at).filter(|(_, t)| !t);
+                    assert_eq!(before, after, "{versions:?} {kept:?} {spans:?} {at}");
+                }
+            }
             // Nothing is kept for nobody.
             let useful = rule.bounds.len() + versions.iter().filter(|(s, _)| *s > floor).count();
             assert!(kept.len() <= useful);
@@ -145,12 +193,12 @@ mod tests {
         assert_eq!(rule.key().judge(Seq(5), true, true), Fate::Drop);
         assert_eq!(
             rule.key().judge(Seq(5), true, false),
-            Fate::Keep { seq: Seq(0), droppable_after: None }
+            Fate::Keep { seq: Seq(0), seen_by: None }
         );
         let held = Retention::new(Seq(10), &[Seq(3)]);
         assert_eq!(
             held.key().judge(Seq(5), true, true),
-            Fate::Keep { seq: Seq(5), droppable_after: Some(Seq(5)) }
+            Fate::Keep { seq: Seq(5), seen_by: Some(ViewSpan { from: Seq(0), below: Seq(5) }) }
         );
     }
 }

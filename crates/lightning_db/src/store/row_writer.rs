@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::manifest::ViewSpan;
 use crate::segment::Segment;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
@@ -87,10 +88,10 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
-    /// Notes that `bytes` just written could go once no view is older than `seq`.
-    pub fn note_droppable(&mut self, bytes: u64, seq: Seq) {
+    /// Notes that `bytes` just written could go once no view is in `span`.
+    pub fn note_droppable(&mut self, bytes: u64, span: ViewSpan) {
         if let Some(w) = &mut self.current {
-            w.note_droppable(bytes, seq);
+            w.note_droppable(bytes, span);
         }
     }
 

@@ -132,6 +132,12 @@ impl ViewRegistry {
     pub fn raise_floor(&self, to: Seq) -> Vec<Seq> {
         self.floor.fetch_max(to.0, Ordering::AcqRel);
         fence(Ordering::SeqCst); // M2
+        self.live()
+    }
+
+    /// The numbers of the views that live, in order and without repeats. For choosing work: one
+    /// that is just being registered may be left out.
+    pub fn live(&self) -> Vec<Seq> {
         let mut live = Vec::new();
         self.for_each(|seq, _| live.push(Seq(seq)));
         live.sort_unstable();

@@ -22,7 +22,7 @@ use crate::cache::Pager;
 use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
-use crate::manifest::{BlobUse, FilterRef, PartitionMeta, PartitionSegment};
+use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionMeta, PartitionSegment, ViewSpan};
 use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::Child;
@@ -123,9 +123,8 @@ pub struct PartitionWriter {
     first_key: Option<Vec<u8>>,
     blobs: BTreeMap<SegmentId, u64>,
     /// What may go of each partition that leaves were kept of, and the unsettled bytes kept.
-    inherited: BTreeMap<PartitionId, (u64, Seq, u64)>,
-    droppable_bytes: u64,
-    droppable_after: Seq,
+    inherited: BTreeMap<PartitionId, (Droppable, u64)>,
+    droppable: Droppable,
     raw: Vec<u8>,
 }
 
@@ -151,8 +150,7 @@ impl PartitionWriter {
             first_key: None,
             blobs: BTreeMap::new(),
             inherited: BTreeMap::new(),
-            droppable_bytes: 0,
-            droppable_after: Seq(0),
+            droppable: Droppable::default(),
             raw: Vec::new(),
         }
     }
@@ -324,19 +322,18 @@ impl PartitionWriter {
         self.kept[at].live_bytes += stored;
         self.kept_bytes += stored;
         let meta = source.meta();
-        if meta.droppable_bytes > 0 && leaf.max_seq > Seq(0) {
-            let fresh = (meta.droppable_bytes, meta.droppable_after, 0);
-            self.inherited.entry(meta.id).or_insert(fresh).2 += stored;
+        if !meta.droppable.is_empty() && leaf.max_seq > Seq(0) {
+            let fresh = || (meta.droppable.clone(), 0);
+            self.inherited.entry(meta.id).or_insert_with(fresh).1 += stored;
         }
         let out = &mut self.out;
         let codec = out.ctx.codec;
         self.levels.push_leaf(leaf.clone(), &mut |raw| out.append(PageType::Inner, raw, codec))
     }
 
-    /// Counts `bytes` of the entries pushed as droppable once no view is older than `seq`.
-    pub fn note_droppable(&mut self, bytes: u64, seq: Seq) {
-        self.droppable_bytes += bytes;
-        self.droppable_after = self.droppable_after.max(seq);
+    /// Counts `bytes` of the entries pushed as droppable once no view is in `span`.
+    pub fn note_droppable(&mut self, bytes: u64, span: ViewSpan) {
+        self.droppable.note(span, bytes);
     }
 
     /// Whether nothing was added; such a partition cannot be finished, only abandoned.
@@ -399,9 +396,8 @@ impl PartitionWriter {
             })?;
             opened = Some(Arc::new(segment));
         }
-        for (droppable, after, unsettled) in self.inherited.values() {
-            self.droppable_bytes += droppable.min(unsettled);
-            self.droppable_after = self.droppable_after.max(*after);
+        for (droppable, unsettled) in self.inherited.values() {
+            self.droppable.carry_over(droppable, *unsettled);
         }
         let blobs = self.blobs.iter().map(|(&segment, &bytes)| BlobUse { segment, bytes });
         let meta = PartitionMeta {
@@ -416,8 +412,7 @@ impl PartitionWriter {
             live_bytes: segments.iter().map(|s| s.live_bytes).sum(),
             segments,
             max_seq: root.max_seq,
-            droppable_bytes: self.droppable_bytes,
-            droppable_after: self.droppable_after,
+            droppable: self.droppable,
             blobs: blobs.collect(),
         };
         Ok((meta, opened))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::manifest::{
-    BlobUse, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState, NextIds,
-    PartitionMeta, PartitionSegment, RunMeta, covers,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState,
+    NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, covers,
 };
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
@@ -79,8 +79,7 @@ pub fn partition(ids: &mut NextIds, first: &[u8], last: &[u8]) -> PartitionMeta 
         raw_bytes: 4000,
         live_bytes: 4096,
         max_seq: Seq(3),
-        droppable_bytes: 0,
-        droppable_after: Seq(0),
+        droppable: Droppable::default(),
         blobs: Vec::new(),
     }
 }
@@ -268,8 +267,11 @@ impl Draw<'_> {
         p.root.checksum = self.rng.u32(..);
         p.entries = self.rng.u64(..);
         p.tombstones = self.rng.u64(0..100);
-        p.droppable_bytes = self.rng.u64(..);
-        p.droppable_after = Seq(self.rng.u64(..));
+        for _ in 0..self.rng.usize(0..4) {
+            let from = self.rng.u64(0..u64::MAX);
+            let span = ViewSpan { from: Seq(from), below: Seq(self.rng.u64(from + 1..)) };
+            p.droppable.note(span, self.rng.u64(..));
+        }
         for _ in 0..self.rng.usize(0..3) {
             let (pages, offset) = (self.rng.u32(1..99), self.rng.u64(..));
             let filter = FilterRef {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ErrorKind;
-use crate::manifest::{BlobUse, FilterRef, PartitionSegment};
+use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionSegment};
 use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::{Child, InnerBuilder};
@@ -205,8 +205,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         raw_bytes: honest.iter().map(|c| c.raw_bytes).sum(),
         live_bytes: live,
         max_seq: honest.iter().map(|c| c.max_seq).max().unwrap(),
-        droppable_bytes: 0,
-        droppable_after: Seq(0),
+        droppable: Droppable::default(),
         blobs: Vec::new(),
     });
     spoil(&mut plan, "meta");
