@@ -1,10 +1,8 @@
-//! Bf-Tree: an index with a background log. It copies what it reads into the caller's buffer, walks
+//! Bf-Tree: an index. Its log is off, as by default: with it each write waits for the next flush of
+//! the log, a millisecond, and flushes are not synced. It copies what it reads into the caller's buffer, walks
 //! forward alone, and has no transactions, no snapshots and no sync.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use bf_tree::{BfTree, Config, LeafInsertResult, LeafReadResult, ScanReturnField, WalConfig};
+use bf_tree::{BfTree, Config, LeafInsertResult, LeafReadResult, ScanReturnField};
 
 use crate::engine::{Engine, Facts, PLAIN, Result, Settings};
 use crate::workload::Key;
@@ -35,13 +33,13 @@ impl BfTreeEngine {
 impl Engine for BfTreeEngine {
     const FACTS: Facts = Facts {
         name: "bf-tree",
-        about: "bf-tree 0.5, an index with a log written behind the calls, no compression to have; \
+        about: "bf-tree 0.5, an index without a log (its default), no compression to have; \
                 the cache rounded down to a power of two",
         promises: &[
             ("read", "no snapshots; values are copied"),
             (
                 "write",
-                "logged within a millisecond: a killed process loses what was not; no batches",
+                "nothing is promised: what is in the cache goes with the process; no batches",
             ),
             ("load", "no sync to wait for"),
         ],
@@ -54,8 +52,7 @@ impl Engine for BfTreeEngine {
     };
 
     fn open(settings: &Settings) -> Result<Self> {
-        let mut config = Config::new(settings.dir.join("index"), 1 << settings.cache.ilog2());
-        config.enable_write_ahead_log(Arc::new(WalConfig::new(settings.dir.join("wal"))));
+        let config = Config::new(settings.dir.join("index"), 1 << settings.cache.ilog2());
         let tree = BfTree::with_config(config, None).map_err(|e| format!("{e:?}"))?;
         Ok(Self { tree, value_bytes: settings.value_bytes })
     }
@@ -130,10 +127,6 @@ impl Engine for BfTreeEngine {
 
     fn settle(&self) -> Result<()> {
         Ok(())
-    }
-
-    fn is_log(path: &Path) -> bool {
-        path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("wal"))
     }
 
     fn state(&self) -> Result<String> {
