@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_thread_counts_and_finishing_ends_it() {
-        let plan = Plan { threads: 3, time: Duration::from_secs(3600), calls_a_look: 4 };
+        let plan = Plan { threads: 3, time: Duration::from_hours(1), calls_a_look: 4 };
         let measured = measure(plan, |thread| {
             let mut left = 10 + thread;
             move |_: &mut Rng| {

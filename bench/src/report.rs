@@ -81,24 +81,24 @@ impl Report {
                 table.push(self.line(row, true));
             }
         }
-        let mut out = aligned(&table);
+        let mut lines = aligned(&table);
+        lines.push(String::new());
         if let Some(bare) = median(self.bare_syncs.clone()) {
-            out += &format!("\na bare loop of write and fdatasync: {}/s\n", short(bare));
+            lines.push(format!("a bare loop of write and fdatasync: {}/s", short(bare)));
         }
-        out += "\n~ the engine has no snapshots: plain gets, not counted as a peer's\n\n";
+        lines.push("~ no snapshots: plain gets, which are no peer's figure".to_owned());
+        lines.push(String::new());
         for engine in &self.engines {
-            out += &format!("{}: {}\n", engine.facts.name, engine.facts.about);
+            lines.push(format!("{}: {}", engine.facts.name, engine.facts.about));
             for (group, promise) in engine.facts.promises {
-                out += &format!("    {group}: {promise}\n");
+                lines.push(format!("    {group}: {promise}"));
             }
             for state in self.states.get(engine.facts.name).into_iter().flatten() {
-                out += &format!("    {state}\n");
+                lines.push(format!("    {state}"));
             }
         }
-        for (engine, failure) in &self.failures {
-            out += &format!("FAILED: {engine}: {failure}\n");
-        }
-        out
+        lines.extend(self.failures.iter().map(|(engine, why)| format!("FAILED: {engine}: {why}")));
+        lines.join("\n") + "\n"
     }
 
     fn head(&self) -> Vec<String> {
@@ -202,30 +202,24 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
     Some(if figures.len() % 2 == 1 { upper } else { f64::midpoint(figures[half - 1], upper) })
 }
 
-/// A table in Markdown, its columns one below the other.
-fn aligned(table: &[Vec<String>]) -> String {
+/// The lines of a table in Markdown, its columns one below the other.
+fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<_> = (0..columns)
         .map(|c| table.iter().map(|line| line[c].chars().count()).max().unwrap_or(0).max(3))
         .collect();
-    let mut out = String::new();
-    for (number, line) in table.iter().enumerate() {
-        for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
-            out += &match column {
-                0 => format!("| {cell:<width$} |"),
-                _ => format!(" {cell:>width$} |"),
-            };
-        }
-        out.push('\n');
-        if number == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let dashes = "-".repeat(width + 1);
-                out += &if column == 0 { format!("|{dashes}-|") } else { format!("{dashes}:|") };
-            }
-            out.push('\n');
-        }
-    }
-    out
+    let cell = |(column, (cell, &width)): (usize, (&String, &usize))| match column {
+        0 => format!("| {cell:<width$} |"),
+        _ => format!(" {cell:>width$} |"),
+    };
+    let rule = |(column, width): (usize, &usize)| match column {
+        0 => format!("|{}|", "-".repeat(width + 2)),
+        _ => format!("{}:|", "-".repeat(width + 1)),
+    };
+    let mut lines: Vec<String> =
+        table.iter().map(|line| line.iter().zip(&widths).enumerate().map(cell).collect()).collect();
+    lines.insert(1.min(lines.len()), widths.iter().enumerate().map(rule).collect());
+    lines
 }
 
 #[cfg(test)]

@@ -15,21 +15,22 @@ const PEER_COLOUR: &str = "#4c6ef5";
 const RAM_COLOUR: &str = "#adb5bd";
 
 pub fn picture(report: &Report) -> String {
-    let mut body = String::new();
+    let mut shapes = Vec::new();
     let mut y = 30.0;
     for row in &report.rows {
-        y = chart(report, row, y, &mut body);
+        y = chart(report, row, y, &mut shapes);
     }
+    let body = shapes.join("\n");
     let height = y + 10.0;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}\n</svg>\n"
     )
 }
 
 /// Draws one row from `y` down; returns where the next begins.
-fn chart(report: &Report, row: &Row, mut y: f64, body: &mut String) -> f64 {
+fn chart(report: &Report, row: &Row, mut y: f64, shapes: &mut Vec<String>) -> f64 {
     let bars: Vec<_> = report
         .engines
         .iter()
@@ -40,11 +41,11 @@ fn chart(report: &Report, row: &Row, mut y: f64, body: &mut String) -> f64 {
         return y;
     }
     let better = if row.lower_is_better() { ", lower is better" } else { "" };
-    *body += &format!(
-        "<text x=\"10\" y=\"{y}\" font-size=\"13\" font-weight=\"bold\">{} ({}{better})</text>\n",
+    shapes.push(format!(
+        "<text x=\"10\" y=\"{y}\" font-size=\"13\" font-weight=\"bold\">{} ({}{better})</text>",
         escaped(row.about),
         row.unit()
-    );
+    ));
     y += 8.0;
     for (facts, figure) in bars {
         let colour = match facts {
@@ -53,17 +54,17 @@ fn chart(report: &Report, row: &Row, mut y: f64, body: &mut String) -> f64 {
             _ => PEER_COLOUR,
         };
         let (length, text) = (figure / most * LONGEST, y + BAR - 4.0);
-        *body += &format!(
+        shapes.push(format!(
             "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}</text>\
              <rect x=\"{LEFT}\" y=\"{y}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>\
-             <text x=\"{:.1}\" y=\"{text}\">{}{}</text>\n",
+             <text x=\"{:.1}\" y=\"{text}\">{}{}</text>",
             LEFT - 6.0,
             escaped(facts.name),
             BAR - 3.0,
             LEFT + length + 6.0,
             if row.lesser(&facts) { "~" } else { "" },
             short(figure),
-        );
+        ));
         y += BAR;
     }
     y + TITLE

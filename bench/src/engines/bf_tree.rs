@@ -1,6 +1,6 @@
 //! Bf-Tree: an index. Its log is off, as by default: with it each write waits for the next flush of
-//! the log, a millisecond, and flushes are not synced. It copies what it reads into the caller's buffer, walks
-//! forward alone, and has no transactions, no snapshots and no sync.
+//! the log, a millisecond, and flushes are not synced. It copies what it reads into the caller's
+//! buffer, walks forward alone, and has no transactions, no snapshots and no sync.
 
 use bf_tree::{BfTree, Config, LeafInsertResult, LeafReadResult, ScanReturnField};
 

@@ -62,11 +62,10 @@ impl Engine for RamTree {
         mut see: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<()> {
         let map = self.read();
-        let mut see = |(key, value): (&Key, &Box<[u8]>)| see(key, value);
         match from {
-            Some(from) => map.range::<Key, _>(from..).all(see),
-            None if backward => map.iter().rev().all(see),
-            None => map.iter().all(&mut see),
+            Some(from) => map.range::<Key, _>(from..).all(|(key, value)| see(key, value)),
+            None if backward => map.iter().rev().all(|(key, value)| see(key, value)),
+            None => map.iter().all(|(key, value)| see(key, value)),
         };
         Ok(())
     }

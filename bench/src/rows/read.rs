@@ -30,22 +30,13 @@ impl<E: Engine> Ground<'_, E> {
         found(self.engine.get(key, |value| belongs(key, value, self.settings.value_bytes))?)
     }
 
-    /// Runs it for a tenth of the time uncounted, then counted.
-    fn warmed<F>(&self, plan: Plan, make: impl Fn(u64) -> F + Sync) -> Result<Measured>
-    where
-        F: FnMut(&mut Rng) -> Result<Step>,
-    {
-        measure(Plan { time: plan.time / 10, ..plan }, &make)?;
-        measure(plan, make)
-    }
-
     pub(super) fn get(&self, plan: Plan, choice: Choice) -> Result<Measured> {
-        self.warmed(plan, |_| move |rng: &mut Rng| self.get_one(&self.choose(choice, rng)))
+        warmed(plan, |_| move |rng: &mut Rng| self.get_one(&self.choose(choice, rng)))
     }
 
     pub(super) fn get_copy(&self, plan: Plan) -> Result<Measured> {
         let bytes = self.settings.value_bytes;
-        self.warmed(plan, |_| {
+        warmed(plan, |_| {
             move |rng: &mut Rng| {
                 let key = self.choose(Choice::Uniform, rng);
                 found(self.engine.get_copy(&key)?.map(|value| belongs(&key, &value, bytes)))
@@ -54,7 +45,7 @@ impl<E: Engine> Ground<'_, E> {
     }
 
     pub(super) fn get_missing(&self, plan: Plan) -> Result<Measured> {
-        self.warmed(plan, |_| {
+        warmed(plan, |_| {
             move |rng: &mut Rng| {
                 let key = key(MISSING + rng.u64(..self.keys));
                 match self.engine.get(&key, |_| ())? {
@@ -67,7 +58,7 @@ impl<E: Engine> Ground<'_, E> {
 
     pub(super) fn get_snapshot(&self, plan: Plan) -> Result<Measured> {
         let bytes = self.settings.value_bytes;
-        self.warmed(Plan { calls_a_look: 1, ..plan }, |_| {
+        warmed(Plan { calls_a_look: 1, ..plan }, |_| {
             move |rng: &mut Rng| {
                 let mut right = Ok(Step::Did(GETS_A_SNAPSHOT));
                 let keys = (0..GETS_A_SNAPSHOT).map(|_| self.choose(Choice::Uniform, rng));
@@ -89,4 +80,13 @@ fn found(right: Option<bool>) -> Result<Step> {
         Some(false) => Err(wrong_value()),
         None => Err(missing()),
     }
+}
+
+/// Runs it for a tenth of the time uncounted, then counted.
+fn warmed<F>(plan: Plan, make: impl Fn(u64) -> F + Sync) -> Result<Measured>
+where
+    F: FnMut(&mut Rng) -> Result<Step>,
+{
+    measure(Plan { time: plan.time / 10, ..plan }, &make)?;
+    measure(plan, make)
 }
