@@ -32,7 +32,7 @@ impl Engine for Canopydb {
     const FACTS: Facts = Facts {
         name: "canopydb",
         about: "canopydb 0.2, LZ4 of values over 12 KiB alone, page checksums off (its default); \
-                transactions by concurrent writers (serializable), other writes by one writer",
+                transactions by concurrent writers (snapshot isolation), other writes by one writer",
         promises: &[("write", "in the system's hands: a killed process loses nothing")],
         ..PLAIN
     };
