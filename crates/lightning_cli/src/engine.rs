@@ -104,6 +104,7 @@ pub fn stats(db: &Database) -> Result<Value> {
     Ok(json!({
         "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
         "last_commit": s.last_commit,
+        "vouched_commit": s.vouched_commit,
         "commits": s.commits,
         "transactions_active": s.transactions_active,
         "transactions_committed": s.transactions_committed,

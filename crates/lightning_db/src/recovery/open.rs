@@ -168,8 +168,7 @@ fn recover(
             state.db,
             state.log_start,
             state.edit,
-            // Every edit that moves the log's start carries the last commit before it.
-            state.last_seq.next(),
+            state.last_seq,
             &mut |seq, body| replay.visit(seq, body),
         );
         let log = match read {
@@ -355,6 +354,7 @@ fn assemble(
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
         sync_signal: Signal::default(),
+        log_thread_sleeps: AtomicBool::new(false),
         log_upkeep_due: AtomicBool::new(false),
         periodic_due: AtomicU64::new(0),
         periodic_synced: AtomicU64::new(0),
