@@ -9,8 +9,8 @@ use std::path::Path;
 
 use lightning_db::config::ENVIRONMENT_PREFIX;
 use lightning_db::{
-    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result, Transaction,
-    VerifyOptions, WriteBatch, WriteOptions,
+    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result,
+    TransactionOptions, VerifyOptions, WriteBatch, WriteOptions,
 };
 use serde_json::{Value, json};
 
@@ -178,40 +178,18 @@ pub fn settle(db: &Database) -> Result<()> {
     db.compact()
 }
 
-/// One transaction that moves one unit between two accounts: two reads, two writes.
-pub fn transfer(db: &Database, from: &[u8], to: &[u8]) -> Result<()> {
-    retried(db, |tx| {
-        let mut debtor = tx.get(from)?.unwrap_or_default();
-        let mut creditor = tx.get(to)?.unwrap_or_default();
-        add(&mut debtor, u64::MAX);
-        add(&mut creditor, 1);
-        tx.put(from, &debtor)?;
-        tx.put(to, &creditor)
-    })
-}
-
 /// One transaction that reads a value and writes it back, counted up.
 pub fn read_modify_write(db: &Database, key: &[u8]) -> Result<()> {
-    retried(db, |tx| {
+    let options = TransactionOptions { max_retries: u32::MAX, ..TransactionOptions::default() };
+    db.execute_transaction(options, |tx| {
         let mut value = tx.get(key)?.unwrap_or_default();
         add(&mut value, 1);
         tx.put(key, &value)
     })
 }
 
-/// Does it in a transaction, again and again until nobody came between.
-fn retried(db: &Database, work: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
-    loop {
-        let mut tx = db.transaction()?;
-        match work(&mut tx).and_then(|()| tx.commit()) {
-            Err(e) if e.kind() == ErrorKind::Conflict => {}
-            done => return done,
-        }
-    }
-}
-
 /// Adds to the number in the first eight bytes, wrapping.
-fn add(value: &mut Vec<u8>, amount: u64) {
+pub fn add(value: &mut Vec<u8>, amount: u64) {
     if value.len() < 8 {
         value.resize(8, 0);
     }
