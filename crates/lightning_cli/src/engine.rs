@@ -120,6 +120,8 @@ pub fn stats(db: &Database) -> Result<Value> {
         "cache_misses": s.cache_misses,
         "cache_evictions": s.cache_evictions,
         "cache_bytes": s.cache_bytes,
+        "row_cache_hits": s.row_cache_hits,
+        "row_cache_bytes": s.row_cache_bytes,
         "log_bytes": s.log_bytes,
         "log_syncs": s.log_syncs,
         "log_sync_seconds": s.log_sync_time.as_secs_f64(),

@@ -418,12 +418,13 @@ impl Database {
         self.core().section.sync()
     }
 
-    /// Drops that fraction (0 to 1) of the page cache; returns the bytes freed.
+    /// Drops that fraction (0 to 1) of what is cached, pages and rows; returns the bytes freed.
     pub fn evict_cache(&self, fraction: f64) -> Result<u64> {
         if !(0.0..=1.0).contains(&fraction) {
             return Err(Error::new(ErrorKind::InvalidArgument, "a fraction lies between 0 and 1"));
         }
-        Ok(self.core().env.cache.evict(fraction))
+        let env = &self.core().env;
+        Ok(env.rows.evict(fraction) + env.cache.evict(fraction))
     }
 
     /// Reads every reachable page and checks checksums, order, links, filters, accounting, log and

@@ -104,6 +104,14 @@ impl Core {
         self.env.views.register(&self.env.visible, self.env.now())
     }
 
+    /// Makes the row cache's table: with the first read, inside the commit section, so that no commit
+    /// goes by unnoted.
+    #[cold]
+    pub fn enable_rows(&self) {
+        let state = self.section.enter();
+        self.env.rows.enable(state.last);
+    }
+
     /// Ends the transactions that are past their time-outs.
     pub fn expire_transactions(&self) {
         self.transactions.expire_overdue(self.env.now(), &self.locks);

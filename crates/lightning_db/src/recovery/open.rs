@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::OpenAs;
 use super::directory::{self, Found};
 use super::replay::Replay;
-use crate::cache::PageCache;
-use crate::cache::Pager;
+use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
@@ -118,6 +117,9 @@ struct Recovered {
     next_segment: Option<Arc<AtomicU64>>,
     segments: Segments,
 }
+
+/// One part in so many of `cache_size` is for rows.
+const ROW_SHARE: u64 = 4;
 
 /// The open data segments that the manifest names.
 type Segments = BTreeMap<SegmentId, Arc<Segment>>;
@@ -291,7 +293,12 @@ fn assemble(
     writer: Option<ManifestId>,
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
-    let cache = Arc::new(PageCache::new(config.cache_size as u64));
+    let cache_bytes = config.cache_size as u64;
+    let row_bytes = cache_bytes / ROW_SHARE;
+    // The smallest caches are for pages alone.
+    let row_bytes = if row_bytes < MIN_ROW_BUDGET_BYTES { 0 } else { row_bytes };
+    let rows = RowCache::new(row_bytes);
+    let cache = Arc::new(PageCache::new(cache_bytes - row_bytes));
     let pager = Pager::new(Arc::clone(&cache));
     let next_segment = recovered
         .next_segment
@@ -311,6 +318,7 @@ fn assemble(
         db: state.db,
         pager,
         cache,
+        rows,
         views: Arc::new(ViewRegistry::new(Seq(0))),
         visible: Arc::new(AtomicU64::new(last.0)),
         manifest: Mutex::new(None),

@@ -8,18 +8,70 @@
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::store::blobs::BlobStore;
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::tree::FoundValue;
 use crate::types::{EntryValue, Seq, hash_key};
 
-/// The newest value of `key` at or below `at`.
+/// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
 #[inline]
-pub fn get(
+pub fn get_newest(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    key: &[u8],
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get(keyspace.id, key, hash) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    // The version before the number: see the module.
+    let version = keyspace.version();
+    let at = env.visible();
+    look_up(env, keyspace, &version, key, hash, at)
+}
+
+/// The newest value of `key` at or below `at`; from the row cache where that has it. `version` is one
+/// that has what `at` sees: loaded after a view at `at` was taken, or before `at` itself was read.
+#[inline]
+pub fn get_at(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    look_up(env, keyspace, version, key, hash, at)
+}
+
+fn look_up(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    hash: u64,
+    at: Seq,
+) -> Result<Option<Value>> {
+    let found = get(version, &env.pager, &env.blobs, key, hash, at)?;
+    if let Some(value) = &found {
+        env.rows.offer(keyspace.id, key, hash, at, value);
+    }
+    Ok(found)
+}
+
+/// The newest value of `key` at or below `at`, in that version.
+#[inline]
+fn get(
     version: &Version,
     pager: &Pager,
     blobs: &BlobStore,
     key: &[u8],
+    hash: u64,
     at: Seq,
 ) -> Result<Option<Value>> {
     for memtable in version.memtables() {
@@ -34,7 +86,6 @@ pub fn get(
             };
         }
     }
-    let hash = hash_key(key);
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
     for row in runs.chain([&version.base]) {
         let Some(partition) = row.find(key) else { continue };

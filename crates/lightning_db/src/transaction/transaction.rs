@@ -204,7 +204,7 @@ impl Transaction {
         let version = store.version();
         let at = if self.reads_newest() { env.visible() } else { self.snapshot };
         debug_assert!(view.is_none_or(|v| v.seq() <= at), "the view holds what is read");
-        let found = lookup::get(&version, &env.pager, &env.blobs, key, at)?;
+        let found = lookup::get_at(env, store, &version, key, at)?;
         if relies {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }
