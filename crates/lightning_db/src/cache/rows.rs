@@ -50,17 +50,77 @@ pub const MIN_ROW_BUDGET_BYTES: u64 = 64 * 1024;
 /// One cache line.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Bucket(Mutex<Inner>);
+struct Bucket {
+    /// [`Marks`], which change under the latch, but may be looked at without: a key whose tag is not
+    /// among them is not here.
+    marks: AtomicU64,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug)]
 struct Inner {
     last_write: Seq,
-    /// Of the rows; 0 where there is none.
-    tags: [u8; ROWS],
-    seen: [u8; SEEN],
-    /// A bit for each row read since it was last passed over.
-    referenced: u8,
     rows: [Option<RowRef>; ROWS],
+}
+
+/// Eight bytes: a tag for each row (0 where there is none), those of keys read once, and a bit for each
+/// row that was read since it was last passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks([u8; 8]);
+
+const SEEN_AT: usize = ROWS;
+const REFERENCED_AT: usize = ROWS + SEEN;
+const _: () = assert!(REFERENCED_AT == 7);
+
+impl Marks {
+    #[inline]
+    fn of(bucket: &Bucket) -> Self {
+        Self(bucket.marks.load(Ordering::Relaxed).to_le_bytes())
+    }
+
+    #[inline]
+    fn tags(&self) -> &[u8] {
+        &self.0[..ROWS]
+    }
+
+    fn seen(&mut self) -> &mut [u8] {
+        &mut self.0[SEEN_AT..REFERENCED_AT]
+    }
+
+    /// A row that was not read lately. Where all were, none leaves this time.
+    fn unread(&mut self) -> Option<usize> {
+        let unread = (0..ROWS).find(|i| self.0[*i] != 0 && self.0[REFERENCED_AT] & (1 << i) == 0);
+        if unread.is_none() {
+            self.0[REFERENCED_AT] = 0;
+        }
+        unread
+    }
+}
+
+impl Bucket {
+    fn new(last_write: Seq) -> Self {
+        let inner = Inner { last_write, rows: [const { None }; ROWS] };
+        Self { marks: AtomicU64::new(0), inner: Mutex::new(inner) }
+    }
+
+    /// Whether a key with this tag may be here.
+    #[inline]
+    fn may_hold(&self, tag: u8) -> bool {
+        Marks::of(self).tags().contains(&tag)
+    }
+
+    /// Does something under the latch.
+    #[inline]
+    fn latched<R>(&self, act: impl FnOnce(&mut Inner, &mut Marks) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let before = Marks::of(self);
+        let mut marks = before;
+        let result = act(&mut inner, &mut marks);
+        if marks != before {
+            self.marks.store(u64::from_le_bytes(marks.0), Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 #[cfg(not(any(shuttle, loom)))]
@@ -115,9 +175,9 @@ pub fn row_value(row: &RowRef) -> &[u8] {
 }
 
 impl Inner {
-    fn find(&self, keyspace: KeyspaceId, key: &[u8], tag: u8) -> Option<usize> {
+    fn find(&self, marks: &Marks, keyspace: KeyspaceId, key: &[u8], tag: u8) -> Option<usize> {
         (0..ROWS).find(|i| {
-            self.tags[*i] == tag
+            marks.0[*i] == tag
                 && self.rows[*i].as_ref().is_some_and(|row| {
                     let header = row.header.header;
                     header.keyspace == keyspace
@@ -127,18 +187,9 @@ impl Inner {
         })
     }
 
-    fn take(&mut self, i: usize) -> Option<RowRef> {
-        self.tags[i] = 0;
+    fn take(&mut self, marks: &mut Marks, i: usize) -> Option<RowRef> {
+        marks.0[i] = 0;
         self.rows[i].take()
-    }
-
-    /// A row that was not read lately. Where all were, none leaves this time.
-    fn unread(&mut self) -> Option<usize> {
-        let unread = (0..ROWS).find(|i| self.tags[*i] != 0 && self.referenced & (1 << i) == 0);
-        if unread.is_none() {
-            self.referenced = 0;
-        }
-        unread
     }
 }
 
@@ -167,15 +218,7 @@ impl RowCache {
         if !self.wants_table() || table.try_reserve_exact(buckets as usize).is_err() {
             return;
         }
-        table.resize_with(buckets as usize, || {
-            Bucket(Mutex::new(Inner {
-                last_write: last,
-                tags: [0; ROWS],
-                seen: [0; SEEN],
-                referenced: 0,
-                rows: [const { None }; ROWS],
-            }))
-        });
+        table.resize_with(buckets as usize, || Bucket::new(last));
         if self.table.set(Table { buckets: table.into() }).is_ok() {
             self.used.fetch_add(buckets * 64, Ordering::Relaxed);
         }
@@ -196,17 +239,22 @@ impl RowCache {
     /// The value that a read at the number `at` sees, if it is here.
     #[inline]
     pub fn get_at(&self, keyspace: KeyspaceId, key: &[u8], hash: u64, at: Seq) -> Option<RowRef> {
-        let (bucket, tag) = place(keyspace, hash);
-        let mut inner = self.bucket(bucket)?.0.lock();
-        if at < inner.last_write {
+        let (at_bucket, tag) = place(keyspace, hash);
+        let bucket = self.bucket(at_bucket)?;
+        // Nothing here waits for what is not in the processor's cache where the key is not here.
+        if !bucket.may_hold(tag) {
             return None;
         }
-        let i = inner.find(keyspace, key, tag)?;
-        inner.referenced |= 1 << i;
-        let row = inner.rows[i].clone();
-        drop(inner);
-        self.hits[bucket % 16].0.fetch_add(1, Ordering::Relaxed);
-        row
+        let row = bucket.latched(|inner, marks| {
+            if at < inner.last_write {
+                return None;
+            }
+            let i = inner.find(marks, keyspace, key, tag)?;
+            marks.0[REFERENCED_AT] |= 1 << i;
+            inner.rows[i].clone()
+        })?;
+        self.hits[at_bucket % 16].0.fetch_add(1, Ordering::Relaxed);
+        Some(row)
     }
 
     /// Offers what a read at the number `at` found to be the newest value of `key`.
@@ -216,38 +264,39 @@ impl RowCache {
         }
         let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.bucket(bucket) else { return };
+        // Dropped when the latch is free again.
         let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
-        let mut inner = bucket.0.lock();
-        if at < inner.last_write || inner.find(keyspace, key, tag).is_some() {
-            return;
-        }
-        if !inner.seen.contains(&tag) {
-            inner.seen.rotate_right(1);
-            inner.seen[0] = tag;
-            return;
-        }
-        let mut bytes = Vec::with_capacity(key.len() + value.len());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(value);
-        let header = RowHeader { keyspace, key_bytes: key.len() as u32 };
-        let row = RowRef::from_header_and_slice(header, &bytes);
-        let wanted = charge(&row);
-        let place = loop {
-            let free = inner.tags.iter().position(|tag| *tag == 0);
-            if let Some(free) = free {
-                if self.used.fetch_add(wanted, Ordering::Relaxed) + wanted <= self.budget {
-                    break free;
-                }
-                self.used.fetch_sub(wanted, Ordering::Relaxed);
+        bucket.latched(|inner, marks| {
+            if at < inner.last_write || inner.find(marks, keyspace, key, tag).is_some() {
+                return;
             }
-            let Some(i) = inner.unread() else { return };
-            gone[i] = inner.take(i);
-            self.used.fetch_sub(gone[i].as_ref().map_or(0, charge), Ordering::Relaxed);
-        };
-        inner.tags[place] = tag;
-        inner.referenced &= !(1 << place);
-        inner.rows[place] = Some(row);
-        self.admitted.fetch_add(1, Ordering::Relaxed);
+            if !marks.seen().contains(&tag) {
+                marks.seen().rotate_right(1);
+                marks.seen()[0] = tag;
+                return;
+            }
+            let mut bytes = Vec::with_capacity(key.len() + value.len());
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(value);
+            let header = RowHeader { keyspace, key_bytes: key.len() as u32 };
+            let row = RowRef::from_header_and_slice(header, &bytes);
+            let wanted = charge(&row);
+            let place = loop {
+                if let Some(free) = marks.tags().iter().position(|tag| *tag == 0) {
+                    if self.used.fetch_add(wanted, Ordering::Relaxed) + wanted <= self.budget {
+                        break free;
+                    }
+                    self.used.fetch_sub(wanted, Ordering::Relaxed);
+                }
+                let Some(i) = marks.unread() else { return };
+                gone[i] = inner.take(marks, i);
+                self.used.fetch_sub(gone[i].as_ref().map_or(0, charge), Ordering::Relaxed);
+            };
+            marks.0[place] = tag;
+            marks.0[REFERENCED_AT] &= !(1 << place);
+            inner.rows[place] = Some(row);
+            self.admitted.fetch_add(1, Ordering::Relaxed);
+        });
     }
 
     /// Takes out what a commit has written. Called inside the commit section, before the commit can
@@ -263,15 +312,15 @@ impl RowCache {
         let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.bucket(bucket) else { return };
         let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
-        let mut inner = bucket.0.lock();
-        inner.last_write = seq;
-        for (i, gone) in gone.iter_mut().enumerate() {
-            // Another key's row of this tag goes too: it comes again.
-            if inner.tags[i] == tag {
-                *gone = inner.take(i);
+        bucket.latched(|inner, marks| {
+            inner.last_write = seq;
+            for (i, gone) in gone.iter_mut().enumerate() {
+                // Another key's row of this tag goes too: it comes again.
+                if marks.0[i] == tag {
+                    *gone = inner.take(marks, i);
+                }
             }
-        }
-        drop(inner);
+        });
         let freed: u64 = gone.iter().flatten().map(charge).sum();
         if freed > 0 {
             self.used.fetch_sub(freed, Ordering::Relaxed);
@@ -284,12 +333,11 @@ impl RowCache {
         let count = (table.buckets.len() as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
         let mut freed = 0;
         for bucket in &table.buckets[..count] {
-            let mut inner = bucket.0.lock();
-            for i in 0..ROWS {
-                if let Some(row) = inner.take(i) {
-                    freed += charge(&row);
+            bucket.latched(|inner, marks| {
+                for i in 0..ROWS {
+                    freed += inner.take(marks, i).as_ref().map_or(0, charge);
                 }
-            }
+            });
         }
         self.used.fetch_sub(freed, Ordering::Relaxed);
         freed
