@@ -175,7 +175,7 @@ pub fn row_value(row: &RowRef) -> &[u8] {
 }
 
 impl Inner {
-    fn find(&self, marks: &Marks, keyspace: KeyspaceId, key: &[u8], tag: u8) -> Option<usize> {
+    fn find(&self, marks: Marks, keyspace: KeyspaceId, key: &[u8], tag: u8) -> Option<usize> {
         (0..ROWS).find(|i| {
             marks.0[*i] == tag
                 && self.rows[*i].as_ref().is_some_and(|row| {
@@ -249,7 +249,7 @@ impl RowCache {
             if at < inner.last_write {
                 return None;
             }
-            let i = inner.find(marks, keyspace, key, tag)?;
+            let i = inner.find(*marks, keyspace, key, tag)?;
             marks.0[REFERENCED_AT] |= 1 << i;
             inner.rows[i].clone()
         })?;
@@ -267,7 +267,7 @@ impl RowCache {
         // Dropped when the latch is free again.
         let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
         bucket.latched(|inner, marks| {
-            if at < inner.last_write || inner.find(marks, keyspace, key, tag).is_some() {
+            if at < inner.last_write || inner.find(*marks, keyspace, key, tag).is_some() {
                 return;
             }
             if !marks.seen().contains(&tag) {
