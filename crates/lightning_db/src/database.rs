@@ -18,6 +18,7 @@ use crate::maintenance::core::Core;
 use crate::maintenance::write::write_batch;
 use crate::maintenance::{catalog, scheduler};
 use crate::manifest::{Edit, EditOp};
+use crate::metrics::MetricsSnapshot;
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
 use crate::stats::{DatabaseStats, HealthStatus, StallReport};
@@ -437,6 +438,11 @@ impl Database {
     /// Sizes, counts and times of this moment.
     pub fn stats(&self) -> DatabaseStats {
         crate::stats::collect(self.core())
+    }
+
+    /// The same under names for monitoring systems, and as text for Prometheus.
+    pub fn get_metrics(&self) -> MetricsSnapshot {
+        MetricsSnapshot::new(&self.stats(), &self.health_check())
     }
 
     /// Whether all is well, and what is not.
