@@ -132,9 +132,7 @@ impl Keyspace {
     pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check()?;
         let env = &self.core.env;
-        // The version before the number: see `store::lookup`.
-        let version = self.store.version();
-        let at = env.visible();
+        let (version, at) = lookup::moment(env, &self.store);
         keys.iter()
             .map(|k| {
                 let found = lookup::get_at(env, &self.store, &version, k.as_ref(), at)?;
