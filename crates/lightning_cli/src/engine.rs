@@ -9,8 +9,8 @@ use std::path::Path;
 
 use lightning_db::config::ENVIRONMENT_PREFIX;
 use lightning_db::{
-    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result, Transaction,
-    VerifyOptions, WriteBatch, WriteOptions,
+    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result,
+    TransactionOptions, VerifyOptions, WriteBatch, WriteOptions,
 };
 use serde_json::{Value, json};
 
@@ -104,6 +104,7 @@ pub fn stats(db: &Database) -> Result<Value> {
     Ok(json!({
         "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
         "last_commit": s.last_commit,
+        "vouched_commit": s.vouched_commit,
         "commits": s.commits,
         "transactions_active": s.transactions_active,
         "transactions_committed": s.transactions_committed,
@@ -119,6 +120,8 @@ pub fn stats(db: &Database) -> Result<Value> {
         "cache_misses": s.cache_misses,
         "cache_evictions": s.cache_evictions,
         "cache_bytes": s.cache_bytes,
+        "row_cache_hits": s.row_cache_hits,
+        "row_cache_bytes": s.row_cache_bytes,
         "log_bytes": s.log_bytes,
         "log_syncs": s.log_syncs,
         "log_sync_seconds": s.log_sync_time.as_secs_f64(),
@@ -177,40 +180,18 @@ pub fn settle(db: &Database) -> Result<()> {
     db.compact()
 }
 
-/// One transaction that moves one unit between two accounts: two reads, two writes.
-pub fn transfer(db: &Database, from: &[u8], to: &[u8]) -> Result<()> {
-    retried(db, |tx| {
-        let mut debtor = tx.get(from)?.unwrap_or_default();
-        let mut creditor = tx.get(to)?.unwrap_or_default();
-        add(&mut debtor, u64::MAX);
-        add(&mut creditor, 1);
-        tx.put(from, &debtor)?;
-        tx.put(to, &creditor)
-    })
-}
-
 /// One transaction that reads a value and writes it back, counted up.
 pub fn read_modify_write(db: &Database, key: &[u8]) -> Result<()> {
-    retried(db, |tx| {
+    let options = TransactionOptions { max_retries: u32::MAX, ..TransactionOptions::default() };
+    db.execute_transaction(options, |tx| {
         let mut value = tx.get(key)?.unwrap_or_default();
         add(&mut value, 1);
         tx.put(key, &value)
     })
 }
 
-/// Does it in a transaction, again and again until nobody came between.
-fn retried(db: &Database, work: impl Fn(&mut Transaction) -> Result<()>) -> Result<()> {
-    loop {
-        let mut tx = db.transaction()?;
-        match work(&mut tx).and_then(|()| tx.commit()) {
-            Err(e) if e.kind() == ErrorKind::Conflict => {}
-            done => return done,
-        }
-    }
-}
-
 /// Adds to the number in the first eight bytes, wrapping.
-fn add(value: &mut Vec<u8>, amount: u64) {
+pub fn add(value: &mut Vec<u8>, amount: u64) {
     if value.len() < 8 {
         value.resize(8, 0);
     }

@@ -18,6 +18,7 @@ use crate::maintenance::core::Core;
 use crate::maintenance::write::write_batch;
 use crate::maintenance::{catalog, scheduler};
 use crate::manifest::{Edit, EditOp};
+use crate::metrics::MetricsSnapshot;
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
 use crate::stats::{DatabaseStats, HealthStatus, StallReport};
@@ -418,12 +419,13 @@ impl Database {
         self.core().section.sync()
     }
 
-    /// Drops that fraction (0 to 1) of the page cache; returns the bytes freed.
+    /// Drops that fraction (0 to 1) of what is cached, pages and rows; returns the bytes freed.
     pub fn evict_cache(&self, fraction: f64) -> Result<u64> {
         if !(0.0..=1.0).contains(&fraction) {
             return Err(Error::new(ErrorKind::InvalidArgument, "a fraction lies between 0 and 1"));
         }
-        Ok(self.core().env.cache.evict(fraction))
+        let env = &self.core().env;
+        Ok(env.rows.evict(fraction) + env.cache.evict(fraction))
     }
 
     /// Reads every reachable page and checks checksums, order, links, filters, accounting, log and
@@ -436,6 +438,11 @@ impl Database {
     /// Sizes, counts and times of this moment.
     pub fn stats(&self) -> DatabaseStats {
         crate::stats::collect(self.core())
+    }
+
+    /// The same under names for monitoring systems, and as text for Prometheus.
+    pub fn get_metrics(&self) -> MetricsSnapshot {
+        MetricsSnapshot::new(&self.stats(), &self.health_check())
     }
 
     /// Whether all is well, and what is not.

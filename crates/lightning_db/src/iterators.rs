@@ -200,8 +200,11 @@ impl Cursor {
 
     /// Key and value the cursor stands on.
     pub fn entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        self.inner.guard()?;
-        if self.inner.valid() && self.inner.inline_value().is_none() {
+        if !self.inner.valid() {
+            self.inner.guard()?;
+            return Ok(None);
+        }
+        if self.inner.inline_value().is_none() {
             self.value = self.inner.value()?.unwrap_or_default();
         }
         let Some(key) = self.inner.key() else { return Ok(None) };

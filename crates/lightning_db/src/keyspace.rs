@@ -83,10 +83,10 @@ impl Keyspace {
     pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
         let env = &self.core.env;
-        // The version before the number: see `store::lookup`.
-        let version = self.store.version();
-        let at = env.visible();
-        lookup::get(&version, &env.pager, &env.blobs, key.as_ref(), at)
+        if env.rows.wants_table() {
+            self.core.enable_rows();
+        }
+        lookup::get_newest(env, &self.store, key.as_ref())
     }
 
     /// Whether `key` has a value.
@@ -132,11 +132,10 @@ impl Keyspace {
     pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check()?;
         let env = &self.core.env;
-        let version = self.store.version();
-        let at = env.visible();
+        let (version, at) = lookup::moment(env, &self.store);
         keys.iter()
             .map(|k| {
-                let found = lookup::get(&version, &env.pager, &env.blobs, k.as_ref(), at)?;
+                let found = lookup::get_at(env, &self.store, &version, k.as_ref(), at)?;
                 Ok(found.map(Value::into_vec))
             })
             .collect()

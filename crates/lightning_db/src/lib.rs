@@ -71,6 +71,7 @@ mod verify;
 mod database;
 mod iterators;
 mod keyspace;
+mod metrics;
 mod snapshot;
 mod stats;
 mod update;
@@ -93,6 +94,7 @@ pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
+pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
 #[doc(hidden)]
 pub use recovery::OpenAs;
 pub use snapshot::Snapshot;

@@ -12,5 +12,9 @@ pub const BLOB_CHUNK_BYTES: usize = 256 * 1024;
 pub const MAX_PAGE_RAW_BYTES: usize = 1024 * 1024;
 /// The most bytes of one commit's log record (blob values aside).
 pub const MAX_COMMIT_BYTES: usize = 1024 * 1024 * 1024;
+/// The sizes of leaves that can be asked for, all powers of two among them.
+pub const PAGE_SIZES: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
+/// The largest write buffer, in bytes (1 TiB).
+pub const MAX_WRITE_BUFFER_BYTES: u64 = 1 << 40;
 /// The longest keyspace name, in bytes.
 pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;

@@ -35,7 +35,7 @@ impl Snapshot {
     fn lookup(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Value>> {
         self.core.check_open()?;
         let env = &self.core.env;
-        lookup::get(&store.version(), &env.pager, &env.blobs, key, self.view.seq())
+        lookup::get_at(env, store, &store.version(), key, self.view.seq())
     }
 
     /// The value `key` had.

@@ -45,6 +45,9 @@ pub struct DatabaseStats {
     pub keyspaces: Vec<KeyspaceStats>,
     /// The number of the last visible commit.
     pub last_commit: u64,
+    /// The last commit that the manifest vouches for: a log that ends before it is damaged. With
+    /// background threads it reaches the last durable commit after a second without commits.
+    pub vouched_commit: u64,
     /// Commits.
     pub commits: u64,
     /// Transactions begun and not finished.
@@ -75,7 +78,11 @@ pub struct DatabaseStats {
     pub cache_evictions: u64,
     /// Bytes of pages in the cache.
     pub cache_bytes: u64,
-    /// The cache's bound.
+    /// Gets that found their key's newest value among the rows kept, and asked for no page.
+    pub row_cache_hits: u64,
+    /// Bytes of these rows, and of the table that finds them.
+    pub row_cache_bytes: u64,
+    /// The page cache's bound.
     pub cache_capacity_bytes: u64,
     /// Bytes of log files that may still be needed.
     pub log_bytes: u64,
@@ -149,7 +156,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
             }
         })
         .collect();
-    let cache = env.cache.stats();
+    let (cache, rows) = (env.cache.stats(), env.rows.stats());
     let log = env.log.as_ref().map(|l| l.stats()).unwrap_or_default();
     let log_bytes = core.section.enter().log.as_ref().map_or(0, |l| l.bytes());
     let blob_bytes = {
@@ -160,6 +167,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
+        vouched_commit: core.vouched().0,
         commits: load(&core.section.commits),
         transactions_active: core.transactions.active() as u64,
         transactions_committed: load(&core.transactions.committed),
@@ -175,6 +183,8 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         cache_misses: cache.misses,
         cache_evictions: cache.evictions,
         cache_bytes: cache.used_bytes,
+        row_cache_hits: rows.hits,
+        row_cache_bytes: rows.used_bytes,
         cache_capacity_bytes: cache.capacity_bytes,
         log_bytes,
         log_syncs: log.syncs,

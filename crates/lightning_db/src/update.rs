@@ -48,7 +48,7 @@ impl Keyspace {
             core.section.catch_up()?;
             let view = core.view();
             let (env, at) = (&core.env, view.seq());
-            let found = lookup::get(&self.store.version(), &env.pager, &env.blobs, key, at)?;
+            let found = lookup::get_at(env, &self.store, &self.store.version(), key, at)?;
             let (new, result) = match decide(found.map(Value::into_vec)) {
                 Change::Keep(result) => return Ok(result),
                 Change::Write(new, result) => (new, result),

@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["commit", "locks"],
     &["maintenance"],
     &["recovery", "stats"],
+    &["metrics"],
     &["verify"],
     &["iterators"],
     &["keyspace"],

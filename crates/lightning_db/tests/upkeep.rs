@@ -60,3 +60,43 @@ fn iterators_of_a_dropped_keyspace_still_read_large_values() {
     db.compact().expect("a compaction");
     assert_eq!(db.stats().blob_bytes, 0);
 }
+
+/// A job that takes only what one merge should write was cut at a boundary before which everything
+/// had been given to the base already, if all that lay there was a lot: it did nothing, and was due
+/// again for ever. (The second model's sequence 38, where threads happened to merge in that order.)
+#[test]
+fn a_range_is_not_cut_to_one_that_has_nothing_to_merge() {
+    for profile in [Profile::ReadOptimized, Profile::Balanced, Profile::WriteOptimized] {
+        let vfs = SimulatedVfs::new(1);
+        let config = LightningDbConfig {
+            write_buffer_size: 64 << 10,
+            background_compaction: false,
+            background_threads: 0,
+            profile,
+            ..LightningDbConfig::default()
+        };
+        let shared = Arc::new(vfs.clone()) as Arc<dyn Vfs>;
+        let db =
+            Database::open_with_vfs(shared, "/db", config, OpenAs::Create).expect("a database");
+        // Without an end this fails instead of going on.
+        vfs.crash_after(vfs.operations() + 50_000);
+        let mut rng = fastrand::Rng::with_seed(2);
+        let mut write = |keys: std::ops::Range<u16>, more: std::ops::Range<u16>| {
+            for key in keys.chain(more) {
+                let value: Vec<u8> = (0..500).map(|_| rng.u8(..)).collect();
+                db.put(key.to_be_bytes(), value).expect("a put");
+            }
+            db.flush().expect("a flush");
+        };
+        write(0..80, 0..0);
+        db.compact().expect("a merge");
+        for _ in 0..20 {
+            write(0..80, 1000..1005);
+        }
+        // Too little to become part of the base as it is.
+        write(0..0, 1000..1005);
+        db.compact().expect("a merge");
+        let stats = db.stats();
+        assert_eq!((stats.keyspaces[0].runs, stats.keyspaces[0].entries), (0, 85));
+    }
+}

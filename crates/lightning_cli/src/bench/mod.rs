@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `rows` | what each row does |
+//! | `transactions` | the rows of transactions |
 //! | `workload` | keys, values, distributions |
 //! | `measure` | threads, time, counting |
 //! | `histogram` | latencies |
@@ -10,12 +11,13 @@
 mod histogram;
 mod measure;
 mod rows;
+mod transactions;
 mod workload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lightning_db::{Database, Error, LightningDbConfig, WalSyncMode};
+use lightning_db::{Database, DatabaseStats, Error, LightningDbConfig, WalSyncMode};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, Format};
@@ -79,9 +81,11 @@ fn rows_in_order(
             threads: args.threads.map(usize::from),
             zipf: &zipf,
         };
+        let before = db.stats();
         let measured = ground.run(row)?;
         if asked {
-            out.result(&document(row, &measured), &line(row, &measured))?;
+            let aborted = aborted(&before, &db.stats());
+            out.result(&document(row, &measured, aborted), &line(row, &measured, aborted))?;
             out.flush()?;
         }
         if row.name == "load" {
@@ -142,7 +146,7 @@ fn headline(args: &BenchArgs, place: &Place) -> String {
     format!(
         "{} keys of 16 bytes, values of {} bytes, {} s a row, in {}\n\
          latencies in µs; of reads every 16th call is timed\n\
-         {:<48}{:>12}{:>10}{:>10}{:>10}{:>12}",
+         {:<48}{:>12}{:>10}{:>10}{:>10}{:>12}{:>10}",
         args.keys,
         args.value_bytes,
         args.seconds,
@@ -152,25 +156,34 @@ fn headline(args: &BenchArgs, place: &Place) -> String {
         "p50",
         "p99",
         "p99.9",
-        "max"
+        "max",
+        "aborted"
     )
 }
 
-fn line(row: &Row, measured: &Measured) -> String {
+/// The share of transactions that ended in a conflict or deadlock, where there were any.
+fn aborted(before: &DatabaseStats, after: &DatabaseStats) -> Option<f64> {
+    let aborted = after.transactions_aborted - before.transactions_aborted;
+    let ended = aborted + after.transactions_committed - before.transactions_committed;
+    (ended > 0).then(|| aborted as f64 / ended as f64)
+}
+
+fn line(row: &Row, measured: &Measured, aborted: Option<f64>) -> String {
     let micros = |nanos: u64| format!("{:.1}", nanos as f64 / 1000.0);
     let quantile = |share| micros(measured.latencies.quantile(share));
     format!(
-        "{:<48}{:>12.0}{:>10}{:>10}{:>10}{:>12}",
+        "{:<48}{:>12.0}{:>10}{:>10}{:>10}{:>12}{:>10}",
         row.about,
         measured.per_second(),
         quantile(0.5),
         quantile(0.99),
         quantile(0.999),
-        micros(measured.latencies.longest())
+        micros(measured.latencies.longest()),
+        aborted.map(|share| format!("{:.1}%", 100.0 * share)).unwrap_or_default()
     )
 }
 
-fn document(row: &Row, measured: &Measured) -> Value {
+fn document(row: &Row, measured: &Measured, aborted: Option<f64>) -> Value {
     json!({
         "row": row.name,
         "about": row.about,
@@ -181,6 +194,7 @@ fn document(row: &Row, measured: &Measured) -> Value {
         "p99_ns": measured.latencies.quantile(0.99),
         "p999_ns": measured.latencies.quantile(0.999),
         "max_ns": measured.latencies.longest(),
+        "aborted_share": aborted,
     })
 }
 

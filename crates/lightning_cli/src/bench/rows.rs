@@ -11,6 +11,7 @@ use fastrand::Rng;
 use lightning_db::{Database, Error, ErrorKind, Result};
 
 use super::measure::{Measured, Plan, Step, measure};
+use super::transactions::{Transfers, puts_beside_large_commits};
 use super::workload::{Values, Zipf, ascending_key, key};
 use crate::engine;
 
@@ -39,7 +40,8 @@ enum Work {
     Put,
     PutAscending,
     Delete,
-    Transfer,
+    Transfer(Transfers),
+    LargeCommits,
     Ycsb { reads: u32, other: Other },
 }
 
@@ -68,6 +70,11 @@ const fn row(name: &'static str, threads: usize, about: &'static str, work: Work
     Row { name, threads, synced: false, about, work }
 }
 
+const TRANSFER: Work = Work::Transfer(Transfers { locked: false, contended: false });
+const TRANSFER_HOT: Work = Work::Transfer(Transfers { locked: false, contended: true });
+const LOCKED: Work = Work::Transfer(Transfers { locked: true, contended: false });
+const LOCKED_HOT: Work = Work::Transfer(Transfers { locked: true, contended: true });
+
 /// Every row, in the order in which they are run.
 pub const ROWS: &[Row] = &[
     row("load", 1, "load, random order, batches of 1000, then sync", Work::Load),
@@ -85,8 +92,19 @@ pub const ROWS: &[Row] = &[
     row("put-async", 1, "put async, random existing keys, 1 thread", Work::Put),
     row("put-async-2", 2, "put async, 2 threads", Work::Put),
     row("put-ascending", 1, "put async, ascending keys", Work::PutAscending),
-    row("transfer", 1, "transfer: read 2, write 2, one transaction", Work::Transfer),
-    row("transfer-4", 4, "transfer, 4 threads", Work::Transfer),
+    row("transfer", 1, "transfer: read 2, write 2, one transaction", TRANSFER),
+    row("transfer-4", 4, "transfer, 4 threads", TRANSFER),
+    row("transfer-16", 16, "transfer, 16 threads", TRANSFER),
+    row("transfer-hot", 1, "transfer between 10 accounts", TRANSFER_HOT),
+    row("transfer-hot-4", 4, "transfer between 10 accounts, 4 threads", TRANSFER_HOT),
+    row("transfer-hot-16", 16, "transfer between 10 accounts, 16 threads", TRANSFER_HOT),
+    row("locked", 1, "transfer, with locks", LOCKED),
+    row("locked-4", 4, "transfer, with locks, 4 threads", LOCKED),
+    row("locked-16", 16, "transfer, with locks, 16 threads", LOCKED),
+    row("locked-hot", 1, "10 accounts, with locks", LOCKED_HOT),
+    row("locked-hot-4", 4, "10 accounts, with locks, 4 threads", LOCKED_HOT),
+    row("locked-hot-16", 16, "10 accounts, with locks, 16 threads", LOCKED_HOT),
+    row("large-commit", 1, "put beside commits that rely on every key", Work::LargeCommits),
     row("ycsb-a", 2, "YCSB A (50/50), zipf", Work::Ycsb { reads: 50, other: Other::Update }),
     row("ycsb-b", 2, "YCSB B (95/5), zipf", Work::Ycsb { reads: 95, other: Other::Update }),
     row("ycsb-e", 2, "YCSB E (95% scans of 1-100)", Work::Ycsb { reads: 95, other: Other::Insert }),
@@ -177,14 +195,8 @@ impl Ground<'_> {
                     Ok(Step::Did(1))
                 }
             }),
-            Work::Transfer => measure(plan, |_| {
-                |rng: &mut Rng| {
-                    let from = rng.u64(..self.keys);
-                    let to = (from + rng.u64(1..self.keys)) % self.keys;
-                    engine::transfer(self.db, &key(from), &key(to))?;
-                    Ok(Step::Did(1))
-                }
-            }),
+            Work::Transfer(transfers) => transfers.run(self.db, self.keys, plan),
+            Work::LargeCommits => puts_beside_large_commits(self.db, self.keys),
             Work::Ycsb { reads, other } => self.ycsb(plan, reads, other),
         }
     }

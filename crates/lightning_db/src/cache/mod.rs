@@ -5,6 +5,7 @@
 //! | `page_cache` | the cache: shards, latches, counters, its size |
 //! | `car` | one shard's replacement policy and its lists |
 //! | `key` | what a page is known by, and its hash |
+//! | `rows` | newest values by key, in front of everything else |
 //! | `pager` | fetches a page from the cache or else from its segment |
 //!
 //! Nothing here knows what is in a page beyond its type. Pages are immutable and segment ids are
@@ -14,8 +15,10 @@ mod car;
 mod key;
 mod page_cache;
 mod pager;
+mod rows;
 #[cfg(test)]
 mod traces;
 
 pub use page_cache::{Page, PageCache, PageRef};
 pub use pager::Pager;
+pub use rows::{MIN_ROW_BUDGET_BYTES, RowCache, RowRef, row_value};

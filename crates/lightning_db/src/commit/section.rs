@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::cache::RowCache;
 use crate::commit::batch::Operations;
 use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,7 +148,7 @@ impl CommitSection {
                 log_upkeep = log.take_upkeep_due();
             }
             state.last = seq;
-            if let Err(e) = apply(&state, body, seq) {
+            if let Err(e) = apply(&state, body, seq, &env.rows) {
                 // Logged but not inserted: readers and the next process would disagree.
                 env.poison(&e);
                 return Err(e.with_kind(ErrorKind::CommitUnknown));
@@ -285,8 +286,8 @@ fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Inserts the entries of a body.
-fn apply(state: &SectionState, body: &[u8], seq: Seq) -> Result<()> {
+/// Inserts the entries of a body, and takes what the row cache has of their keys out of it.
+fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result<()> {
     let mut current: Option<(KeyspaceId, Arc<crate::memtable::Memtable>)> = None;
     for op in Operations::new(body) {
         let op = op.expect("bodies are encoded by this process");
@@ -296,6 +297,7 @@ fn apply(state: &SectionState, body: &[u8], seq: Seq) -> Result<()> {
         }
         let (_, memtable) = current.as_ref().expect("set above");
         memtable.insert(op.key, seq, op.value)?;
+        rows.note_write(op.keyspace, op.key, seq);
     }
     Ok(())
 }

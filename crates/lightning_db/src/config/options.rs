@@ -16,8 +16,6 @@ use crate::vfs::{OsVfs, Vfs};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// The smallest and largest `page_size`.
-const PAGE_SIZE: (usize, usize) = (4 * KIB, 64 * KIB);
 /// A cache holds at least this many pages.
 const MIN_CACHE_PAGES: usize = 8;
 const MIN_WRITE_BUFFER: usize = 64 * KIB;
@@ -73,9 +71,11 @@ pub enum WalSyncMode {
 pub struct LightningDbConfig {
     /// Target size of an unpacked tree page: a power of two, 4 KiB to 64 KiB. Default 4 KiB.
     pub page_size: usize,
-    /// Bytes of unpacked pages kept in memory; at least 8 pages. Default 64 MiB.
+    /// Bytes kept in memory of what was read; at least 8 pages. Three quarters are for unpacked pages,
+    /// one (where it is 64 KiB or more) for rows: newest values of keys read more than once. Default
+    /// 64 MiB.
     pub cache_size: usize,
-    /// Memtable size, per keyspace, at which it is sealed and flushed; at least 64 KiB. Default
+    /// Memtable size, per keyspace, at which it is sealed and flushed; 64 KiB to 1 TiB. Default
     /// 64 MiB.
     pub write_buffer_size: usize,
     /// Whether pages are compressed. Default true.
@@ -232,7 +232,7 @@ impl LightningDbConfig {
     /// The first option whose value is out of range.
     pub(super) fn check(&self) -> std::result::Result<(), Refused> {
         let page = self.page_size;
-        if !page.is_power_of_two() || page < PAGE_SIZE.0 || page > PAGE_SIZE.1 {
+        if !page.is_power_of_two() || !limits::PAGE_SIZES.contains(&page) {
             return refuse("page_size", "must be a power of two from 4 KiB to 64 KiB", page);
         }
         let least = MIN_CACHE_PAGES * page;
@@ -316,6 +316,10 @@ pub(super) fn checked_write_buffer(bytes: usize) -> std::result::Result<(), Stri
     if bytes < MIN_WRITE_BUFFER {
         return Err(format!("must be at least {MIN_WRITE_BUFFER}; it is {bytes}"));
     }
+    let most = limits::MAX_WRITE_BUFFER_BYTES;
+    if bytes as u64 > most {
+        return Err(format!("must be at most {most}; it is {bytes}"));
+    }
     Ok(())
 }
 
@@ -396,6 +400,7 @@ mod tests {
             ("cache_size", |c| c.cache_size = 8 * 4096 - 1),
             ("cache_size", |c| (c.page_size, c.cache_size) = (65_536, 8 * 4096)),
             ("write_buffer_size", |c| c.write_buffer_size = 64 * KIB - 1),
+            ("write_buffer_size", |c| c.write_buffer_size = usize::MAX),
             ("background_threads", |c| c.background_threads = 65),
             ("compaction_interval", |c| c.compaction_interval = Duration::ZERO),
             ("compaction_interval", |c| c.compaction_interval = Duration::MAX),

@@ -14,6 +14,7 @@ use crate::locks::LockTable;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
+use crate::manifest::{Edit, EditOp};
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::policy;
@@ -53,6 +54,8 @@ pub struct Core {
     pub signal: Signal,
     /// Wakes the thread that syncs for `Periodic` commits.
     pub sync_signal: Signal,
+    /// Whether the thread for the log sleeps until it is told of a commit.
+    pub log_thread_sleeps: AtomicBool,
     /// Whether the log's upkeep is due.
     pub log_upkeep_due: AtomicBool,
     /// The last commit that is to be synced within the interval.
@@ -99,6 +102,14 @@ impl Core {
     /// A view of the newest visible moment.
     pub fn view(&self) -> View {
         self.env.views.register(&self.env.visible, self.env.now())
+    }
+
+    /// Makes the row cache's table: with the first read, inside the commit section, so that no commit
+    /// goes by unnoted.
+    #[cold]
+    pub fn enable_rows(&self) {
+        let state = self.section.enter();
+        self.env.rows.enable(state.last);
     }
 
     /// Ends the transactions that are past their time-outs.
@@ -162,6 +173,21 @@ impl Core {
             Some(log) => log.sync_to(last),
             None => Ok(()),
         }
+    }
+
+    /// Writes down that the log is durable as far as it is, where that is not known from elsewhere: rot
+    /// in its last records is then told from an end. Done when nothing has been written for a while.
+    pub fn vouch_for_log(&self) -> Result<()> {
+        let durable = self.env.log.as_ref().map_or(Seq(0), |log| log.durable_seq());
+        if durable <= self.vouched() || self.env.check_writable().is_err() {
+            return Ok(());
+        }
+        self.env.publish(Edit { ops: vec![EditOp::LastSeq(durable)] }, || ())
+    }
+
+    /// The last commit that the manifest vouches for.
+    pub fn vouched(&self) -> Seq {
+        self.env.manifest.lock().as_ref().map_or(Seq(0), |m| m.state().last_seq)
     }
 
     /// Sees to it that a `Periodic` commit is synced within the interval: by the thread for it, or

@@ -97,11 +97,15 @@ fn start_all(core: &Arc<Core>, handles: &mut Vec<JoinHandle<()>>) -> std::io::Re
     Ok(())
 }
 
-/// Syncs the log so that each `Periodic` commit is durable within the interval. A failure poisons
-/// the log, which is how writers learn of it.
+/// Syncs the log so that each `Periodic` commit is durable within the interval, and vouches for what
+/// is durable once nothing has been written for a while. A failed sync poisons the log, which is how
+/// writers learn of it.
 fn sync_periodically(core: &Core) {
-    const IDLE: Duration = Duration::from_secs(3600);
+    /// After so long without a commit the log counts as idle.
+    const IDLE: Duration = Duration::from_secs(1);
+    const ASLEEP: Duration = Duration::from_secs(3600);
     let Some(log) = &core.env.log else { return };
+    let mut idle_since = (log.durable_seq(), core.env.now());
     loop {
         // Before looking whether to stop: a signal in between is then not missed.
         let seen = core.sync_signal.current();
@@ -115,7 +119,24 @@ fn sync_periodically(core: &Core) {
             continue;
         }
         if Seq(core.periodic_due.load(Ordering::Acquire)) <= log.durable_seq() {
-            core.sync_signal.wait_past(seen, IDLE);
+            let (durable, now) = (log.durable_seq(), core.env.now());
+            if durable != idle_since.0 {
+                idle_since = (durable, now);
+            }
+            let left = IDLE.saturating_sub(now.saturating_sub(idle_since.1));
+            if left > Duration::ZERO {
+                core.sync_signal.wait_past(seen, left);
+                continue;
+            }
+            // What fails, for want of space say, is tried again after the next commits.
+            let _ = core.vouch_for_log();
+            // A commit just now may not see it, and is vouched for with the next.
+            core.log_thread_sleeps.store(true, Ordering::Release);
+            if log.durable_seq() == durable {
+                core.sync_signal.wait_past(seen, ASLEEP);
+            }
+            core.log_thread_sleeps.store(false, Ordering::Release);
+            idle_since = (log.durable_seq(), core.env.now());
             continue;
         }
         // Part of the interval goes to the sync itself.

@@ -224,6 +224,12 @@ fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+    // The first commit after a pause.
+    if core.log_thread_sleeps.load(Ordering::Relaxed)
+        && core.log_thread_sleeps.swap(false, Ordering::AcqRel)
+    {
+        core.sync_signal.raise();
+    }
     if committed.log_upkeep {
         if core.config.background_threads > 0 {
             core.log_upkeep_due.store(true, Ordering::Release);

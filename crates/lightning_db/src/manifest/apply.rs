@@ -15,13 +15,16 @@ use super::edit::{Edit, EditOp, NextIds};
 use super::interval::KeyInterval;
 use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
 use crate::codec::Malformed;
-use crate::limits::{MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES};
+use crate::limits::{MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES, MAX_WRITE_BUFFER_BYTES, PAGE_SIZES};
 use crate::types::{KeyspaceId, LogId, RunId};
 
 type Applied = std::result::Result<(), Malformed>;
 
 /// The most segments that a partition may have its pages in.
 const MAX_PARTITION_SEGMENTS: usize = 3;
+/// No count of bytes or entries of a partition, file or buffer is above this, so that sums and
+/// percentages of many of them are numbers still.
+const MAX_COUNT: u64 = 1 << 40;
 
 impl ManifestState {
     /// Applies an edit; on an error the state is as it was.
@@ -183,6 +186,9 @@ impl ManifestState {
 
     /// Whether the state as a whole is one that can be.
     pub(super) fn check(&self) -> Applied {
+        if self.blob_segments.values().any(|bytes| *bytes > MAX_COUNT) {
+            return Err(Malformed("a blob segment is larger than it can be"));
+        }
         let mut segments: Vec<u64> = self.blob_segments.keys().map(|id| id.0).collect();
         let (mut partitions, mut runs) = (Vec::new(), Vec::new());
         let mut names = BTreeSet::new();
@@ -192,6 +198,12 @@ impl ManifestState {
             }
             if !names.insert(k.name.as_str()) {
                 return Err(Malformed("two keyspaces have one name"));
+            }
+            if k.write_buffer_size > MAX_WRITE_BUFFER_BYTES {
+                return Err(Malformed("a write buffer is larger than it can be"));
+            }
+            if !PAGE_SIZES.contains(&(k.page_bytes as usize)) || !k.page_bytes.is_power_of_two() {
+                return Err(Malformed("a keyspace has pages of a size that none can have"));
             }
             check_keyspace(k)?;
             runs.extend(k.runs.iter().map(|r| r.id.0));
@@ -298,8 +310,23 @@ fn check_keyspace(k: &KeyspaceState) -> Applied {
     Ok(())
 }
 
+/// Sizes that a partition can have.
+fn check_counts(p: &PartitionMeta) -> Applied {
+    let mut counts = vec![p.entries, p.raw_bytes, p.live_bytes, p.droppable.bytes()];
+    counts.extend(p.segments.iter().map(|s| s.file_bytes));
+    counts.extend(p.blobs.iter().map(|b| b.bytes));
+    if counts.into_iter().any(|count| count > MAX_COUNT) || p.tombstones > p.entries {
+        return Err(Malformed("a partition counts more than there can be"));
+    }
+    if p.segments.iter().any(|s| s.live_bytes > s.file_bytes) {
+        return Err(Malformed("a segment has more bytes in use than its file has"));
+    }
+    Ok(())
+}
+
 fn check_row(row: &[PartitionMeta]) -> Applied {
     for p in row {
+        check_counts(p)?;
         if p.first_key > p.last_key {
             return Err(Malformed("a partition ends before it begins"));
         }

@@ -76,7 +76,7 @@ pub enum EditOp {
     },
     /// The first log segment that recovery reads; 0 for no log.
     LogStart(LogId),
-    /// A commit that is known to have happened.
+    /// A commit that is durable, as are all before it.
     LastSeq(Seq),
     /// A blob segment comes into use.
     AddBlobSegment {

@@ -137,7 +137,8 @@ pub struct ManifestState {
     pub next_keyspace: u32,
     /// The first log segment that recovery reads; 0 where there is no log.
     pub log_start: LogId,
-    /// A commit that is known to have happened; the log begins at or before the one after it.
+    /// A commit that is durable, as are all before it: the log, where there is one, begins at or before
+    /// the one after it, and ends at or behind it.
     pub last_seq: Seq,
     /// By id.
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,

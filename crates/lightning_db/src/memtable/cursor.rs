@@ -115,6 +115,12 @@ impl MemtableCursor {
             self.at = Some(Position { entry: older.as_ptr(), ..at });
             return;
         }
+        self.next_place();
+    }
+
+    /// To the newest version of the next key.
+    fn next_place(&mut self) {
+        let Some(at) = self.at else { return };
         let place = at.place(&self.table);
         self.at = if place.rank + 1 < place.order.len() {
             let next = Place { rank: place.rank + 1, ..place };
@@ -124,7 +130,7 @@ impl MemtableCursor {
             }
             Some(Position::newest_at(next))
         } else {
-            self.table.index().at_or_after(entry.key(), true).map(|place| {
+            self.table.index().at_or_after(at.entry(&self.table).key(), true).map(|place| {
                 for rank in 1..place.order.len().min(PREFETCH_KEYS) {
                     Place { rank, ..place }.newest().prefetch(2);
                 }
@@ -141,6 +147,12 @@ impl MemtableCursor {
             self.at = Some(Position { entry: newer.as_ptr(), ..at });
             return;
         }
+        self.previous_place();
+    }
+
+    /// To the oldest version of the key before.
+    fn previous_place(&mut self) {
+        let Some(at) = self.at else { return };
         let place = at.place(&self.table);
         self.at = if let Some(rank) = place.rank.checked_sub(1) {
             if let Some(ahead) = place.rank.checked_sub(PREFETCH_KEYS) {
@@ -148,8 +160,43 @@ impl MemtableCursor {
             }
             Some(Position::oldest_at(Place { rank, ..place }))
         } else {
-            self.table.index().before(entry.key()).map(Position::oldest_at)
+            self.table.index().before(at.entry(&self.table).key()).map(Position::oldest_at)
         };
+    }
+
+    /// From any version of a key to its newest one at or below `number`; where it has none, to that of
+    /// the first key after it that has one. However many versions there are: see `entry`.
+    pub fn settle_forward(&mut self, number: Seq) {
+        while let Some(at) = self.at {
+            if let Some(entry) = at.newest(&self.table).at_or_before(number) {
+                self.at = Some(Position { entry: entry.as_ptr(), ..at });
+                return;
+            }
+            self.next_place();
+        }
+    }
+
+    /// As [`settle_forward`](Self::settle_forward), to keys before it.
+    pub fn settle_backward(&mut self, number: Seq) {
+        while let Some(at) = self.at {
+            if let Some(entry) = at.newest(&self.table).at_or_before(number) {
+                self.at = Some(Position { entry: entry.as_ptr(), ..at });
+                return;
+            }
+            self.previous_place();
+        }
+    }
+
+    /// To the next key that has a version at or below `number`, and to the newest such version.
+    pub fn next_key(&mut self, number: Seq) {
+        self.next_place();
+        self.settle_forward(number);
+    }
+
+    /// To the key before that has a version at or below `number`, and to the newest such version.
+    pub fn previous_key(&mut self, number: Seq) {
+        self.previous_place();
+        self.settle_backward(number);
     }
 
     /// Whether it stands on an entry.

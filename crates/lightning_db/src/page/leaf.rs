@@ -160,6 +160,42 @@ fn columns_end(n: usize, has_seqs: bool) -> usize {
     HEADER_BYTES + n + (n + 1) * SLOT_BYTES + seqs
 }
 
+/// Where an entry lies in a leaf's payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntryParts {
+    key: (u32, u32),
+    value_end: u32,
+    kind: u8,
+}
+
+impl EntryParts {
+    /// The key; `bytes` are the payload.
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.key.0 as usize..self.key.1 as usize]
+    }
+
+    /// What the entry says of its key.
+    #[inline]
+    pub fn value<'a>(&self, bytes: &'a [u8]) -> EntryValue<'a> {
+        let stored = &bytes[self.key.1 as usize..self.value_end as usize];
+        match self.kind {
+            INLINE => EntryValue::Inline(stored),
+            TOMBSTONE => EntryValue::Tombstone,
+            _ => {
+                let stored = stored.first_chunk().expect("a blob's length was validated");
+                EntryValue::Blob(BlobRef::decode(stored))
+            }
+        }
+    }
+
+    /// Whether the entry deletes its key.
+    #[inline]
+    pub fn is_tombstone(&self) -> bool {
+        self.kind == TOMBSTONE
+    }
+}
+
 /// Reads a validated leaf payload in place.
 #[derive(Clone, Copy, Debug)]
 pub struct LeafView<'a> {
@@ -301,6 +337,24 @@ impl<'a> LeafView<'a> {
     pub fn value_range(&self, i: usize) -> Range<usize> {
         let (start, end) = self.entry(i);
         self.key_range(start).end..end
+    }
+
+    /// Where entry `i` lies, and what it is: for whoever asks of it more than once.
+    #[inline]
+    pub fn parts(&self, i: usize) -> EntryParts {
+        let (start, end) = self.entry(i);
+        let key = self.key_range(start);
+        EntryParts {
+            key: (key.start as u32, key.end as u32),
+            value_end: end as u32,
+            kind: self.kind(i),
+        }
+    }
+
+    /// Whether every entry is settled, so that each key has one version here.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.seqs.is_empty()
     }
 
     /// The first entry whose key is at least `key`; [`len`](Self::len) where there is none.

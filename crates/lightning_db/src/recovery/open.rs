@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::OpenAs;
 use super::directory::{self, Found};
 use super::replay::Replay;
-use crate::cache::PageCache;
-use crate::cache::Pager;
+use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
@@ -119,6 +118,9 @@ struct Recovered {
     segments: Segments,
 }
 
+/// One part in so many of `cache_size` is for rows.
+const ROW_SHARE: u64 = 4;
+
 /// The open data segments that the manifest names.
 type Segments = BTreeMap<SegmentId, Arc<Segment>>;
 
@@ -168,8 +170,7 @@ fn recover(
             state.db,
             state.log_start,
             state.edit,
-            // Every edit that moves the log's start carries the last commit before it.
-            state.last_seq.next(),
+            state.last_seq,
             &mut |seq, body| replay.visit(seq, body),
         );
         let log = match read {
@@ -292,7 +293,12 @@ fn assemble(
     writer: Option<ManifestId>,
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
-    let cache = Arc::new(PageCache::new(config.cache_size as u64));
+    let cache_bytes = config.cache_size as u64;
+    let row_bytes = cache_bytes / ROW_SHARE;
+    // The smallest caches are for pages alone.
+    let row_bytes = if row_bytes < MIN_ROW_BUDGET_BYTES { 0 } else { row_bytes };
+    let rows = RowCache::new(row_bytes);
+    let cache = Arc::new(PageCache::new(cache_bytes - row_bytes));
     let pager = Pager::new(Arc::clone(&cache));
     let next_segment = recovered
         .next_segment
@@ -312,6 +318,7 @@ fn assemble(
         db: state.db,
         pager,
         cache,
+        rows,
         views: Arc::new(ViewRegistry::new(Seq(0))),
         visible: Arc::new(AtomicU64::new(last.0)),
         manifest: Mutex::new(None),
@@ -355,6 +362,7 @@ fn assemble(
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
         sync_signal: Signal::default(),
+        log_thread_sleeps: AtomicBool::new(false),
         log_upkeep_due: AtomicBool::new(false),
         periodic_due: AtomicU64::new(0),
         periodic_synced: AtomicU64::new(0),

@@ -6,6 +6,7 @@
 //! | `explore` | how a model is run, counted and run again |
 //! | `commits` | visibility, durability and order of commits; conflicts; failed syncs |
 //! | `locks` | transactions that validate and lock, beside single writes |
+//! | `rows` | the row cache beside commits and reads |
 //! | `memtable` | nodes split under readers |
 //! | `versions` | readers while flushes and merges publish new versions |
 //! | `views` | the registry of views against merges that raise the floor |
@@ -20,5 +21,6 @@ mod commits;
 pub(crate) mod explore;
 mod locks;
 mod memtable;
+mod rows;
 mod versions;
 mod views;

@@ -169,7 +169,11 @@ impl MergedCursor {
 
     /// To the next key; does nothing when it stands nowhere.
     #[allow(clippy::should_implement_trait)] // a cursor, not an iterator: its items are borrowed
+    #[inline]
     pub fn next(&mut self) -> Result<bool> {
+        if self.current.is_some() && self.sources.len() == 1 {
+            return self.step_alone(Direction::Forward, VisibleSource::next_key);
+        }
         self.run(|c| {
             let Some(i) = c.current else { return Ok(()) };
             if c.direction == Direction::Backward {
@@ -189,7 +193,11 @@ impl MergedCursor {
     }
 
     /// To the key before; does nothing when it stands nowhere.
+    #[inline]
     pub fn prev(&mut self) -> Result<bool> {
+        if self.current.is_some() && self.sources.len() == 1 {
+            return self.step_alone(Direction::Backward, VisibleSource::prev_key);
+        }
         self.run(|c| {
             let Some(i) = c.current else { return Ok(()) };
             if c.direction == Direction::Forward {
@@ -206,6 +214,29 @@ impl MergedCursor {
             c.pass_current(i, VisibleSource::prev_key)?;
             c.choose_backward()
         })
+    }
+
+    /// A step of the only source; it stands on a key.
+    #[inline]
+    fn step_alone(
+        &mut self,
+        direction: Direction,
+        step: impl Fn(&mut VisibleSource) -> Result<()>,
+    ) -> Result<bool> {
+        self.direction = direction;
+        let source = &mut self.sources[0];
+        loop {
+            if let Err(e) = step(source) {
+                return Err(self.fail(e));
+            }
+            if !source.valid() {
+                self.current = None;
+                return Ok(false);
+            }
+            if !source.is_tombstone() {
+                return Ok(true);
+            }
+        }
     }
 
     /// Moves every source off the current key.
@@ -252,7 +283,7 @@ impl MergedCursor {
             }
             self.current = best;
             let Some(i) = best else { return Ok(()) };
-            if !self.sources[i].value().is_tombstone() {
+            if !self.sources[i].is_tombstone() {
                 return Ok(());
             }
             self.pass_current(i, &step)?;

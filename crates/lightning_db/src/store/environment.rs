@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::cache::PageCache;
 use crate::cache::Pager;
+use crate::cache::RowCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
 use crate::store::blobs::BlobStore;
@@ -60,6 +61,8 @@ pub struct Environment {
     pub pager: Pager,
     /// The cache behind `pager`.
     pub cache: Arc<PageCache>,
+    /// Newest values by key.
+    pub rows: RowCache,
     /// Live read views.
     pub views: Arc<ViewRegistry>,
     /// The newest commit that readers may see.

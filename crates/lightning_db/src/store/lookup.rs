@@ -4,22 +4,93 @@
 //! it. Whatever merges dropped from that version was below a floor that was visible then, so the
 //! number taken later is at or above it; and commits that went to memtables newer than the
 //! version's own began after the read did, so leaving them out is a legal order.
+//!
+//! That is enough for one answer, but not for more: what was found need not be the newest at that
+//! number, where such a commit is at or below it. Whoever relies on the number (reads that are
+//! validated, several reads of one moment, values for the row cache) takes a [`moment`]: a version
+//! that is the current one still when the number has been read, and so has every commit up to it.
+
+use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::store::blobs::BlobStore;
+use crate::store::environment::Environment;
+use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::tree::FoundValue;
 use crate::types::{EntryValue, Seq, hash_key};
 
-/// The newest value of `key` at or below `at`.
+/// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
 #[inline]
-pub fn get(
+pub fn get_newest(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    key: &[u8],
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get(keyspace.id, key, hash) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    // The version before the number: see the module.
+    let version = keyspace.version();
+    let at = env.visible();
+    let found = get(&version, &env.pager, &env.blobs, key, hash, at)?;
+    if let Some(value) = &found
+        && Arc::ptr_eq(&version, &keyspace.version())
+    {
+        env.rows.offer(keyspace.id, key, hash, at, value);
+    }
+    Ok(found)
+}
+
+/// A version and a number, such that the version has every commit up to the number, and nothing that
+/// is seen at it was dropped.
+pub fn moment<'a>(
+    env: &Environment,
+    keyspace: &'a KeyspaceStore,
+) -> (impl Deref<Target = Arc<Version>> + use<'a>, Seq) {
+    loop {
+        let version = keyspace.version();
+        let at = env.visible();
+        // Held meanwhile, so that no other version can have taken its address.
+        if Arc::ptr_eq(&version, &keyspace.version()) {
+            return (version, at);
+        }
+    }
+}
+
+/// The newest value of `key` at or below `at`; from the row cache where that has it. `version` is one
+/// that has every commit up to `at`: loaded after a view at `at` was taken, or with it by [`moment`].
+#[inline]
+pub fn get_at(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    let found = get(version, &env.pager, &env.blobs, key, hash, at)?;
+    if let Some(value) = &found {
+        env.rows.offer(keyspace.id, key, hash, at, value);
+    }
+    Ok(found)
+}
+
+/// The newest value of `key` at or below `at`, in that version.
+#[inline]
+fn get(
     version: &Version,
     pager: &Pager,
     blobs: &BlobStore,
     key: &[u8],
+    hash: u64,
     at: Seq,
 ) -> Result<Option<Value>> {
     for memtable in version.memtables() {
@@ -34,7 +105,6 @@ pub fn get(
             };
         }
     }
-    let hash = hash_key(key);
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
     for row in runs.chain([&version.base]) {
         let Some(partition) = row.find(key) else { continue };

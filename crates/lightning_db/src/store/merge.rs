@@ -269,7 +269,8 @@ fn base(
     if adoptable {
         let m = old[0].meta();
         let leaves = m.raw_bytes / u64::from(keyspace.options.page_bytes);
-        let hits = updates * m.entries / m.live_bytes.max(1);
+        let hits = u128::from(updates) * u128::from(m.entries) / u128::from(m.live_bytes.max(1));
+        let hits = u64::try_from(hits).unwrap_or(u64::MAX);
         let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
         adopted = renew(env, &old[0], end, &mut sources, &rule, &mut keep, &mut out, &mut tally)?;
     } else {

@@ -179,11 +179,11 @@ fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Re
 }
 
 /// Shortens a range that holds very much to what one job should write, where a boundary between
-/// run partitions past the base partition allows it.
+/// run partitions past the base partition allows it, and leaves something to merge.
 fn cut(
     version: &Version,
     options: &StoreOptions,
-    mut range: KeyInterval,
+    range: KeyInterval,
     partition: Option<&PartitionReader>,
 ) -> KeyInterval {
     let mut inside: Vec<&PartitionReader> = version
@@ -199,8 +199,11 @@ fn cut(
         let boundary = &p.meta().first_key;
         let past = partition.is_none_or(|b| b.meta().last_key < *boundary);
         if bytes >= 4 * options.partition_bytes() && past && *boundary > range.start {
-            range.end = Some(boundary.clone());
-            break;
+            // All that lies before it may have been given to the base already.
+            let before = KeyInterval { start: range.start.clone(), end: Some(boundary.clone()) };
+            if version.runs.iter().any(|r| is_pending(r, &before)) {
+                return before;
+            }
         }
         bytes += p.meta().live_bytes;
     }

@@ -140,6 +140,20 @@ impl RowCursor {
         self.skip_backward()
     }
 
+    /// Moves to the next key where that takes no looking at numbers; tells whether it did.
+    #[inline]
+    fn step_forward_settled(&mut self) -> bool {
+        self.consumed.is_empty()
+            && self.current.as_mut().is_some_and(PartitionCursor::step_forward_settled)
+    }
+
+    /// As [`step_forward_settled`](Self::step_forward_settled), to the key before.
+    #[inline]
+    fn step_backward_settled(&mut self) -> bool {
+        self.consumed.is_empty()
+            && self.current.as_mut().is_some_and(PartitionCursor::step_backward_settled)
+    }
+
     fn next(&mut self) -> Result<()> {
         if let Some(c) = &mut self.current {
             c.next()?;
@@ -196,6 +210,12 @@ impl Source {
     #[inline]
     pub fn value(&self) -> EntryValue<'_> {
         each!(self, c => c.value(), r => r.cursor().value())
+    }
+
+    /// Whether it stands on a tombstone.
+    #[inline]
+    pub fn is_tombstone(&self) -> bool {
+        each!(self, c => c.value().is_tombstone(), r => r.cursor().is_tombstone())
     }
 
     /// To the first entry at or after `key`.
@@ -263,7 +283,17 @@ impl VisibleSource {
         self.source.value()
     }
 
+    /// Whether it stands on a tombstone.
+    #[inline]
+    pub fn is_tombstone(&self) -> bool {
+        self.source.is_tombstone()
+    }
+
     fn settle_forward(&mut self) -> Result<()> {
+        if let Source::Memtable(cursor) = &mut self.source {
+            cursor.settle_forward(self.at);
+            return Ok(());
+        }
         while self.source.valid() && self.source.seq() > self.at {
             self.source.next()?;
         }
@@ -273,6 +303,10 @@ impl VisibleSource {
     /// Standing on any version of a key, from behind: to its newest visible one, or on to the
     /// keys before it.
     fn settle_backward(&mut self) -> Result<()> {
+        if let Source::Memtable(cursor) = &mut self.source {
+            cursor.settle_backward(self.at);
+            return Ok(());
+        }
         while self.source.valid() {
             self.key.clear();
             self.key.extend_from_slice(self.source.key());
@@ -285,10 +319,6 @@ impl VisibleSource {
                 }
                 if self.source.key() != self.key {
                     self.source.next()?;
-                    // A key that was inserted between both just now is not the one it came from.
-                    if !self.source.valid() || self.source.key() != self.key {
-                        self.source.seek(&self.key)?;
-                    }
                     break;
                 }
             }
@@ -329,7 +359,23 @@ impl VisibleSource {
     }
 
     /// To the next key. Must be valid.
+    #[inline]
     pub fn next_key(&mut self) -> Result<()> {
+        match &mut self.source {
+            Source::Memtable(cursor) => {
+                cursor.next_key(self.at);
+                return Ok(());
+            }
+            Source::Row(row) => {
+                if row.step_forward_settled() {
+                    return Ok(());
+                }
+            }
+        }
+        self.next_unsettled()
+    }
+
+    fn next_unsettled(&mut self) -> Result<()> {
         self.key.clear();
         self.key.extend_from_slice(self.source.key());
         loop {
@@ -342,7 +388,23 @@ impl VisibleSource {
     }
 
     /// To the key before. Must be valid.
+    #[inline]
     pub fn prev_key(&mut self) -> Result<()> {
+        match &mut self.source {
+            Source::Memtable(cursor) => {
+                cursor.previous_key(self.at);
+                return Ok(());
+            }
+            Source::Row(row) => {
+                if row.step_backward_settled() {
+                    return Ok(());
+                }
+            }
+        }
+        self.previous_unsettled()
+    }
+
+    fn previous_unsettled(&mut self) -> Result<()> {
         self.key.clear();
         self.key.extend_from_slice(self.source.key());
         loop {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 
-use crate::cache::PageRef;
+use crate::cache::{PageRef, RowRef, row_value};
 
-/// A value. Where it was found in a page it borrows that page without a copy, and keeps the page
-/// in memory while it lives.
+/// A value. Where it was found in the cache it borrows a page, or a row, of that without a copy, and
+/// keeps it in memory while it lives.
 #[derive(Clone)]
 pub struct Value(Repr);
 
@@ -14,6 +14,7 @@ pub struct Value(Repr);
 enum Repr {
     Owned(Vec<u8>),
     Page(PageRef, Range<u32>),
+    Row(RowRef),
 }
 
 impl Value {
@@ -27,12 +28,17 @@ impl Value {
         Self(Repr::Page(page, range))
     }
 
+    /// That of a row.
+    pub(crate) fn in_row(row: RowRef) -> Self {
+        Self(Repr::Row(row))
+    }
+
     /// The bytes, copied where they lie in a page.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Repr::Owned(v) => v,
-            Repr::Page(..) => self.to_vec(),
+            Repr::Page(..) | Repr::Row(_) => self.to_vec(),
         }
     }
 }
@@ -44,6 +50,7 @@ impl Deref for Value {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Owned(v) => v,
+            Repr::Row(row) => row_value(row),
             Repr::Page(page, range) => &page.bytes[range.start as usize..range.end as usize],
         }
     }

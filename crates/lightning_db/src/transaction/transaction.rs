@@ -191,20 +191,20 @@ impl Transaction {
         }
         let env = &self.core.env;
         let relies = !self.is_pessimistic() && (for_update || self.validates_reads());
-        // Held to the end of this call, whatever becomes of the transaction meanwhile; taken before
-        // the version, so that merges keep what it sees and the numbers past it.
-        let view = if !self.reads_newest() {
-            Some(self.open.view().ok_or_else(expired)?)
-        } else if relies {
-            Some(self.open.view_or(|| self.core.view()))
+        let found;
+        let at;
+        if self.reads_newest() {
+            // Held from here on, so that merges keep the numbers that validation will ask for.
+            let _view = relies.then(|| self.open.view_or(|| self.core.view()));
+            let (version, now) = lookup::moment(env, store);
+            at = now;
+            found = lookup::get_at(env, store, &version, key, at)?;
         } else {
-            None
-        };
-        // The version before the number, where no view is registered: see `store::lookup`.
-        let version = store.version();
-        let at = if self.reads_newest() { env.visible() } else { self.snapshot };
-        debug_assert!(view.is_none_or(|v| v.seq() <= at), "the view holds what is read");
-        let found = lookup::get(&version, &env.pager, &env.blobs, key, at)?;
+            // Held to the end of this call, whatever becomes of the transaction meanwhile.
+            let _view = self.open.view().ok_or_else(expired)?;
+            at = self.snapshot;
+            found = lookup::get_at(env, store, &store.version(), key, at)?;
+        }
         if relies {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }

@@ -12,7 +12,7 @@
 use crate::cache::{PageRef, Pager};
 use crate::error::{Error, Result};
 use crate::page::PageType;
-use crate::page::leaf::LeafView;
+use crate::page::leaf::{EntryParts, LeafView};
 use crate::sync::Arc;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq};
 
@@ -50,6 +50,10 @@ pub struct PartitionCursor {
     leaf: Option<PageRef>,
     at: usize,
     len: usize,
+    /// Of the entry at `at`.
+    parts: EntryParts,
+    /// Whether every entry of the leaf is settled.
+    settled: bool,
     /// Leaves entered one after the other by `next`.
     run: usize,
     /// Leaves that were asked for ahead and not entered yet.
@@ -68,6 +72,8 @@ impl PartitionCursor {
             leaf: None,
             at: 0,
             len: 0,
+            parts: EntryParts::default(),
+            settled: false,
             run: 0,
             ahead: 0,
             failed: None,
@@ -75,23 +81,63 @@ impl PartitionCursor {
     }
 
     /// Whether it stands at an entry.
+    #[inline]
     pub fn valid(&self) -> bool {
         self.leaf.is_some()
     }
 
     /// The key. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
     pub fn key(&self) -> &[u8] {
-        self.view().key(self.at)
+        self.parts.key(&self.page().bytes)
     }
 
     /// The number. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
     pub fn seq(&self) -> Seq {
-        self.view().seq(self.at)
+        if self.settled { Seq(0) } else { self.view().seq(self.at) }
     }
 
     /// The value. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
     pub fn value(&self) -> EntryValue<'_> {
-        self.view().value(self.at)
+        self.parts.value(&self.page().bytes)
+    }
+
+    /// Whether it stands at a tombstone. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
+    pub fn is_tombstone(&self) -> bool {
+        assert!(self.valid(), "callers ask a valid cursor only");
+        self.parts.is_tombstone()
+    }
+
+    /// Moves to the next key, where that is in the same leaf and all there is settled: then each key
+    /// has one version, which everybody sees. Tells whether it did.
+    #[inline]
+    pub fn step_forward_settled(&mut self) -> bool {
+        let can = self.settled && self.at + 1 < self.len;
+        if can {
+            self.stand(self.at + 1);
+        }
+        can
+    }
+
+    /// As [`step_forward_settled`](Self::step_forward_settled), to the key before. (The first key of a
+    /// leaf may have newer versions in the leaf before.)
+    #[inline]
+    pub fn step_backward_settled(&mut self) -> bool {
+        let can = self.settled && self.at > 1;
+        if can {
+            self.stand(self.at - 1);
+        }
+        can
+    }
+
+    /// Stands at an entry of the leaf at hand.
+    #[inline]
+    fn stand(&mut self, at: usize) {
+        self.at = at;
+        self.parts = self.view().parts(at);
     }
 
     /// Number and value, holding the page instead of the cursor. Panics where the cursor is not
@@ -113,8 +159,7 @@ impl PartitionCursor {
     pub fn first(&mut self) -> Result<()> {
         self.guarded(|c| {
             c.descend(Target::First)?;
-            c.at = 0;
-            c.settle_forward()
+            c.settle_forward(0)
         })
     }
 
@@ -132,8 +177,8 @@ impl PartitionCursor {
             if !c.is_inside(key) {
                 c.descend(Target::Key(key))?;
             }
-            c.at = c.view().lower_bound(key);
-            c.settle_forward()
+            let at = c.view().lower_bound(key);
+            c.settle_forward(at)
         })
     }
 
@@ -152,16 +197,10 @@ impl PartitionCursor {
     #[allow(clippy::should_implement_trait)] // fallible, and lends: not an iterator's next
     pub fn next(&mut self) -> Result<()> {
         if self.at + 1 < self.len {
-            self.at += 1;
+            self.stand(self.at + 1);
             return Ok(());
         }
-        self.guarded(|c| {
-            if c.valid() {
-                c.at += 1;
-                c.settle_forward()?;
-            }
-            Ok(())
-        })
+        self.guarded(|c| if c.valid() { c.settle_forward(c.at + 1) } else { Ok(()) })
     }
 
     /// Moves to the entry before.
@@ -219,19 +258,21 @@ impl PartitionCursor {
 
     fn enter(&mut self, address: &PageAddress) -> Result<()> {
         let page = self.source().page(address, PageType::Leaf)?;
-        self.len = LeafView::new(&page.bytes).len();
+        let view = LeafView::new(&page.bytes);
+        (self.len, self.settled) = (view.len(), view.is_settled());
         self.leaf = Some(page);
-        self.at = 0;
         if self.len == 0 {
             let file = self.reader.segment(address)?.path();
             return Err(Error::corrupt(file, address.offset, "a leaf has no entry"));
         }
+        self.stand(0);
         Ok(())
     }
 
-    /// Goes on to the next leaf where `at` is behind the last entry.
-    fn settle_forward(&mut self) -> Result<()> {
-        if self.at < self.len {
+    /// Stands at the entry `at`; where that is behind the last one, goes on to the next leaf.
+    fn settle_forward(&mut self, at: usize) -> Result<()> {
+        if at < self.len {
+            self.stand(at);
             return Ok(());
         }
         let mut path = std::mem::take(&mut self.path);
@@ -255,7 +296,7 @@ impl PartitionCursor {
     fn settle_backward(&mut self, bound: usize) -> Result<()> {
         self.run = 0;
         if let Some(at) = bound.checked_sub(1) {
-            self.at = at;
+            self.stand(at);
             return Ok(());
         }
         let mut path = std::mem::take(&mut self.path);
@@ -264,7 +305,7 @@ impl PartitionCursor {
         match before? {
             Some(address) => {
                 self.enter(&address)?;
-                self.at = self.len - 1;
+                self.stand(self.len - 1);
             }
             None => self.leave(),
         }

@@ -146,7 +146,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
         env.db,
         loaded.log_start,
         loaded.edit,
-        loaded.last_seq.next(),
+        loaded.last_seq,
         &mut |_, _| Ok(Visit::Accept),
     );
     match read {

@@ -12,6 +12,8 @@ mod layout;
 mod prepare;
 mod recovery;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use layout::FILE_HEADER_BYTES;

@@ -5,13 +5,15 @@
 //! 2. The first record that is not is the log's end, unless something behind it shows that it was
 //!    durable: a valid record that knew a durable commit at or past it, or the header of a file
 //!    that goes on from there (a file is begun only when the one before is durable). Then it is
-//!    damage, and the database does not open.
+//!    damage, and the database does not open. So it is where the log ends before a commit that the
+//!    manifest vouches for.
 //! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
 //! 4. Nothing is written.
 //!
-//! What no later record vouches for looks torn when it rots: the last group before a crash.
+//! What nothing vouches for looks torn when it rots: the last group before a crash, and what
+//! `Async` never synced.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,16 +66,17 @@ struct File {
 type Visitor<'a> = dyn FnMut(Seq, &[u8]) -> Result<Visit> + 'a;
 
 impl LogRecovery {
-    /// Reads the log that begins with the file `first`, giving each record to `visit`. The first
-    /// commit must be at or before `expected_first`. `manifest_edit` is the last edit of the
-    /// manifest that named `first`: a log that knows of a later one makes that manifest stale.
+    /// Reads the log that begins with the file `first`, giving each record to `visit`. The commit
+    /// `vouched` is known to be durable: the log begins no later than right after it, and does not
+    /// end before it. `manifest_edit` is the last edit of the manifest that named `first`: a log that
+    /// knows of a later one makes that manifest stale.
     pub fn recover(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
         db: DatabaseId,
         first: LogId,
         manifest_edit: u64,
-        expected_first: Seq,
+        vouched: Seq,
         visit: &mut Visitor<'_>,
     ) -> Result<RecoveredLog> {
         let names = dir.join("wal");
@@ -94,7 +97,7 @@ impl LogRecovery {
         }
         let mut current = read_file(&**vfs, dir, db, first, manifest_edit)?
             .ok_or_else(|| bad_first("the header of the log's first segment is damaged"))?;
-        if current.header.first_seq > expected_first {
+        if current.header.first_seq > vouched.next() {
             return Err(bad_first("the log begins later than the manifest's runs end"));
         }
         let mut expected = current.header.first_seq;
@@ -113,7 +116,16 @@ impl LogRecovery {
                 }
             };
             check_end(&current, at, expected)?;
-            let Some(next) = next else { return Ok(found) };
+            let Some(next) = next else {
+                if expected <= vouched {
+                    let message = format!(
+                        "the log is damaged here: commit {expected} is missing, though {vouched} \
+                         was durable"
+                    );
+                    return Err(Error::corrupt(&current.path, at as u64, message));
+                }
+                return Ok(found);
+            };
             if next.header.chain != chain || next.header.first_seq != expected {
                 return Err(Error::corrupt(
                     &current.path,

@@ -318,6 +318,12 @@ impl LogWriter {
         self.last
     }
 
+    /// The current file, and where its last record ends.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> (LogId, u64) {
+        (self.live.back().expect("the current file is live").id, self.offset)
+    }
+
     /// What it takes to have the next file ready, where there is none.
     pub fn plan_next(&mut self) -> Option<Preparation> {
         if self.next.is_some() || self.preparing {

@@ -6,7 +6,8 @@ use super::sample::{self, DB};
 use crate::codec::put_varint;
 use crate::error::ErrorKind;
 use crate::manifest::{
-    BlobUse, Edit, EditOp, KeyInterval, Manifest, ManifestState, NextIds, install_current,
+    BlobUse, Edit, EditOp, KeyInterval, Manifest, ManifestState, NextIds, PartitionMeta,
+    install_current,
 };
 use crate::types::{KeyspaceId, LogId, ManifestId, PartitionId, RunId, SegmentId, Seq};
 
@@ -178,6 +179,18 @@ fn an_edit_that_does_not_fit_is_refused_and_changes_nothing() {
     rootless.root.segment = base[0].root.segment;
     let mut blobless = part(&mut ids, b"x", b"y");
     blobless.blobs.push(BlobUse { segment: SegmentId(999), bytes: 1 });
+    let counting = |ids: &mut NextIds, change: fn(&mut PartitionMeta)| {
+        let mut p = part(ids, b"x", b"y");
+        change(&mut p);
+        replace(vec![p])
+    };
+    let mut buffered = sample::keyspace(KeyspaceId(9), "new");
+    buffered.write_buffer_size = (1 << 40) + 1;
+    let paged = |bytes| {
+        let mut k = sample::keyspace(KeyspaceId(9), "new");
+        k.page_bytes = bytes;
+        EditOp::CreateKeyspace(k)
+    };
     let mut same_id = part(&mut ids, b"x", b"y");
     same_id.id = base[0].id;
     let mut renumbered = oldest.clone();
@@ -239,6 +252,18 @@ fn an_edit_that_does_not_fit_is_refused_and_changes_nothing() {
         ("blob segment that is not there", replace(vec![blobless])),
         ("two places", replace(vec![same_id])),
         ("goes back", EditOp::LogStart(LogId(4))),
+        // A merge multiplied these, and panicked.
+        ("more than there can be", counting(&mut ids, |p| p.entries = u64::MAX)),
+        ("more than there can be", counting(&mut ids, |p| p.tombstones = p.entries + 1)),
+        ("more than there can be", counting(&mut ids, |p| p.raw_bytes = 1 << 41)),
+        ("more than there can be", counting(&mut ids, |p| p.live_bytes = u64::MAX / 2)),
+        ("more than there can be", counting(&mut ids, |p| p.segments[0].file_bytes = 1 << 41)),
+        ("more bytes in use", counting(&mut ids, |p| p.segments[0].live_bytes = 1 << 41)),
+        ("larger than it can be", EditOp::AddBlobSegment { id: SegmentId(99), bytes: 1 << 41 }),
+        ("larger than it can be", EditOp::CreateKeyspace(buffered)),
+        ("of a size that none", paged(0)),
+        ("of a size that none", paged(4097)),
+        ("of a size that none", paged(1 << 20)),
         ("added twice", EditOp::AddBlobSegment { id: SegmentId(1), bytes: 1 }),
         ("used twice", EditOp::AddBlobSegment { id: base[0].segments[0].id, bytes: 1 }),
         ("blob segment that is not there", EditOp::RemoveBlobSegment(SegmentId(999))),

@@ -134,7 +134,7 @@ impl Draw<'_> {
             2 => {
                 let id = SegmentId(self.ids.segment);
                 self.ids.segment += 1;
-                self.ops.push(EditOp::AddBlobSegment { id, bytes: self.rng.u64(..) });
+                self.ops.push(EditOp::AddBlobSegment { id, bytes: self.rng.u64(..COUNT) });
             }
             3 => self.drop_unused_blobs(),
             4 => self.ops.push(EditOp::LogStart(LogId(self.state.log_start.0 + 1))),
@@ -149,8 +149,8 @@ impl Draw<'_> {
         let id = KeyspaceId(self.ids.keyspace);
         self.ids.keyspace += 1;
         let mut k = keyspace(id, &format!("keyspace {id}"));
-        k.write_buffer_size = self.rng.u64(..);
-        k.page_bytes = self.rng.u32(..);
+        k.write_buffer_size = self.rng.u64(..COUNT);
+        k.page_bytes = 4096 << self.rng.u32(0..5);
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
     }
@@ -265,12 +265,12 @@ impl Draw<'_> {
         p.height = self.rng.u8(0..4);
         p.root.offset = self.rng.u64(..);
         p.root.checksum = self.rng.u32(..);
-        p.entries = self.rng.u64(..);
+        p.entries = self.rng.u64(100..COUNT);
         p.tombstones = self.rng.u64(0..100);
         for _ in 0..self.rng.usize(0..4) {
             let from = self.rng.u64(0..u64::MAX);
             let span = ViewSpan { from: Seq(from), below: Seq(self.rng.u64(from + 1..)) };
-            p.droppable.note(span, self.rng.u64(..));
+            p.droppable.note(span, self.rng.u64(..COUNT / 4));
         }
         for _ in 0..self.rng.usize(0..3) {
             let (pages, offset) = (self.rng.u32(1..99), self.rng.u64(..));
@@ -280,22 +280,26 @@ impl Draw<'_> {
                 pages,
                 last_page_stored_bytes: self.rng.u32(..),
             };
+            let file_bytes = self.rng.u64(..COUNT);
             p.segments.push(PartitionSegment {
                 id: SegmentId(self.ids.segment),
-                file_bytes: self.rng.u64(..),
-                live_bytes: self.rng.u64(..),
+                file_bytes,
+                live_bytes: self.rng.u64(..=file_bytes),
                 filter: self.rng.bool().then_some(filter),
             });
             self.ids.segment += 1;
         }
         for id in self.state.blob_segments.keys() {
             if self.rng.u8(0..4) == 0 {
-                p.blobs.push(BlobUse { segment: *id, bytes: self.rng.u64(..) });
+                p.blobs.push(BlobUse { segment: *id, bytes: self.rng.u64(..COUNT) });
             }
         }
         p
     }
 }
+
+/// The bound of counts.
+const COUNT: u64 = 1 << 40;
 
 fn key(n: u16) -> Vec<u8> {
     n.to_be_bytes().to_vec()

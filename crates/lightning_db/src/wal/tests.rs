@@ -1,0 +1,299 @@
+//! The log by itself: what was appended is read back, to a whole record; its end is told from damage;
+//! leftovers of earlier uses never pass for records; a failure ends its life.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::recovery::RecoveredLog;
+use super::writer::log_path;
+use super::*;
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{DatabaseId, LogId, Seq};
+use crate::vfs::simulated::FaultError;
+use crate::vfs::{SimulatedVfs, Vfs};
+
+const DB: DatabaseId = DatabaseId([3; 16]);
+const SEGMENT: u64 = 16 * 1024;
+
+fn dir() -> &'static Path {
+    Path::new("/db")
+}
+
+fn as_vfs(disk: &SimulatedVfs) -> Arc<dyn Vfs> {
+    Arc::new(disk.clone())
+}
+
+fn disk(seed: u64) -> SimulatedVfs {
+    let disk = SimulatedVfs::new(seed);
+    disk.create_dir_all(&dir().join("wal")).expect("made");
+    disk.sync_dir(dir()).expect("synced");
+    disk.sync_dir(Path::new("/")).expect("synced");
+    disk
+}
+
+/// A body told by its number; now and then one that is larger than a segment.
+fn body(seq: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seq);
+    let bytes = if seq.is_multiple_of(37) { 40_000 } else { rng.usize(1..600) };
+    (0..bytes).map(|_| rng.u8(..)).collect()
+}
+
+struct Written {
+    disk: SimulatedVfs,
+    writer: LogWriter,
+    sync: Arc<LogSync>,
+    /// Where each record ended: file and offset.
+    ends: BTreeMap<u64, (LogId, u64)>,
+}
+
+impl Written {
+    fn new(seed: u64) -> Self {
+        let disk = disk(seed);
+        let options = LogOptions { segment_bytes: SEGMENT };
+        let log =
+            Log::create(&as_vfs(&disk), dir(), DB, LogId(1), Seq(1), 0, options).expect("made");
+        let (writer, sync) = log.split();
+        Self { disk, writer, sync, ends: BTreeMap::new() }
+    }
+
+    fn try_append(&mut self, seq: u64) -> Result<()> {
+        let body = body(seq);
+        self.writer.append(Seq(seq), &body, crc32c::crc32c(&body))
+    }
+
+    fn append(&mut self, seqs: std::ops::RangeInclusive<u64>) {
+        for seq in seqs {
+            self.try_append(seq).expect("appended");
+            self.ends.insert(seq, self.writer.position());
+        }
+    }
+}
+
+fn recover(disk: &SimulatedVfs, first: u64, vouched: u64) -> Result<(RecoveredLog, u64)> {
+    let mut last = None;
+    let found = LogRecovery::recover(
+        &as_vfs(disk),
+        dir(),
+        DB,
+        LogId(first),
+        7,
+        Seq(vouched),
+        &mut |seq, found| {
+            assert!(last.is_none_or(|last: Seq| seq == last.next()), "in order");
+            assert!(found == body(seq.0), "record {seq} is not what was appended");
+            last = Some(seq);
+            Ok(Visit::Accept)
+        },
+    )?;
+    assert_eq!(found.last_seq, last);
+    Ok((found, last.map_or(0, |seq| seq.0)))
+}
+
+fn damaged(result: Result<(RecoveredLog, u64)>) -> Error {
+    let error = result.expect_err("damage");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.file().is_some() && error.offset().is_some(), "{error}");
+    error
+}
+
+#[test]
+fn what_was_appended_is_read_back_across_files() {
+    let mut log = Written::new(1);
+    log.append(1..=200);
+    let (found, last) = recover(&log.disk.kill(), 1, 0).expect("reads");
+    assert_eq!((last, found.records), (200, 200));
+    assert!(found.files.len() > 5, "{:?}", found.files);
+    assert!(found.next_id > *found.files.last().expect("files"));
+}
+
+#[test]
+fn what_was_synced_survives_a_power_cut_and_the_rest_is_a_prefix() {
+    for seed in 0..60 {
+        let mut log = Written::new(seed);
+        let synced = 20 + seed;
+        log.append(1..=synced);
+        log.sync.sync_to(Seq(synced)).expect("synced");
+        log.append(synced + 1..=synced + 30);
+        let (_, last) =
+            recover(&log.disk.power_cut(seed), 1, 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!((synced..=synced + 30).contains(&last), "seed {seed}: {last}");
+    }
+}
+
+#[test]
+fn a_record_cut_off_at_any_byte_ends_the_log_before_it() {
+    let mut log = Written::new(2);
+    log.append(1..=8);
+    let [(_, start), (file, end)] = [7, 8].map(|seq| log.ends[&seq]);
+    let path = log_path(dir(), file);
+    for at in start..end {
+        let image = log.disk.kill();
+        image.corrupt(&path, |bytes| bytes[at as usize..].fill(0)).expect("there");
+        let whole = at + 8 > end && body(8).len() as u64 + 32 + start <= at;
+        let (_, last) = recover(&image, 1, 7).expect("an end, not damage");
+        assert!(last == 7 || (last == 8 && whole), "cut at {at}: {last}");
+        // One who knows that it was there is not told that it never was.
+        if last == 7 {
+            damaged(recover(&image, 1, 8));
+        }
+        let image = log.disk.kill();
+        image.corrupt(&path, |bytes| bytes.truncate(at as usize)).expect("there");
+        assert!(recover(&image, 1, 7).expect("an end").1 >= 7, "truncated at {at}");
+    }
+}
+
+#[test]
+fn any_flipped_byte_of_a_vouched_record_is_damage() {
+    let mut log = Written::new(3);
+    log.append(1..=5);
+    log.sync.sync_to(Seq(5)).expect("synced");
+    // Carries the knowledge that the five before it are durable.
+    log.append(6..=6);
+    let (file, end) = log.ends[&5];
+    let path = log_path(dir(), file);
+    let mut padding = 0;
+    for at in FILE_HEADER_BYTES as u64..end {
+        let image = log.disk.kill();
+        image.corrupt(&path, |bytes| bytes[at as usize] ^= 0x10).expect("there");
+        match recover(&image, 1, 0) {
+            // Zeros behind a body belong to no record.
+            Ok((_, last)) => {
+                assert_eq!(last, 6);
+                padding += 1;
+            }
+            Err(e) => assert_eq!((e.kind(), e.file()), (ErrorKind::Corrupt, Some(&*path))),
+        }
+    }
+    assert!(padding < 5 * 8, "{padding} bytes may be anything");
+}
+
+#[test]
+fn rot_in_the_last_group_is_damage_once_the_manifest_vouches_for_it() {
+    let mut log = Written::new(4);
+    log.append(1..=5);
+    log.sync.sync_to(Seq(5)).expect("synced");
+    let (file, end) = log.ends[&5];
+    let path = log_path(dir(), file);
+    log.disk.corrupt(&path, |bytes| bytes[end as usize - 9] ^= 1).expect("there");
+    assert_eq!(recover(&log.disk, 1, 4).expect("looks torn").1, 4);
+    let error = damaged(recover(&log.disk, 1, 5));
+    assert_eq!(error.offset(), Some(log.ends[&4].1), "{error}");
+}
+
+#[test]
+fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
+    let mut log = Written::new(5);
+    log.append(1..=150);
+    let files = recover(&log.disk, 1, 0).expect("reads").0.files;
+    for id in &files[1..files.len() - 1] {
+        let image = log.disk.kill();
+        image.remove_file(&log_path(dir(), *id)).expect("removed");
+        damaged(recover(&image, 1, 0));
+    }
+    let image = log.disk.kill();
+    image.remove_file(&log_path(dir(), files[0])).expect("removed");
+    damaged(recover(&image, 1, 0));
+    // Prepared, named, without a header; and then skipped over.
+    let plan = log.writer.plan_next().expect("none is ready");
+    drop(plan.make().expect("made"));
+    log.writer.offer_next(None);
+    log.append(151..=260);
+    assert_eq!(recover(&log.disk, 1, 0).expect("reads").1, 260);
+}
+
+#[test]
+fn what_is_left_of_an_earlier_use_of_a_file_is_no_record() {
+    let mut log = Written::new(6);
+    let mut reused = 0;
+    let mut first = LogId(1);
+    for round in 0..40_u64 {
+        let (from, to) = (round * 30 + 1, round * 30 + 30);
+        log.append(from..=to);
+        log.sync.sync_to(Seq(to)).expect("synced");
+        let before = log.disk.files().len();
+        if let Some(plan) = log.writer.plan_next() {
+            log.writer.offer_next(plan.make());
+            reused += usize::from(log.disk.files().len() == before);
+        }
+        first = log.writer.first_needed(Seq(to));
+        for path in log.writer.retire(first) {
+            log.disk.remove_file(&path).expect("removed");
+        }
+        // The newest file alone: what lies behind its end was written under other numbers.
+        let (found, last) = recover(&log.disk.kill(), first.0, to).expect("reads");
+        assert_eq!(last.max(to), to, "round {round}: {found:?}");
+    }
+    assert!(reused > 3, "{reused} files were used again");
+    assert!(log.writer.bytes() <= 3 * 60_000, "the log does not grow: {}", log.writer.bytes());
+    assert!(first > LogId(10));
+}
+
+#[test]
+fn logs_of_other_databases_and_later_manifests_are_refused() {
+    let mut log = Written::new(7);
+    log.append(1..=3);
+    let read = |db, edit| {
+        let vfs = as_vfs(&log.disk);
+        let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
+        LogRecovery::recover(&vfs, dir(), db, LogId(1), edit, Seq(0), &mut accept)
+    };
+    assert!(read(DB, 0).is_ok());
+    assert_eq!(read(DatabaseId([4; 16]), 0).expect_err("foreign").kind(), ErrorKind::Corrupt);
+    log.sync.note_manifest_edit(9);
+    log.append(4..=200);
+    let vfs = as_vfs(&log.disk);
+    let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
+    let stale = LogRecovery::recover(&vfs, dir(), DB, LogId(1), 8, Seq(0), &mut accept);
+    assert_eq!(stale.expect_err("stale").kind(), ErrorKind::Corrupt);
+    let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
+    assert!(LogRecovery::recover(&vfs, dir(), DB, LogId(1), 9, Seq(0), &mut accept).is_ok());
+}
+
+/// Whatever operation fails first, what was acknowledged is there, and nothing is tried again.
+#[test]
+fn after_a_failure_the_log_takes_nothing_and_keeps_what_was_acknowledged() {
+    let run = |log: &mut Written| {
+        let mut durable = 0;
+        let mut failed = false;
+        for seq in 1..=60 {
+            let result = log.try_append(seq).and_then(|()| {
+                if seq.is_multiple_of(5) { log.sync.sync_to(Seq(seq)) } else { Ok(()) }
+            });
+            match result {
+                Ok(()) if seq.is_multiple_of(5) => {
+                    assert!(log.sync.poisoned().is_none());
+                    durable = seq;
+                }
+                Ok(()) => {}
+                Err(_) => {
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        (durable, failed)
+    };
+    let mut clean = Written::new(8);
+    let begun = clean.disk.operations();
+    assert_eq!(run(&mut clean), (60, false));
+    let operations = clean.disk.operations() - begun;
+    let mut poisoned = 0;
+    for n in 1..=operations {
+        let mut log = Written::new(8);
+        log.disk.fail_operation(begun + n, FaultError::Eio, false);
+        let (durable, failed) = run(&mut log);
+        assert!(failed || durable == 60, "operation {n}");
+        if log.sync.poisoned().is_some() {
+            poisoned += 1;
+            let last = log.writer.last();
+            assert!(log.sync.sync_to(last).is_err() || log.sync.durable_seq() >= last);
+        }
+        for seed in 0..3 {
+            let (_, last) = recover(&log.disk.power_cut(seed), 1, durable)
+                .unwrap_or_else(|e| panic!("operation {n}, seed {seed}: {e}"));
+            assert!(last >= durable && last <= 60, "operation {n}, seed {seed}: {last}");
+        }
+    }
+    assert!(poisoned > 10, "{poisoned} of {operations} operations");
+}

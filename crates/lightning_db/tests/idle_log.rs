@@ -1,0 +1,69 @@
+//! The last group of commits, which no later one vouches for: once a database has been idle for a
+//! while, rot in it is damage, told with file and offset, and no longer taken for a torn end.
+
+#![allow(clippy::disallowed_methods, reason = "the test looks at the files from outside")]
+
+use std::path::{Path, PathBuf};
+
+use lightning_db::{Database, ErrorKind, LightningDbConfig, VerifyOptions};
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
+
+/// The file and offset of the last byte that is not zero, of those that hold `needle`.
+fn place_of(dir: &Path, needle: &[u8]) -> (PathBuf, usize) {
+    for entry in std::fs::read_dir(dir.join("wal")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("read");
+        if let Some(at) = bytes.windows(needle.len()).rposition(|w| w == needle) {
+            return (path, at);
+        }
+    }
+    panic!("the value is in no log file");
+}
+
+#[test]
+fn rot_in_the_last_commit_before_a_pause_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, image) = (dir.path().join("db"), dir.path().join("image"));
+    let config = LightningDbConfig { background_threads: 1, ..LightningDbConfig::default() };
+    let db = Database::create(&path, config.clone()).expect("creates");
+    db.put(b"first", b"the first value").expect("writes");
+    db.put(b"last", b"the last value").expect("writes");
+    while db.stats().vouched_commit < db.stats().last_commit {
+        std::thread::yield_now();
+    }
+    // As a power cut would leave it: nothing of it is closed.
+    copy(&path, &image);
+    let (file, at) = place_of(&image, b"the last value");
+    let whole = std::fs::read(&file).expect("read");
+    let mut rotten = whole.clone();
+    rotten[at] ^= 1;
+    std::fs::write(&file, rotten).expect("written");
+    for _ in 0..2 {
+        let error = Database::open(&image, config.clone()).expect_err("damage");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert_eq!(error.file(), Some(&*file), "{error}");
+        assert!(error.offset().is_some_and(|o| o > 0 && o < at as u64), "{error}");
+    }
+    std::fs::write(&file, whole).expect("written");
+    let again = Database::open(&image, config).expect("opens");
+    assert_eq!(again.get(b"last").expect("reads").as_deref(), Some(&b"the last value"[..]));
+    assert!(again.verify(VerifyOptions::default()).expect("verifies").is_clean());
+    // Commits after the pause are vouched for after the next.
+    db.put(b"later", b"and a later one").expect("writes");
+    while db.stats().vouched_commit < db.stats().last_commit {
+        std::thread::yield_now();
+    }
+    db.close().expect("closes");
+}
