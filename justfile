@@ -37,8 +37,16 @@ golden:
 tour:
     cargo run --release -p lightning_cli --example tour
 
-# This engine's rows of the benchmark, for example `just bench --rows get,seek`.
+# The benchmark beside other engines: `just bench --engines lightning,lmdb --work read` (bench/README.md).
 bench *args:
+    cargo run --release --manifest-path bench/Cargo.toml -- {{ args }}
+
+# The same with RocksDB, which takes minutes and a C++ compiler to build.
+bench-rocksdb *args:
+    cargo run --release --manifest-path bench/Cargo.toml --features rocksdb -- {{ args }}
+
+# This engine's rows alone, as a user has them: `just bench-alone --rows get,seek`.
+bench-alone *args:
     cargo run --release -p lightning_cli -- bench {{ args }}
 
 # The documentation of the library.

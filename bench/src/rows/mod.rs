@@ -1,0 +1,224 @@
+//! The rows: what each of them does, in the order in which they are run.
+//!
+//! | file | job |
+//! |---|---|
+//! | `load` | filling, space, opening again |
+//! | `read` | gets |
+//! | `scan` | scans and seeks |
+//! | `write` | puts and deletes, and the mixes of YCSB |
+//! | `transaction` | transfers and read-modify-write |
+//! | `check` | that the answers are right |
+//!
+//! 1. Read rows come first, on a settled tree; then writes without a sync each; then synced ones,
+//!    for which the database is opened again.
+//! 2. Every answer is looked at while the clock runs (see `workload::belongs`), and what a row
+//!    wrote is checked once the clock stands.
+
+pub mod check;
+pub mod load;
+mod read;
+mod scan;
+mod transaction;
+mod write;
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::engine::{Engine, Facts, Result, Settings};
+use crate::measure::{Measured, Plan};
+use crate::workload::Zipf;
+
+/// One line of the report.
+#[derive(Debug)]
+pub struct Row {
+    /// What `--rows` calls it.
+    pub name: &'static str,
+    /// What `--work` calls its kind.
+    pub group: &'static str,
+    pub about: &'static str,
+    /// The number of threads, unless `--threads` says otherwise and it is more than one.
+    pub threads: usize,
+    pub work: Work,
+    /// What this engine is to reach: ours by the best peer's.
+    pub aim: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Work {
+    Load,
+    Disk,
+    Reopen,
+    Get(Choice),
+    GetCopy,
+    GetMissing,
+    GetSnapshot,
+    Scan { backward: bool },
+    ScanCopy,
+    Seek(u64),
+    Put,
+    PutAscending,
+    Delete,
+    Transfer,
+    Ycsb { reads: u32, other: Other },
+    PutSync,
+}
+
+/// Which keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    Uniform,
+    Zipf,
+    Hot,
+}
+
+/// What a YCSB row does when it does not read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Other {
+    Update,
+    Insert,
+    ReadModifyWrite,
+}
+
+impl Row {
+    /// Whether a lower figure is the better one.
+    pub fn lower_is_better(&self) -> bool {
+        self.work == Work::Disk
+    }
+
+    pub fn unit(&self) -> &'static str {
+        match self.work {
+            Work::Disk => "MB",
+            Work::Load | Work::Scan { .. } | Work::ScanCopy => "items/s",
+            _ => "/s",
+        }
+    }
+
+    /// Whether there is something to merge once it is over.
+    pub fn leaves_merging(&self) -> bool {
+        matches!(self.group, "write" | "txn") || self.work == Work::Load
+    }
+
+    /// Whether an engine can do it at all.
+    pub fn possible(&self, facts: &Facts) -> bool {
+        match self.work {
+            Work::Disk => !facts.ram,
+            Work::Reopen => facts.reopens,
+            Work::Scan { backward: true } => facts.backward,
+            Work::Scan { .. } | Work::ScanCopy | Work::Seek(_) => facts.ordered,
+            Work::Ycsb { other: Other::Insert, .. } => facts.ordered,
+            Work::Transfer | Work::Ycsb { other: Other::ReadModifyWrite, .. } => facts.transactions,
+            Work::PutSync => facts.syncs,
+            _ => true,
+        }
+    }
+
+    /// Whether an engine only does something less than what the row asks.
+    pub fn lesser(&self, facts: &Facts) -> bool {
+        self.work == Work::GetSnapshot && !facts.snapshots
+    }
+}
+
+const fn row(
+    group: &'static str,
+    name: &'static str,
+    threads: usize,
+    about: &'static str,
+    work: Work,
+    aim: f64,
+) -> Row {
+    Row { name, group, about, threads, work, aim }
+}
+
+const fn ycsb(reads: u32, other: Other) -> Work {
+    Work::Ycsb { reads, other }
+}
+
+/// All rows, in the order in which they are run.
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    row("load", "load", 1, "load, random order, batches of 1000, then sync", Work::Load, 2.0),
+    row("load", "disk", 1, "bytes on disk after load and merge, logs aside", Work::Disk, 1.0),
+    row("load", "reopen", 1, "clean reopen and first get", Work::Reopen, 1.0),
+    row("read", "get-uniform", 1, "get uniform, 1 thread", Work::Get(Choice::Uniform), 2.0),
+    row("read", "get-uniform-2", 2, "get uniform, 2 threads", Work::Get(Choice::Uniform), 2.0),
+    row("read", "get-zipf", 1, "get zipf 0.99", Work::Get(Choice::Zipf), 2.5),
+    row("read", "get-hot", 1, "get from 10,000 hot keys, 1 thread", Work::Get(Choice::Hot), 5.0),
+    row("read", "get-hot-2", 2, "the same, 2 threads", Work::Get(Choice::Hot), 5.0),
+    row("read", "get-missing", 1, "get missing", Work::GetMissing, 1.5),
+    row("read", "get-snapshot", 1, "get inside one snapshot", Work::GetSnapshot, 2.0),
+    row("read", "get-copy", 1, "get (copy) uniform, 1 thread", Work::GetCopy, 2.0),
+    row("scan", "scan-forward", 1, "scan all, forward", Work::Scan { backward: false }, 1.5),
+    row("scan", "scan-backward", 1, "scan all, backward", Work::Scan { backward: true }, 1.5),
+    row("scan", "range-copy", 1, "range (copy) of all, forward", Work::ScanCopy, 1.5),
+    row("scan", "seek-10", 1, "seek + 10", Work::Seek(10), 1.5),
+    row("scan", "seek-100", 1, "seek + 100", Work::Seek(100), 1.5),
+    row("write", "put-async", 1, "put async, random existing keys, 1 thread", Work::Put, 2.0),
+    row("write", "put-async-2", 2, "put async, 2 threads", Work::Put, 1.2),
+    row("write", "put-ascending", 1, "put async, ascending keys, a database of its own", Work::PutAscending, 3.0),
+    row("txn", "transfer", 1, "transfer: read 2, write 2, one transaction, 1 thread", Work::Transfer, 5.0),
+    row("txn", "transfer-4", 4, "transfer, 4 threads", Work::Transfer, 5.0),
+    row("write", "ycsb-a", 2, "YCSB A (50/50), zipf, 2 threads", ycsb(50, Other::Update), 1.0),
+    row("write", "ycsb-b", 2, "YCSB B (95/5)", ycsb(95, Other::Update), 1.2),
+    row("write", "ycsb-e", 2, "YCSB E (95% scans of 1-100)", ycsb(95, Other::Insert), 1.5),
+    row("txn", "ycsb-f", 2, "YCSB F (50% read-modify-write, transactional)", ycsb(50, Other::ReadModifyWrite), 4.0),
+    row("write", "delete", 1, "delete", Work::Delete, 2.0),
+    row("sync", "put-sync", 1, "put sync, 1 thread", Work::PutSync, 1.0),
+    row("sync", "put-sync-8", 8, "put sync, 8 threads", Work::PutSync, 1.5),
+    row("sync", "put-sync-64", 64, "put sync, 64 threads", Work::PutSync, 1.5),
+];
+
+/// The groups of rows, as `--work` calls them.
+pub const GROUPS: &[&str] = &["load", "read", "scan", "write", "txn", "sync"];
+
+/// What every row needs to know.
+pub struct Ground<'a, E> {
+    pub engine: &'a E,
+    pub settings: &'a Settings,
+    /// Keys that were loaded.
+    pub keys: u64,
+    /// Keys that were inserted since, and how many of the first are deleted.
+    pub inserted: &'a AtomicU64,
+    pub time: Duration,
+    pub threads: Option<usize>,
+    pub zipf: &'a Zipf,
+}
+
+impl<E: Engine> Ground<'_, E> {
+    /// Runs a row that measures an open engine.
+    pub fn run(&self, row: &Row) -> Result<Measured> {
+        let threads = if row.threads == 1 { 1 } else { self.threads.unwrap_or(row.threads) };
+        let plan = Plan { threads, time: self.time, calls_a_look: 1 };
+        let short = Plan { calls_a_look: 16, ..plan };
+        match row.work {
+            Work::Get(choice) => self.get(short, choice),
+            Work::GetCopy => self.get_copy(short),
+            Work::GetMissing => self.get_missing(short),
+            Work::GetSnapshot => self.get_snapshot(short),
+            Work::Scan { backward } => self.scan_all(plan, backward),
+            Work::ScanCopy => self.scan_copy(plan),
+            Work::Seek(items) => self.seeks(short, items),
+            Work::Put => self.put(short),
+            Work::PutSync => self.put(plan),
+            Work::PutAscending => self.put_ascending(short),
+            Work::Delete => self.delete(short),
+            Work::Transfer => self.transfer(short),
+            Work::Ycsb { reads, other } => self.ycsb(short, reads, other),
+            Work::Load => self.load(),
+            Work::Disk | Work::Reopen => Err("not a row of an open engine".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_groups_are_known_and_synced_rows_come_last() {
+        for (i, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..i].iter().all(|r| r.name != row.name), "{}", row.name);
+            assert!(GROUPS.contains(&row.group), "{}", row.name);
+            assert!(i == 0 || row.group == "sync" || ROWS[i - 1].group != "sync", "{}", row.name);
+        }
+    }
+}

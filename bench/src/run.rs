@@ -1,0 +1,156 @@
+//! Runs one engine through the rows that were asked for.
+//!
+//! 1. The order is that of `ROWS`; loading is always done, since the other rows need the keys.
+//! 2. After everything that leaves something to merge, the engine settles, and the time of that is
+//!    the difference between the two figures of a write row.
+//! 3. Rows with a sync each come last, on the database opened anew.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, Result, Settings};
+use crate::measure::Measured;
+use crate::rows::{Ground, ROWS, Row, Work, load};
+use crate::workload::Zipf;
+
+/// What was asked for, for every engine alike.
+pub struct Order<'a> {
+    /// A directory for the engine's database, empty.
+    pub dir: &'a Path,
+    pub rows: &'a [&'static Row],
+    pub keys: u64,
+    pub value_bytes: usize,
+    pub threads: Option<usize>,
+    pub cache: usize,
+    pub time: Duration,
+    pub zipf: &'a Zipf,
+}
+
+/// The outcome of one row: items a second, or megabytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    pub plain: f64,
+    /// The same, the time until nothing was left to merge counted as well.
+    pub merged: Option<f64>,
+}
+
+/// Takes each figure as it is there, or a remark.
+pub type Tell<'a> = &'a mut dyn FnMut(Told);
+
+pub enum Told {
+    Figure(&'static Row, Figure),
+    /// What the tree looked like once it was loaded and merged.
+    State(String),
+}
+
+pub type Run = fn(&Order<'_>, Tell<'_>) -> Result<()>;
+
+/// Runs an engine.
+pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
+    let settings = |name: &str, synced| -> Result<Settings> {
+        let dir = order.dir.join(name);
+        std::fs::create_dir_all(&dir)?;
+        Ok(Settings { dir, cache: order.cache, synced, value_bytes: order.value_bytes })
+    };
+    let mut at = settings("loaded", false)?;
+    let mut engine = E::open(&at)?;
+    let inserted = AtomicU64::new(0);
+    for row in ROWS {
+        let asked = order.rows.iter().any(|r| r.name == row.name);
+        if !row.possible(&E::FACTS) || (!asked && row.work != Work::Load) {
+            continue;
+        }
+        let named = |e| format!("row {}: {e}", row.name);
+        if row.group == "sync" && !at.synced {
+            engine.close()?;
+            at.synced = true;
+            engine = E::open(&at)?;
+        }
+        let figure = match row.work {
+            Work::Reopen => {
+                let (opened, measured) =
+                    load::reopen(engine, &at, order.keys, order.time).map_err(named)?;
+                engine = opened;
+                Figure { plain: measured.per_second(), merged: None }
+            }
+            Work::Disk => {
+                let (tables, logs) = engine.bytes(&at)?;
+                tell(Told::State(format!("logs take {:.0} MB", logs as f64 / 1e6)));
+                Figure { plain: tables as f64 / 1e6, merged: None }
+            }
+            Work::PutAscending => {
+                let beside = settings("ascending", false)?;
+                let empty = E::open(&beside)?;
+                let figure = one(order, &empty, &beside, &AtomicU64::new(0), row).map_err(named)?;
+                empty.close()?;
+                std::fs::remove_dir_all(&beside.dir)?;
+                figure
+            }
+            _ => one(order, &engine, &at, &inserted, row).map_err(named)?,
+        };
+        if row.work == Work::Load {
+            tell(Told::State(engine.state()?));
+        }
+        if asked {
+            tell(Told::Figure(row, figure));
+        }
+    }
+    engine.close()
+}
+
+/// Runs one row on an open engine, and lets it settle where there is something to merge.
+fn one<E: Engine>(
+    order: &Order<'_>,
+    engine: &E,
+    settings: &Settings,
+    inserted: &AtomicU64,
+    row: &Row,
+) -> Result<Figure> {
+    let ground = Ground {
+        engine,
+        settings,
+        keys: order.keys,
+        inserted,
+        time: order.time,
+        threads: order.threads,
+        zipf: order.zipf,
+    };
+    let measured = ground.run(row)?;
+    let mut figure = Figure { plain: measured.per_second(), merged: None };
+    if row.leaves_merging() && !E::FACTS.ram {
+        let started = Instant::now();
+        engine.settle()?;
+        let whole = Measured { elapsed: measured.elapsed + started.elapsed(), ..measured };
+        figure.merged = Some(whole.per_second());
+    }
+    match row.work {
+        Work::Load => ground.check_all()?,
+        Work::Delete => ground.restore(measured.items.min(order.keys))?,
+        _ => {}
+    }
+    Ok(figure)
+}
+
+/// How many times a second 100 bytes can be appended to a file and waited for: what a log can do.
+pub fn bare_syncs(dir: &Path, time: Duration) -> Result<f64> {
+    use std::io::Write;
+    let path = dir.join("bare");
+    let mut file = std::fs::File::create(&path)?;
+    file.write_all(&vec![0; 4 << 20])?;
+    file.sync_all()?;
+    std::io::Seek::rewind(&mut file)?;
+    let (started, mut done) = (Instant::now(), 0);
+    while started.elapsed() < time || done == 0 {
+        // Within bytes that are there, as in a log that was preallocated.
+        if done % 32_768 == 0 {
+            std::io::Seek::rewind(&mut file)?;
+        }
+        file.write_all(&[7; 128])?;
+        file.sync_data()?;
+        done += 1;
+    }
+    let per_second = f64::from(done) / started.elapsed().as_secs_f64();
+    std::fs::remove_file(path)?;
+    Ok(per_second)
+}
