@@ -44,6 +44,11 @@ impl<E: Engine> Ground<'_, E> {
 }
 
 impl<E: Engine> Ground<'_, E> {
+    /// Gets every key once, in random order, uncounted.
+    pub fn warm(&self) -> Result<()> {
+        (0..self.keys).try_for_each(|i| self.get_one(&key(i)).map(|_| ()))
+    }
+
     /// Stores the first so many keys again, uncounted.
     pub fn restore(&self, deleted: u64) -> Result<()> {
         let (mut values, mut rng) =
