@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(one("lightning_db_commits_total"), 1000);
         assert_eq!(one("lightning_db_transactions_active"), 1);
         assert_eq!(one("lightning_db_storage_bytes"), stats.storage_bytes);
-        assert_eq!(one("lightning_db_row_cache_hits_total"), 1);
+        assert_eq!(one("lightning_db_row_cache_hits_total"), 2);
         assert!(one("lightning_db_compression_ratio") > 2);
         assert_eq!((one("lightning_db_up"), one("lightning_db_healthy")), (1, 1));
         let aborted = db.stats().transactions_aborted;

@@ -467,7 +467,7 @@ fn never_a_counter_that_is_always_zero() {
     }
     db.flush().expect("flushes");
     seen.extend(moving(&db.stats()));
-    // The first read leaves a trace, the second takes the row in, the third finds it.
+    // The first read takes the row in, the next find it.
     for _ in 0..3 {
         db.get(1_000_000_u32.to_be_bytes()).expect("reads");
     }

@@ -72,7 +72,7 @@ pub struct LightningDbConfig {
     /// Target size of an unpacked tree page: a power of two, 4 KiB to 64 KiB. Default 4 KiB.
     pub page_size: usize,
     /// Bytes kept in memory of what was read; at least 8 pages. Three quarters are for unpacked pages,
-    /// one (where it is 64 KiB or more) for rows: newest values of keys read more than once. Default
+    /// one (where it is 64 KiB or more) for rows: newest values of keys that were read. Default
     /// 64 MiB.
     pub cache_size: usize,
     /// Memtable size, per keyspace, at which it is sealed and flushed; 64 KiB to 1 TiB. Default
