@@ -68,6 +68,7 @@ impl Handle {
             return Ok(());
         }
         self.transactions.lock().clear();
+        core.file_jobs.wait_for_end();
         scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
         *core.lock.lock() = None;
@@ -522,6 +523,22 @@ impl Database {
     /// See [`Keyspace::put_batch`].
     pub fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         self.keyspace.put_batch(entries)
+    }
+
+    /// See [`Keyspace::ingest`].
+    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<u64> {
+        self.keyspace.ingest(entries)
+    }
+
+    /// See [`Keyspace::try_ingest`].
+    pub fn try_ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
+        &self,
+        entries: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
+    ) -> std::result::Result<u64, E> {
+        self.keyspace.try_ingest(entries)
     }
 
     /// See [`Keyspace::get_batch`].

@@ -76,6 +76,25 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
             }
             next.insert((which, key), value);
         }
+        if rng.u8(0..40) == 0 {
+            // In place of the batch.
+            let mut next = history.states.last().expect("never empty").clone();
+            let which = rng.u8(0..2);
+            let from = rng.u16(0..400);
+            let keys = (from..400).step_by(rng.usize(1..4));
+            let entries: Vec<_> = keys
+                .map(|n| (format!("key{n:04}").into_bytes(), vec![n as u8; rng.usize(0..900)]))
+                .collect();
+            next.extend(entries.iter().map(|(k, v)| ((which, k.clone()), v.clone())));
+            history.states.push(next);
+            let keyspace = if which == 0 { db.default_keyspace() } else { &other };
+            if keyspace.ingest(entries).is_err() {
+                return history;
+            }
+            history.acknowledged = history.states.len() - 1;
+            history.durable = history.acknowledged;
+            continue;
+        }
         let sync = rng.u8(0..3) == 0;
         let durability = if sync { Durability::Sync } else { Durability::Async };
         // Pushed before: a commit whose fate is not known may be there.

@@ -12,6 +12,8 @@
 
 pub mod catalog;
 pub mod core;
+pub mod file_jobs;
+pub mod ingest;
 pub mod open_transactions;
 pub mod pacing;
 pub mod scheduler;

@@ -122,13 +122,15 @@ fn commit(
 }
 
 /// A single write while it waits for locks: what it got is given back when it is done.
-struct WriteOwner<'a> {
+pub struct WriteOwner<'a> {
     core: &'a Core,
-    owner: Arc<Owner>,
+    /// Who has them.
+    pub owner: Arc<Owner>,
 }
 
 impl<'a> WriteOwner<'a> {
-    fn new(core: &'a Core) -> Self {
+    /// Holds none yet.
+    pub fn new(core: &'a Core) -> Self {
         Self { core, owner: Arc::new(Owner::new(core.transactions.next_number(), Duration::MAX)) }
     }
 }

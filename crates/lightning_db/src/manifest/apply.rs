@@ -16,7 +16,7 @@ use super::interval::KeyInterval;
 use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
 use crate::codec::Malformed;
 use crate::limits::{MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES, MAX_WRITE_BUFFER_BYTES, PAGE_SIZES};
-use crate::types::{KeyspaceId, LogId, RunId};
+use crate::types::{KeyspaceId, LogId, RunId, Seq};
 
 type Applied = std::result::Result<(), Malformed>;
 
@@ -317,6 +317,9 @@ fn check_counts(p: &PartitionMeta) -> Applied {
     counts.extend(p.blobs.iter().map(|b| b.bytes));
     if counts.into_iter().any(|count| count > MAX_COUNT) || p.tombstones > p.entries {
         return Err(Malformed("a partition counts more than there can be"));
+    }
+    if p.ingested != Seq(0) && p.ingested != p.max_seq {
+        return Err(Malformed("an ingested partition holds other numbers than its own"));
     }
     if p.segments.iter().any(|s| s.live_bytes > s.file_bytes) {
         return Err(Malformed("a segment has more bytes in use than its file has"));

@@ -78,10 +78,14 @@ fn segment(r: &mut Reader<'_>) -> Decoded<PartitionSegment> {
     Ok(PartitionSegment { id, file_bytes, live_bytes, filter })
 }
 
+/// The bit of the height's byte that says that the partition was ingested.
+const INGESTED: u8 = 0x80;
+
 pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
+    let is_ingested = p.ingested > Seq(0);
     put_varint(out, p.id.0);
     out.extend_from_slice(&p.root.encode());
-    out.push(p.height);
+    out.push(p.height | if is_ingested { INGESTED } else { 0 });
     put_bytes(out, &p.first_key);
     put_bytes(out, &p.last_key);
     put_varint(out, p.segments.len() as u64);
@@ -97,13 +101,20 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
         put_varint(out, b.segment.0);
         put_varint(out, b.bytes);
     }
+    if is_ingested {
+        put_varint(out, p.ingested.0);
+    }
 }
 
 pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
-    Ok(PartitionMeta {
-        id: PartitionId(r.varint()?),
-        root: PageAddress::decode(&r.array()?),
-        height: u8_of(r)?,
+    let id = PartitionId(r.varint()?);
+    let root = PageAddress::decode(&r.array()?);
+    let height = u8_of(r)?;
+    let is_ingested = height & INGESTED != 0;
+    let mut partition = PartitionMeta {
+        id,
+        root,
+        height: height & !INGESTED,
         first_key: r.bytes()?.to_vec(),
         last_key: r.bytes()?.to_vec(),
         segments: list(r, 4, segment)?,
@@ -114,7 +125,15 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         max_seq: Seq(r.varint()?),
         droppable: Droppable::decode(r)?,
         blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
-    })
+        ingested: Seq(0),
+    };
+    if is_ingested {
+        partition.ingested = Seq(r.varint()?);
+        if partition.ingested == Seq(0) {
+            return Err(Malformed("a partition was ingested by no commit"));
+        }
+    }
+    Ok(partition)
 }
 
 pub(super) fn put_run(out: &mut Vec<u8>, run: &RunMeta) {

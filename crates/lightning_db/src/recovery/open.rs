@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::file_jobs::FileJobs;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -374,6 +375,7 @@ fn assemble(
         closed: AtomicBool::new(false),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
+        file_jobs: FileJobs::default(),
     };
     Ok((core, keyspaces))
 }

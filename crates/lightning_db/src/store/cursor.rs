@@ -57,7 +57,7 @@ impl MergedCursor {
             if row.partitions.is_empty() {
                 continue;
             }
-            let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
+            let cursor = RowCursor::new(row.seen_at(at), consumed, pager.clone(), options);
             sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
         }
         Self {

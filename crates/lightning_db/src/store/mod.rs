@@ -30,6 +30,7 @@ pub mod keyspace;
 pub mod lookup;
 pub mod merge;
 pub mod merge_entries;
+pub mod own_blobs;
 pub mod policy;
 pub mod profile;
 pub mod retention;

@@ -77,6 +77,11 @@ impl Retention {
         Self { bounds }
     }
 
+    /// Whether a commit is settled: nobody reads at less, nor will.
+    pub fn settles(&self, seq: Seq) -> bool {
+        self.bounds.last().is_some_and(|lowest| seq <= *lowest)
+    }
+
     /// Starts with the newest version of a key.
     pub fn key(&self) -> KeyRetention<'_> {
         KeyRetention { bounds: &self.bounds, next_bound: 0, newer: None, settled: false }

@@ -36,6 +36,13 @@ impl Row {
         self.partitions.partition_point(|p| p.meta().last_key.as_slice() < key)
     }
 
+    /// The row without what was ingested after `at`.
+    pub fn seen_at(&self, at: Seq) -> Self {
+        let mut row = self.clone();
+        row.partitions.retain(|p| p.meta().ingested <= at);
+        row
+    }
+
     /// Stored bytes of all reachable pages.
     pub fn live_bytes(&self) -> u64 {
         self.partitions.iter().map(|p| p.meta().live_bytes).sum()

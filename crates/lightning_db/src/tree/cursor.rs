@@ -52,7 +52,7 @@ pub struct PartitionCursor {
     len: usize,
     /// Of the entry at `at`.
     parts: EntryParts,
-    /// Whether every entry of the leaf is settled.
+    /// Whether every entry of the leaf is settled, or all are of the commit that ingested them.
     settled: bool,
     /// Leaves entered one after the other by `next`.
     run: usize,
@@ -95,7 +95,7 @@ impl PartitionCursor {
     /// The number. Panics where the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn seq(&self) -> Seq {
-        if self.settled { Seq(0) } else { self.view().seq(self.at) }
+        if self.settled { self.reader.meta().ingested } else { self.view().seq(self.at) }
     }
 
     /// The value. Panics where the cursor is not [`valid`](Self::valid).
@@ -112,7 +112,7 @@ impl PartitionCursor {
     }
 
     /// Moves to the next key, where that is in the same leaf and all there is settled: then each key
-    /// has one version, which everybody sees. Tells whether it did.
+    /// has one version, which everybody sees who sees the one it stands on. Tells whether it did.
     #[inline]
     pub fn step_forward_settled(&mut self) -> bool {
         let can = self.settled && self.at + 1 < self.len;

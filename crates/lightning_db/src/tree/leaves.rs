@@ -52,7 +52,7 @@ impl LeafSpan {
         self.leaves.iter().map(|c| c.bytes).sum()
     }
 
-    /// The highest number in its leaves.
+    /// The highest number in its leaves; 0 where they were ingested.
     pub fn max_seq(&self) -> crate::types::Seq {
         self.leaves.iter().map(|c| c.max_seq).max().unwrap_or_default()
     }

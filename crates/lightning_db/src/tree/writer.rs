@@ -414,6 +414,7 @@ impl PartitionWriter {
             max_seq: root.max_seq,
             droppable: self.droppable,
             blobs: blobs.collect(),
+            ingested: Seq(0),
         };
         Ok((meta, opened))
     }

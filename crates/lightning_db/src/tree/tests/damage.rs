@@ -207,6 +207,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         max_seq: honest.iter().map(|c| c.max_seq).max().unwrap(),
         droppable: Droppable::default(),
         blobs: Vec::new(),
+        ingested: Seq(0),
     });
     spoil(&mut plan, "meta");
     let opened = Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
