@@ -335,6 +335,15 @@ fn locks_of_others_are_waited_for() {
     assert_eq!(db.ingest(entries(30, 45, 1, "")).expect_err("locked").kind(), ErrorKind::TimedOut);
 }
 
+/// Lets the other threads end, also when this one panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writers and ingests at once: each key goes up only, and at each moment a reader sees all of an
 /// ingest or nothing.
 #[test]
@@ -373,12 +382,12 @@ fn writers_readers_and_ingests_at_once_have_one_order() {
                     assert!(u32::from_be_bytes(point[..].try_into().expect("4 bytes")) >= now);
                 }
             });
+            let _ends = Ends(&done);
             for round in 1..=rounds {
                 let value = round.to_be_bytes();
                 db.ingest((0..2000).step_by(2).map(|n| (key(n), value))).expect("ingests");
                 assert_eq!(db.get(key(0)).expect("reads"), Some(value.to_vec()));
             }
-            done.store(true, Ordering::Relaxed);
         });
         clean(&db);
         let state = all(&db);
