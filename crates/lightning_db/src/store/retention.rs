@@ -193,6 +193,14 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_is_settled_once_nobody_reads_at_less() {
+        let held = Retention::new(Seq(10), &[Seq(12), Seq(3), Seq(7)]);
+        assert!(held.settles(Seq(3)) && !held.settles(Seq(4)));
+        let free = Retention::new(Seq(10), &[]);
+        assert!(free.settles(Seq(10)) && !free.settles(Seq(11)));
+    }
+
+    #[test]
     fn settled_tombstones_go_only_at_the_bottom() {
         let rule = Retention::new(Seq(10), &[]);
         assert_eq!(rule.key().judge(Seq(5), true, true), Fate::Drop);
