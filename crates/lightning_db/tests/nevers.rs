@@ -275,6 +275,13 @@ fn never_an_option_that_does_nothing() {
         assert_ne!(traces(&config), before, "{name}");
         shown.insert(name);
     }
+    let leveled = |level| LightningDbConfig {
+        compression_type: CompressionType::Zstd,
+        compression_level: level,
+        ..small()
+    };
+    assert_ne!(traces(&leveled(Some(19))), traces(&leveled(Some(-7))), "compression_level");
+    shown.insert("compression_level");
     // Bounds, each met exactly.
     let open = |change: Change| {
         let mut config = small();
