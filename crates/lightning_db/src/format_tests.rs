@@ -30,9 +30,20 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 11] = [
-    "varint", "hash", "CURRENT", "manifest", "edit", "segment", "page", "LZ4 page", "leaf",
-    "inner", "filter",
+const TESTED: [&str; 13] = [
+    "varint",
+    "hash",
+    "CURRENT",
+    "manifest",
+    "edit",
+    "segment",
+    "page",
+    "LZ4 page",
+    "Zstandard page",
+    "Snappy page",
+    "leaf",
+    "inner",
+    "filter",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {

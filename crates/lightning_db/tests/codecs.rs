@@ -136,7 +136,10 @@ fn a_keyspace_keeps_the_codec_and_the_level_it_was_made_with() {
         db.compact().expect("compacts");
         assert_holds(&db, &keyspace, 4000);
     }
-    assert_eq!(sizes(&db), [plain, fast, small]);
+    // Where a memtable was full is not the same each time.
+    for (now, then) in sizes(&db).into_iter().zip([plain, fast, small]) {
+        assert!(now.abs_diff(then) * 50 < then, "{now}, and {then} before");
+    }
 }
 
 #[test]
