@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use lightning_db::{
     CompressionType, Database, LightningDbConfig, VerifyOptions, WalSyncMode, WriteBatch,
+    WriteOptions,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -93,18 +94,14 @@ fn measure(
     let db = Database::create(dir.path().join("codecs"), config)?;
     let load = timed(|| {
         for rows in rows.chunks(BATCH) {
-            let mut batch = WriteBatch::new();
-            rows.iter().for_each(|(key, value)| batch.put(key.clone(), value.clone()));
-            db.write(batch)?;
+            write(&db, rows)?;
         }
         Ok(db.flush()?)
     })?;
     db.compact()?;
     // All of it once more, over what is there.
     for rows in rows.chunks(BATCH) {
-        let mut batch = WriteBatch::new();
-        rows.iter().for_each(|(key, value)| batch.put(key.clone(), value.clone()));
-        db.write(batch)?;
+        write(&db, rows)?;
     }
     db.flush()?;
     let merge = timed(|| Ok(db.compact()?))?;
@@ -124,7 +121,7 @@ fn measure(
         Ok(())
     })?;
     let scan = timed(|| {
-        let count = db.range(None, None)?.filter(|row| row.is_ok()).count();
+        let count = db.range(None, None)?.flatten().count();
         if count == rows.len() { Ok(()) } else { Err(format!("{count} rows").into()) }
     })?;
     let rate = |time: Duration| format!("{:.0}", bytes / 1e6 / time.as_secs_f64());
@@ -138,6 +135,14 @@ fn measure(
         GETS as f64 / 1e3 / get.as_secs_f64(),
         rate(scan),
     ))
+}
+
+fn write(db: &Database, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    let mut batch = WriteBatch::new();
+    for (key, value) in rows {
+        batch.put(key, value);
+    }
+    Ok(db.write(batch, WriteOptions::default())?)
 }
 
 fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
