@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_higher_level_packs_tighter() {
-        let text: String = (0..900).map(|i| format!("{}, {};", i * 37 % 1000, i % 7)).collect();
+        let words = (0..900).map(|i| format!("{}, {};", i * 37 % 1000, i % 7));
+        let text = words.collect::<Vec<_>>().concat();
         let mut packer = Packer::default();
         let mut packed = |level| {
             let mut out = Vec::new();
