@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
+use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Segment, SegmentKind, SegmentWriter};
 use crate::store::version::Version;
@@ -139,8 +140,8 @@ impl BlobStore {
     /// Begins a segment; the directory is not synced.
     pub(super) fn new_segment(&self) -> Result<SegmentWriter> {
         let id = SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed));
-        let kind = SegmentKind::Blob;
-        SegmentWriter::create(&self.vfs, &self.dir, self.db, id, kind, KeyspaceId(0))
+        let (kind, keyspace) = (SegmentKind::Blob, KeyspaceId(0));
+        SegmentWriter::create(&self.vfs, &self.dir, self.db, id, kind, keyspace, Codec::None)
     }
 
     /// Makes the names of segments durable.
