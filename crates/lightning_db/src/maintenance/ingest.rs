@@ -203,9 +203,10 @@ fn commit(core: &Core, keyspace: &Arc<KeyspaceStore>, built: &Built) -> Result<(
     core.section.commit_outside_log(
         &span,
         |state| {
-            let keyspaces: Vec<_> = match with_log {
-                true => vec![Arc::clone(keyspace)],
-                false => state.keyspaces.values().cloned().collect(),
+            let keyspaces: Vec<_> = if with_log {
+                vec![Arc::clone(keyspace)]
+            } else {
+                state.keyspaces.values().cloned().collect()
             };
             for k in keyspaces.iter().filter(|k| !k.version().active.is_empty()) {
                 k.seal(state.last);
@@ -245,13 +246,11 @@ fn publish(
         row,
         consumed: Vec::new(),
     };
-    edit.ops.push(match to_base {
-        true => EditOp::ReplaceBase {
-            keyspace: keyspace.id,
-            removed: Vec::new(),
-            added: run.row.metas(),
-        },
-        false => EditOp::AddRun { keyspace: keyspace.id, run: run.meta() },
+    let id = keyspace.id;
+    edit.ops.push(if to_base {
+        EditOp::ReplaceBase { keyspace: id, removed: Vec::new(), added: run.row.metas() }
+    } else {
+        EditOp::AddRun { keyspace: id, run: run.meta() }
     });
     edit.ops.push(EditOp::Flushed { keyspace: keyspace.id, seq });
     edit.ops.push(EditOp::LastSeq(seq));

@@ -49,6 +49,11 @@ pub struct Counts {
     pub conflicts: u64,
 }
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+/// What a commit changes.
+type Change = (Life, Key, Option<Value>);
+
 pub struct World<'a> {
     pub keys: &'a [Vec<u8>],
     settings: &'a [LightningDbConfig],
@@ -275,7 +280,7 @@ impl<'a> World<'a> {
         step: Key,
         count: u16,
         value: Value,
-    ) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<(Life, Key, Option<Value>)>) {
+    ) -> (Vec<Entry>, Vec<Change>) {
         let numbered = self.row(from, step, count).into_iter().zip(0..);
         let valued = numbered.map(|(key, i)| (key, Value { seed: value.seed + i, ..value }));
         valued
