@@ -31,20 +31,20 @@ pub struct Clocks {
 
 impl Clocks {
     fn sample(self, seq: Seq) -> TimeSample {
-        TimeSample { millis: millis(self.wall), seq, born: millis(self.steady) as i64 }
+        TimeSample { millis: millis(self.wall), seq, born: millis(self.steady).cast_signed() }
     }
 
     /// How long ago a sample was taken, by the clock that says less.
     fn age_millis(self, sample: &TimeSample) -> u64 {
-        let steady = (millis(self.steady) as i64).saturating_sub(sample.born).max(0);
-        millis(self.wall).saturating_sub(sample.millis).min(steady as u64)
+        let steady = millis(self.steady).cast_signed().saturating_sub(sample.born).max(0);
+        millis(self.wall).saturating_sub(sample.millis).min(steady.cast_unsigned())
     }
 }
 
 /// A time as the samples have it.
 pub fn millis(time: Duration) -> u64 {
     // So that differences fit signed numbers.
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64 / 2)
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(u64::MAX / 4)
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl History {
         for sample in map.samples_mut() {
             // What the database slept through counts by the system's clock.
             let age = millis(now.wall).saturating_sub(sample.millis);
-            sample.born = (millis(now.steady) as i64).saturating_sub(age as i64);
+            sample.born = millis(now.steady).cast_signed().saturating_sub(age.cast_signed());
         }
         if retention.is_some() {
             map.note(now.sample(last));
