@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn samples_of_one_time_are_thinned_too() {
         let mut map = TimeMap::default();
-        for seq in 0..MAX_SAMPLES as u64 + 1 {
+        for seq in 0..=MAX_SAMPLES as u64 {
             map.note(sample(7, seq));
         }
         assert!(map.samples().len() < MAX_SAMPLES);
