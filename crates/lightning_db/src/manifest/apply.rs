@@ -55,6 +55,12 @@ impl ManifestState {
     pub fn snapshot_edit(&self) -> Edit {
         let mut ops: Vec<EditOp> =
             self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
+        ops.extend(leveled.map(|k| EditOp::SetCompression {
+            keyspace: k.id,
+            codec: k.codec,
+            level: k.level,
+        }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
         ops.push(EditOp::LogStart(self.log_start));
@@ -178,6 +184,10 @@ impl ManifestState {
                     }
                 }
                 self.times.forget_before(*floor);
+            }
+            EditOp::SetCompression { keyspace, codec, level } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                (k.codec, k.level) = (*codec, *level);
             }
         }
         Ok(())

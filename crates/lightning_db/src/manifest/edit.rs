@@ -97,6 +97,15 @@ pub enum EditOp {
         /// Newer than those before.
         samples: Vec<TimeSample>,
     },
+    /// How new pages of a keyspace are packed.
+    SetCompression {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// As in the keyspace's state.
+        codec: u8,
+        /// The codec's level; `None` for its own.
+        level: Option<i32>,
+    },
 }
 
 /// One atomic change.
@@ -203,6 +212,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             put_varint(out, floor.0);
             TimeMap::encode(samples, out);
         }
+        EditOp::SetCompression { keyspace, codec, level } => {
+            tagged(out, 14, *keyspace);
+            out.push(*codec);
+            out.push(u8::from(level.is_some()));
+            if let Some(level) = level {
+                l::put_signed(out, *level);
+            }
+        }
     }
 }
 
@@ -244,6 +261,15 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             keyspace: l::u32_of(r)?,
         }),
         19 => EditOp::History { floor: Seq(r.varint()?), samples: TimeMap::decode(r)? },
+        14 => EditOp::SetCompression {
+            keyspace: KeyspaceId(l::u32_of(r)?),
+            codec: r.u8()?,
+            level: match r.u8()? {
+                0 => None,
+                1 => Some(l::signed(r)?),
+                _ => return Err(Malformed("a level is neither there nor not")),
+            },
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }
