@@ -70,6 +70,7 @@ pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
             built.discard(core);
         }
         committed?;
+        core.note_time();
         core.update_pressure();
         if core.config.background_threads > 0 {
             core.signal.raise();
@@ -227,9 +228,8 @@ fn publish(
     merges_wait: bool,
 ) -> Result<()> {
     let env = &*core.env;
-    let partitions: Vec<_> =
-        built.partitions.iter().map(|p| Arc::new(p.ingested_by(seq))).collect();
-    let row = Row { partitions };
+    let ingested = built.partitions.iter().map(|p| p.ingested_by(seq).map(Arc::new));
+    let row = Row { partitions: ingested.collect::<Result<_>>()? };
     let version = keyspace.pin();
     assert!(version.memtables().all(|m| m.is_empty()), "what is older lies in rows");
     let to_base = merges_wait && is_apart(&version, &row);
@@ -261,8 +261,10 @@ fn publish(
             let mut next = v.clone();
             next.active = Arc::new(Memtable::new(keyspace.id, seq.next()));
             if to_base {
-                next.base.partitions.extend(run.row.partitions.iter().cloned());
-                next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+                let both = next.base.partitions.iter().chain(&*run.row.partitions);
+                let mut base: Vec<_> = both.cloned().collect();
+                base.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+                next.base.partitions = base.into();
             } else {
                 next.runs.insert(0, Arc::new(run));
             }

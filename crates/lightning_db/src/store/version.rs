@@ -18,8 +18,8 @@ use crate::types::{RunId, Seq};
 /// Partitions in key order that do not overlap.
 #[derive(Debug, Default, Clone)]
 pub struct Row {
-    /// The partitions, by key.
-    pub partitions: Vec<Arc<PartitionReader>>,
+    /// The partitions, by key. Shared: each cursor has them.
+    pub partitions: Arc<[Arc<PartitionReader>]>,
 }
 
 impl Row {
@@ -38,9 +38,11 @@ impl Row {
 
     /// The row without what was ingested after `at`.
     pub fn seen_at(&self, at: Seq) -> Self {
-        let mut row = self.clone();
-        row.partitions.retain(|p| p.meta().ingested <= at);
-        row
+        if self.partitions.iter().all(|p| p.meta().ingested <= at) {
+            return self.clone();
+        }
+        let seen = self.partitions.iter().filter(|p| p.meta().ingested <= at);
+        Self { partitions: seen.cloned().collect() }
     }
 
     /// Stored bytes of all reachable pages.
@@ -116,7 +118,7 @@ impl Version {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
-        self.runs.iter().flat_map(|r| &r.row.partitions).chain(&self.base.partitions)
+        self.runs.iter().flat_map(|r| &*r.row.partitions).chain(&*self.base.partitions)
     }
 
     /// Stored bytes of the runs that the base does not have yet.
