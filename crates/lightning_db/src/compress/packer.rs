@@ -7,17 +7,30 @@
 //!    packs nothing.
 
 use super::codec::{Codec, Packing};
+use super::dictionary::Dictionary;
 
 /// See the module. Made once for many pages; one thread at a time.
 #[derive(Default)]
 pub struct Packer {
     #[cfg(feature = "zstd")]
     zstd: Option<zstd_safe::CCtx<'static>>,
+    #[cfg(feature = "zstd")]
+    dictionary: Option<zstd_safe::CDict<'static>>,
     #[cfg(feature = "snappy")]
     snappy: Option<Box<snap::raw::Encoder>>,
 }
 
 impl Packer {
+    /// A packer that knows [`Codec::ZstdDictionary`] too, at `level`.
+    #[cfg_attr(not(feature = "zstd"), allow(unused_variables, reason = "there is none then"))]
+    pub fn with_dictionary(dictionary: &Dictionary, level: i32) -> Self {
+        Self {
+            #[cfg(feature = "zstd")]
+            dictionary: zstd_safe::CDict::try_create(dictionary.bytes(), level),
+            ..Self::default()
+        }
+    }
+
     /// Appends `raw`, packed, to `out`, and says which codec was used in the end: the one asked
     /// for, or none.
     pub fn pack(&mut self, packing: Packing, raw: &[u8], out: &mut Vec<u8>) -> Codec {
@@ -50,6 +63,13 @@ impl Packer {
                 let room = room(out, zstd_safe::compress_bound(raw.len()));
                 let context = self.zstd.get_or_insert_with(zstd_safe::CCtx::create);
                 context.compress(room, raw, packing.level).ok()
+            }
+            #[cfg(feature = "zstd")]
+            Codec::ZstdDictionary => {
+                let dictionary = self.dictionary.as_ref()?;
+                let room = room(out, zstd_safe::compress_bound(raw.len()));
+                let context = self.zstd.get_or_insert_with(zstd_safe::CCtx::create);
+                context.compress_using_cdict(room, raw, dictionary).ok()
             }
             #[cfg(feature = "snappy")]
             Codec::Snappy => {
@@ -97,7 +117,7 @@ mod tests {
                     assert!(used == packing.codec || used == Codec::None);
                     assert_eq!(&out[..6], b"before");
                     assert!(out.len() - 6 <= raw.len(), "never longer than plain");
-                    assert_eq!(decompress(used, &out[6..], raw.len()), Ok(raw.clone()));
+                    assert_eq!(decompress(used, &out[6..], raw.len(), None), Ok(raw.clone()));
                 }
             }
         }
