@@ -210,29 +210,32 @@ fn a_dictionary_is_trained_where_it_pays_and_kept_across_openings() {
     let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
     fill(&keyspace, 0..20_000);
     db.compact().expect("compacts");
-    let first = dictionaries(&disk);
-    assert!(first.iter().any(|(codec, _)| *codec == 4), "no segment has one");
-    let trained = first.iter().find(|(codec, _)| *codec == 4).expect("looked").1.clone();
+    assert!(dictionaries(&disk).iter().any(|(codec, _)| *codec == 4), "no segment has one");
     assert_holds(&db, &keyspace, 20_000);
     drop(keyspace);
     db.close().expect("closes");
-    let db = open(&disk, CompressionType::Zstd, None);
-    let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
-    fill(&keyspace, 20_000..40_000);
-    fill(&keyspace, 0..20_000);
-    db.compact().expect("compacts");
-    let second = dictionaries(&disk);
-    assert!(second.iter().any(|(_, bytes)| *bytes == trained), "another was trained");
-    assert_holds(&db, &keyspace, 40_000);
-    drop(keyspace);
-    db.close().expect("closes");
+    // The first opening may find that a larger one pays by now.
+    let again = || {
+        let db = open(&disk, CompressionType::Zstd, None);
+        let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
+        fill(&keyspace, 0..20_000);
+        db.compact().expect("compacts");
+        assert_holds(&db, &keyspace, 20_000);
+        drop(keyspace);
+        db.close().expect("closes");
+        let segments = dictionaries(&disk).into_iter().filter(|(codec, _)| *codec == 4);
+        segments.map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    let first = again();
+    assert!(!first.is_empty());
+    assert!(again().iter().any(|bytes| first.contains(bytes)), "another was trained");
     // Without Zstandard for new pages, dictionaries go with the pages that need them.
     let db = open(&disk, CompressionType::Lz4, None);
     let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
-    assert_holds(&db, &keyspace, 40_000);
-    fill(&keyspace, 0..40_000);
+    assert_holds(&db, &keyspace, 20_000);
+    fill(&keyspace, 0..20_000);
     db.compact().expect("compacts");
-    assert_holds(&db, &keyspace, 40_000);
+    assert_holds(&db, &keyspace, 20_000);
     drop(keyspace);
     db.close().expect("closes");
     assert!(dictionaries(&disk).iter().all(|(codec, _)| *codec == 1));
@@ -267,9 +270,10 @@ fn what_has_nothing_in_common_gets_no_dictionary() {
     let disk = SimulatedVfs::new(7);
     let db = open(&disk, CompressionType::Zstd, None);
     let mut rng = fastrand::Rng::with_seed(1);
-    for n in 0..20_000_u32 {
-        let noise: Vec<u8> = (0..60).map(|_| rng.u8(..)).collect();
-        db.put(n.to_be_bytes(), noise).expect("written");
+    for _ in 0..4000 {
+        // Long and uneven, or what leaves say of their entries would be common enough.
+        let noise: Vec<u8> = (0..rng.usize(400..1200)).map(|_| rng.u8(..)).collect();
+        db.put(rng.u64(..).to_be_bytes(), noise).expect("written");
     }
     db.compact().expect("compacts");
     assert!(dictionaries(&disk).iter().all(|(codec, _)| *codec == 2));

@@ -6,9 +6,10 @@
 //!
 //! Bytes from disk are hostile like those of any page: what is not a dictionary is refused.
 
+use std::sync::{Arc, Weak};
+
 use crate::codec::Malformed;
-use crate::sync::{Arc, Mutex};
-use std::sync::Weak;
+use crate::sync::Mutex;
 
 /// The longest dictionary there is; longer ones hardly help pages.
 pub const MAX_DICTIONARY_BYTES: usize = 32 * 1024;

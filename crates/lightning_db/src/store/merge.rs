@@ -118,7 +118,8 @@ fn tier(
         .map(|r| r.row.partitions.iter().filter(|p| stays(p)).cloned().collect())
         .collect();
     // What is overwritten goes, so no more than the largest input is sure to be written.
-    let bytes = |row: &Vec<Arc<PartitionReader>>| row.iter().map(|p| p.meta().live_bytes).sum();
+    let bytes =
+        |row: &Vec<Arc<PartitionReader>>| row.iter().map(|p| p.meta().live_bytes).sum::<u64>();
     let written = merged.iter().map(bytes).max().unwrap_or(0);
     out.pack_with(dictionaries::for_merge(env, keyspace, &merged.concat(), written));
     for (source, partition) in alone {
