@@ -257,7 +257,9 @@ fn a_dictionary_that_helps_no_more_gives_way() {
         let value = (0..8).map(|_| words[rng.usize(0..6)]).collect::<Vec<_>>().join("~");
         keyspace.put(format!("{n:08}"), value + &rng.u32(..).to_string()).expect("written");
     }
-    (0..20_000).for_each(|n| keyspace.delete(row(n).0).expect("deleted"));
+    for n in 0..20_000 {
+        keyspace.delete(row(n).0).expect("deleted");
+    }
     db.compact().expect("compacts");
     let new = dictionaries(&disk);
     assert!(new.iter().all(|d| !old.contains(d)), "the old one is still there");

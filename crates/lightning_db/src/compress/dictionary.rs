@@ -142,7 +142,9 @@ mod tests {
         let used = Packer::with_dictionary(&ours, 3).pack(packing, raw, &mut packed);
         assert_eq!(used, Codec::ZstdDictionary);
         let mut other = samples(2);
-        other.iter_mut().for_each(|s| s.reverse());
+        for sample in &mut other {
+            sample.reverse();
+        }
         let other = Dictionary::train(&other, 4096).expect("trained");
         assert!(decompress(used, &packed, raw.len(), Some(&other)).is_err());
         assert!(decompress(used, &packed, raw.len(), Some(&ours)).is_ok());
