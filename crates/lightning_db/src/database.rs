@@ -525,22 +525,6 @@ impl Database {
         self.keyspace.put_batch(entries)
     }
 
-    /// See [`Keyspace::ingest`].
-    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
-        &self,
-        entries: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<u64> {
-        self.keyspace.ingest(entries)
-    }
-
-    /// See [`Keyspace::try_ingest`].
-    pub fn try_ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
-        &self,
-        entries: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
-    ) -> std::result::Result<u64, E> {
-        self.keyspace.try_ingest(entries)
-    }
-
     /// See [`Keyspace::get_batch`].
     pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.keyspace.get_batch(keys)

@@ -71,6 +71,7 @@ mod transaction;
 mod verify;
 
 mod database;
+mod ingest;
 mod iterators;
 mod keyspace;
 mod metrics;
