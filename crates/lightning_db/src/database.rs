@@ -68,7 +68,6 @@ impl Handle {
             return Ok(());
         }
         self.transactions.lock().clear();
-        core.file_jobs.wait_for_end();
         scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
         *core.lock.lock() = None;
