@@ -132,6 +132,8 @@ pub fn stats(db: &Database) -> Result<Value> {
         "adopted_partitions": s.adopted_partitions,
         "adopted_leaves": s.adopted_leaves,
         "merged_bytes": s.merged_bytes,
+        "folded_operands": s.folded_operands,
+        "failed_folds": s.failed_folds,
         "merge_seconds": s.merge_time.as_secs_f64(),
         "stall_seconds": s.stall_time.as_secs_f64(),
         "storage_bytes": s.storage_bytes,

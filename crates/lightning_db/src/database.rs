@@ -340,6 +340,16 @@ impl Database {
         self.with_tx(id, |tx| tx.delete(key))
     }
 
+    /// [`Transaction::merge`] by id.
+    pub fn merge_tx(
+        &self,
+        id: TransactionId,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.with_tx(id, |tx| tx.merge(key, operand))
+    }
+
     /// [`Transaction::get_for_update`] by id.
     pub fn get_for_update_tx(
         &self,
@@ -493,6 +503,12 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::merge`]. The default keyspace's operator is named by
+    /// [`LightningDbConfig::merge_operator`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.keyspace.merge(key, operand)
     }
 
     /// See [`Keyspace::compare_and_swap`].

@@ -44,6 +44,7 @@ pub mod limits;
 mod sync;
 mod types;
 
+mod operators;
 #[doc(hidden)]
 pub mod vfs;
 
@@ -95,6 +96,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
+pub use operators::{MergeFailure, MergeOperator, MergeOperators};
 #[doc(hidden)]
 pub use recovery::OpenAs;
 pub use snapshot::Snapshot;

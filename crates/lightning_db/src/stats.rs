@@ -108,6 +108,10 @@ pub struct DatabaseStats {
     pub adopted_leaves: u64,
     /// Bytes written by merges.
     pub merged_bytes: u64,
+    /// Entries of operands that flushes and merges folded into others.
+    pub folded_operands: u64,
+    /// Keys that a merge operator failed on in a flush or merge; they are left as they were.
+    pub failed_folds: u64,
     /// Time spent merging.
     pub merge_time: Duration,
     /// Time writers were slowed.
@@ -198,6 +202,8 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         adopted_partitions: load(&env.counters.adopted_partitions),
         adopted_leaves: load(&env.counters.adopted_leaves),
         merged_bytes: load(&env.counters.merged_bytes),
+        folded_operands: load(&env.counters.folded_operands),
+        failed_folds: load(&env.counters.failed_folds),
         merge_time: Duration::from_nanos(load(&env.counters.merge_nanos)),
         stall_time: Duration::from_nanos(load(&env.counters.stall_nanos)),
         storage_bytes: core.segment_bytes(),

@@ -308,6 +308,8 @@ fn never_an_option_that_does_nothing() {
         db.put(n.to_be_bytes(), value).err()
     });
     bounded("max_database_size", filled.is_some_and(|e| e.kind() == ErrorKind::StorageFull));
+    let db = open(|c| c.merge_operator = Some("max".to_owned()));
+    bounded("merge_operator", db.merge(b"k", b"v").is_ok());
     let db = open(|c| c.max_active_transactions = 2);
     let held = (db.transaction().expect("one"), db.transaction().expect("two"));
     bounded("max_active_transactions", kind(db.transaction()) == ErrorKind::TooManyTransactions);
@@ -484,6 +486,9 @@ fn never_a_counter_that_is_always_zero() {
         all.remove(timed);
     }
     all.remove("adopted_leaves");
+    // And so has what merge operators do (`merge_failures`).
+    all.remove("folded_operands");
+    all.remove("failed_folds");
     let still: Vec<_> = all.difference(&seen).collect();
     assert!(still.is_empty(), "always zero: {still:?}");
     let stats = db.stats();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::operators::{MergeOperators, check_name};
 use crate::vfs::{OsVfs, Vfs};
 
 const KIB: usize = 1 << 10;
@@ -98,6 +99,13 @@ pub struct LightningDbConfig {
     pub prefetch_enabled: bool,
     /// How many leaves a scan reads ahead; 1 to 1024. Default 8.
     pub prefetch_distance: usize,
+    /// The merge operators that keyspaces may name. Default: the built-in ones. (Not an option of files
+    /// and environments: see [`MergeOperators`].)
+    pub merge_operators: MergeOperators,
+    /// The name of the default keyspace's merge operator; `None` leaves it as it is kept. One that has
+    /// none gets this one, for good; where it has another, opening fails with `InvalidConfig`. (That of
+    /// another keyspace is in [`KeyspaceOptions`](super::KeyspaceOptions).) Default none.
+    pub merge_operator: Option<String>,
     /// The most bytes that the files of data may take, large values included and the log (see
     /// `max_wal_size`) aside; past that, commits that put anything fail with `StorageFull`, and
     /// those that only delete go on. `None`: what the disk holds.
@@ -141,6 +149,8 @@ impl Default for LightningDbConfig {
             compaction_interval: Duration::from_secs(60),
             prefetch_enabled: true,
             prefetch_distance: 8,
+            merge_operators: MergeOperators::default(),
+            merge_operator: None,
             max_database_size: None,
             max_key_size: limits::MAX_KEY_BYTES,
             max_value_size: limits::MAX_VALUE_BYTES,
@@ -247,6 +257,12 @@ impl LightningDbConfig {
         within("background_threads", threads, 0, MAX_BACKGROUND_THREADS)?;
         lasting("compaction_interval", self.compaction_interval)?;
         within("prefetch_distance", self.prefetch_distance, 1, MAX_PREFETCH_DISTANCE)?;
+        if let Err(why) = self.merge_operators.check() {
+            return Err(Refused { option: "merge_operators", why });
+        }
+        if let Some(Err(why)) = self.merge_operator.as_deref().map(check_name) {
+            return Err(Refused { option: "merge_operator", why });
+        }
         if self.max_database_size == Some(0) {
             return refuse("max_database_size", "must be at least 1, or none", 0);
         }

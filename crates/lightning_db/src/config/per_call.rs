@@ -5,14 +5,20 @@
 
 use super::options::{CompressionType, WalSyncMode, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operators::check_name;
 
 /// Options of a keyspace, given when it is created and kept with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyspaceOptions {
     /// Memtable size at which it is sealed and flushed; same range as the database's option.
     pub write_buffer_size: Option<usize>,
     /// How pages are compressed; `Some(None)` of the codec stores them plain.
     pub compression_type: Option<CompressionType>,
+    /// The name of its merge operator, 1 to 64 bytes, which `merge` needs; `None`: it has none. A
+    /// keyspace that exists without one gets it when it is asked for with one; where it has another,
+    /// asking for it fails with `InvalidArgument`. Whether an operator of that name is registered is
+    /// found out by the first call that needs it.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -21,6 +27,13 @@ impl KeyspaceOptions {
         match self.write_buffer_size.map(checked_write_buffer) {
             Some(Err(why)) => {
                 let message = format!("keyspace option `write_buffer_size` {why}");
+                Err(Error::new(ErrorKind::InvalidConfig, message))
+            }
+            _ => Ok(()),
+        }?;
+        match self.merge_operator.as_deref().map(check_name) {
+            Some(Err(why)) => {
+                let message = format!("keyspace option `merge_operator` {why}");
                 Err(Error::new(ErrorKind::InvalidConfig, message))
             }
             _ => Ok(()),
@@ -80,6 +93,13 @@ mod tests {
         let e = of((64 << 10) - 1).validate().expect_err("below the range");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
         assert!(e.message().contains("write_buffer_size"), "{e}");
+        let named = |name: &str| KeyspaceOptions {
+            merge_operator: Some(name.to_owned()),
+            ..Default::default()
+        };
+        assert!(named("counter").validate().is_ok());
+        let e = named("").validate().expect_err("no name");
+        assert!(e.message().contains("merge_operator"), "{e}");
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("database", "compaction_interval"),
     option("database", "prefetch_enabled"),
     option("database", "prefetch_distance"),
+    option("database", "merge_operator"),
     option("database", "max_database_size"),
     option("database", "max_key_size"),
     option("database", "max_value_size"),
@@ -132,6 +133,7 @@ impl LightningDbConfig {
             "compaction_interval" => self.compaction_interval = given.duration()?,
             "prefetch_enabled" => self.prefetch_enabled = given.boolean()?,
             "prefetch_distance" => self.prefetch_distance = given.count()?,
+            "merge_operator" => self.merge_operator = given.name_or_none()?,
             "max_database_size" => self.max_database_size = given.size_or_none()?,
             "max_key_size" => self.max_key_size = given.memory_size()?,
             "max_value_size" => self.max_value_size = given.size()?,
@@ -328,6 +330,14 @@ impl Given {
         match self {
             Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
             _ => self.size().map(Some),
+        }
+    }
+
+    fn name_or_none(&self) -> std::result::Result<Option<String>, String> {
+        match self {
+            Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
+            Self::Text(s) => Ok(Some(s.trim().to_owned())),
+            _ => Err(self.but_expected("a name in quotes, or \"none\"")),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
-use crate::codec::{Malformed, Reader, put_varint};
+use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
 /// The next free ids.
@@ -89,6 +89,13 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// A keyspace gets its merge operator.
+    SetMergeOperator {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The operator's name.
+        name: String,
+    },
 }
 
 /// One atomic change.
@@ -190,13 +197,17 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::SetMergeOperator { keyspace, name } => {
+            tagged(out, 23, *keyspace);
+            put_bytes(out, name.as_bytes());
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) {
+    if (2..=8).contains(&tag) || tag == 23 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -230,6 +241,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        23 => EditOp::SetMergeOperator {
+            keyspace,
+            name: String::from_utf8(r.bytes()?.to_vec())
+                .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

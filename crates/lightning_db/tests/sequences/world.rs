@@ -311,6 +311,7 @@ impl<'a> World<'a> {
             write_buffer_size: small_buffer.then_some(64 << 10),
             compression_type: [None, Some(CompressionType::None), Some(CompressionType::Lz4)]
                 [compression as usize],
+            ..KeyspaceOptions::default()
         };
         let keyspace = self.db.keyspace(name, options).expect("a keyspace");
         let model = &mut self.model;
