@@ -184,7 +184,9 @@ impl Run {
             }
         }
         self.db.as_ref().expect("open").write(batch, WriteOptions::default()).expect("writes");
-        changes.iter().for_each(|c| apply(&mut self.map, self.operator, c));
+        for change in changes {
+            apply(&mut self.map, self.operator, change);
+        }
     }
 
     /// A transaction with a savepoint, that reads what it wrote.

@@ -310,6 +310,13 @@ fn never_an_option_that_does_nothing() {
     bounded("max_database_size", filled.is_some_and(|e| e.kind() == ErrorKind::StorageFull));
     let db = open(|c| c.merge_operator = Some("max".to_owned()));
     bounded("merge_operator", db.merge(b"k", b"v").is_ok());
+    let twice = |c: &mut LightningDbConfig| {
+        let shared = c.merge_operators.get("max").cloned().expect("is built in");
+        c.merge_operators = c.merge_operators.clone().with_shared("max", shared);
+    };
+    let mut config = small();
+    twice(&mut config);
+    bounded("merge_operators", config.validate().is_err());
     let db = open(|c| c.max_active_transactions = 2);
     let held = (db.transaction().expect("one"), db.transaction().expect("two"));
     bounded("max_active_transactions", kind(db.transaction()) == ErrorKind::TooManyTransactions);

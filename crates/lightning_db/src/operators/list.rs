@@ -40,7 +40,9 @@ mod tests {
     fn a_list_gives_back_what_was_put_in() {
         let mut list = Vec::new();
         let wanted = [&b"a"[..], b"", &[7; 300], b"last"];
-        wanted.iter().for_each(|o| push(&mut list, o));
+        for operand in wanted {
+            push(&mut list, operand);
+        }
         assert_eq!(check(&list), Ok(()));
         assert!(operands(&list).eq(wanted));
     }

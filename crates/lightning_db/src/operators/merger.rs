@@ -151,7 +151,7 @@ impl Merger {
         let mut chain: Vec<_> = list::operands(long).map(one).collect();
         chain.reverse();
         let chain = self.shorten(key, chain);
-        chain.into_iter().rev().flat_map(|(_, list)| list).collect()
+        chain.into_iter().rev().flat_map(|((), list)| list).collect()
     }
 }
 
@@ -174,7 +174,9 @@ mod tests {
 
     fn list_of(operands: &[&[u8]]) -> Vec<u8> {
         let mut list = Vec::new();
-        operands.iter().for_each(|o| list::push(&mut list, o));
+        for operand in operands {
+            list::push(&mut list, operand);
+        }
         list
     }
 
