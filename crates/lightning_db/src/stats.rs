@@ -112,6 +112,12 @@ pub struct DatabaseStats {
     pub folded_operands: u64,
     /// Keys that a merge operator failed on in a flush or merge; they are left as they were.
     pub failed_folds: u64,
+    /// Leaves and inner pages that were tried to pack, by flushes and merges.
+    pub pages_tried: u64,
+    /// Those of them that did not shrink, and were stored plain.
+    pub pages_plain: u64,
+    /// Pages stored plain without a try, because those before them did not shrink.
+    pub pages_skipped: u64,
     /// Time spent merging.
     pub merge_time: Duration,
     /// Time writers were slowed.
@@ -168,6 +174,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
     };
     let (lock_holders, lock_waiters) = core.locks.usage();
+    let packed = env.packed.counts();
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
@@ -204,6 +211,9 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         merged_bytes: load(&env.counters.merged_bytes),
         folded_operands: load(&env.counters.folded_operands),
         failed_folds: load(&env.counters.failed_folds),
+        pages_tried: packed.tried,
+        pages_plain: packed.plain,
+        pages_skipped: packed.skipped,
         merge_time: Duration::from_nanos(load(&env.counters.merge_nanos)),
         stall_time: Duration::from_nanos(load(&env.counters.stall_nanos)),
         storage_bytes: core.segment_bytes(),

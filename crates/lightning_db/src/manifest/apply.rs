@@ -60,6 +60,12 @@ impl ManifestState {
             let name = k.merge_operator.clone()?;
             Some(EditOp::SetMergeOperator { keyspace: k.id, name })
         }));
+        let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
+        ops.extend(leveled.map(|k| EditOp::SetCompression {
+            keyspace: k.id,
+            codec: k.codec,
+            level: k.level,
+        }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
         ops.push(EditOp::LogStart(self.log_start));
@@ -178,6 +184,10 @@ impl ManifestState {
                     return Err(Malformed("a merge operator has an impossible name"));
                 }
                 k.merge_operator = Some(name.clone());
+            }
+            EditOp::SetCompression { keyspace, codec, level } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                (k.codec, k.level) = (*codec, *level);
             }
         }
         Ok(())

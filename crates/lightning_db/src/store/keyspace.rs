@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock, Weak}; // set once, which does not wait
 
-use crate::compress::Codec;
+use crate::compress::Packing;
 use crate::config::Profile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memtable::Memtable;
@@ -25,7 +25,7 @@ pub struct StoreOptions {
     /// Target size of an unpacked leaf.
     pub page_bytes: u32,
     /// How pages are packed.
-    pub codec: Codec,
+    pub packing: Packing,
     /// How much may be stacked above the base.
     pub profile: Profile,
 }
