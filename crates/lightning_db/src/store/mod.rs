@@ -11,6 +11,7 @@
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
 //! | `fold` | reads of keys that were merged into |
+//! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
@@ -42,3 +43,4 @@ pub mod source;
 pub mod value;
 pub mod version;
 pub mod view;
+mod window;
