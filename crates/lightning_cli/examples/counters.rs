@@ -1,6 +1,12 @@
 //! Merge operators: counters that several threads add to without reading first, and an operator of one's
 //! own. `cargo run --release -p lightning_cli --example counters`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the engine keeps to its file system seam; this is a program around it"
+)]
+
 use std::error::Error;
 use std::time::Instant;
 
@@ -11,8 +17,8 @@ use lightning_db::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const THREADS: u64 = 4;
-const INCREMENTS: u64 = 250_000;
+const THREADS: u32 = 4;
+const INCREMENTS: u32 = 250_000;
 
 /// Keeps the last few operands of a key, newest last, a byte for the length of each in front of it.
 struct Last(usize);
@@ -85,7 +91,7 @@ fn main() -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{total} increments of one key by {THREADS} threads: {:.0} a second",
-        total as f64 / seconds
+        f64::from(total) / seconds
     );
     let start = Instant::now();
     let visits = number(counts.get(b"visits")?)?;
@@ -97,7 +103,7 @@ fn main() -> Result<()> {
         number(counts.get(b"visits")?)?,
         start.elapsed()
     );
-    assert_eq!(visits, total as i64);
+    assert_eq!(visits, i64::from(total));
 
     let seen = db.keyspace("seen", named("last three"))?;
     for page in ["start", "news", "weather", "sport"] {
