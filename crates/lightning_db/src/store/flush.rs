@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::store::chain::{Folding, Older};
+use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge_entries::{Tally, merge_until};
@@ -84,6 +85,8 @@ fn write_run(
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
     let mut out = RowWriter::new(env, keyspace, None);
+    // Half of what it holds is what it may pack to.
+    out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
     let older = Older::rows(&version.runs, &version.base);
     // The blob segments that the edit names are those of the memtable.
     let folding = Folding::new(env, keyspace, older, false);

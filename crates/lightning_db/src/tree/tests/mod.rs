@@ -97,6 +97,8 @@ impl Fixture {
                 db,
                 keyspace,
                 packing: codec.into(),
+                dictionary: None,
+                dictionaries: Arc::default(),
                 packed: Arc::default(),
                 page_bytes,
             },
