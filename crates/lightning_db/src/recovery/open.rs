@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::OpenAs;
 use super::directory::{self, Found};
 use super::replay::Replay;
 use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
+use crate::compress::Dictionaries;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Clocks, History};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
@@ -114,6 +117,7 @@ struct Recovered {
     blobs: Option<Arc<BlobStore>>,
     next_segment: Option<Arc<AtomicU64>>,
     segments: Segments,
+    dictionaries: Arc<Dictionaries>,
 }
 
 /// One part in so many of `cache_size` is for rows.
@@ -146,9 +150,11 @@ fn recover(
         blobs.open_segment(*id)?;
     }
     // Before anything is written: a database that is refused is left as it was.
+    let dictionaries = Arc::<Dictionaries>::default();
     let mut segments = Segments::new();
     for meta in state.partitions().flat_map(|p| &p.segments) {
-        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
+        let segment = Segment::open(&vfs, dir, state.db, meta.id)?.sharing(&dictionaries);
+        segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
     let mut replay = Replay::new(&state, &blobs, !read_only);
@@ -194,6 +200,7 @@ fn recover(
         blobs: Some(blobs),
         next_segment: Some(next_segment),
         segments,
+        dictionaries,
     };
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
@@ -229,6 +236,10 @@ fn serve(
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    // Not by an edit: what the old manifest knew of commits that are lost is taken back.
+    let floor = core.env.views.floor();
+    state.history_floor = Some(floor);
+    state.times = core.env.history.durable_map(floor);
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
     let manifest = Manifest::create(&vfs, dir, id, &state)?;
     install_current(&vfs, dir, id, state.db)?;
@@ -308,6 +319,10 @@ fn assemble(
         let blobs = Arc::clone(&blobs);
         sync.set_before_sync(Box::new(move || blobs.sync()));
     }
+    let clocks = Clocks { wall: vfs.wall_clock(), steady: vfs.monotonic() };
+    let floor = state.history_floor.unwrap_or(last).min(last);
+    // Who only reads drops nothing.
+    let retention = config.history_retention.or(writer.is_none().then_some(Duration::MAX));
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
@@ -315,7 +330,8 @@ fn assemble(
         pager,
         cache,
         rows,
-        views: Arc::new(ViewRegistry::new(Seq(0))),
+        history: History::new(retention, state.times.clone(), last, clocks),
+        views: Arc::new(ViewRegistry::new(floor)),
         visible: Arc::new(AtomicU64::new(last.0)),
         manifest: Mutex::new(None),
         next_segment,
@@ -327,6 +343,7 @@ fn assemble(
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
+        dictionaries: recovered.dictionaries,
         packed: Arc::default(),
         read_ahead: if config.prefetch_enabled { config.prefetch_distance } else { 0 },
     });

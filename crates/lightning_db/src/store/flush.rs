@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge_entries::{Tally, merge_until};
@@ -39,9 +40,7 @@ struct Flushed {
 /// Tells whether there was one. Callers hold the flush latches.
 pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<bool> {
     env.check_writable()?;
-    let floor = env.visible();
-    let views = env.views.raise_floor(floor);
-    let rule = Retention::new(floor, &views);
+    let rule = env.retention();
     let oldest =
         keyspaces.iter().filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m))).min();
     let Some(oldest) = oldest else { return Ok(false) };
@@ -85,6 +84,8 @@ fn write_run(
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
     let mut out = RowWriter::new(env, keyspace, None);
+    // Half of what it holds is what it may pack to.
+    out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
     let nothing_older = |key: &[u8]| {
         version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
     };
@@ -155,8 +156,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
 /// For recovery: writes every sealed memtable out as a run, shows the runs, and gives the edit that
 /// the fresh manifest is to contain.
 pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
-    // Nobody reads yet.
-    let rule = Retention::new(env.visible(), &[]);
+    let rule = env.retention();
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
         let version = keyspace.pin();
