@@ -171,9 +171,12 @@ fn a_base_that_is_renewed_in_part_stays_unseen_by_older_snapshots() {
         assert_eq!(snapshot.range(None, None).expect("a range").count(), 0);
         assert_eq!(snapshot.get(key(29_000)).expect("reads"), None);
     }
+    let held = db.stats();
+    assert!(held.base_merges > 0, "the base was renewed at all");
     clean(&db);
     drop(snapshot);
     (2..4).for_each(update);
+    assert!(db.stats().adopted_leaves > 0, "leaves are kept once nobody is older");
     db.compact().expect("compacts");
     assert_eq!(all(&db).len(), 30_000);
     clean(&db);
