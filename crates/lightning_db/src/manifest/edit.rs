@@ -4,7 +4,7 @@
 //! fits a state is found out where it is applied (see `apply`).
 
 use super::layout as l;
-use super::state::{KeyspaceState, PartitionMeta, RunMeta};
+use super::state::{IndexState, KeyspaceState, PartitionMeta, RunMeta};
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
@@ -89,6 +89,10 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// An index comes, or what is known of it changes.
+    SetIndex(IndexState),
+    /// An index goes; the keyspace of its entries goes by itself.
+    DropIndex(KeyspaceId),
 }
 
 /// One atomic change.
@@ -190,6 +194,11 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::SetIndex(index) => {
+            out.push(17);
+            l::put_index(out, index);
+        }
+        EditOp::DropIndex(storage) => tagged(out, 18, *storage),
     }
 }
 
@@ -230,6 +239,8 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        17 => EditOp::SetIndex(l::index(r)?),
+        18 => EditOp::DropIndex(KeyspaceId(l::u32_of(r)?)),
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

@@ -5,6 +5,7 @@
 //! 3. Runs are listed newest first; their numbers never overlap.
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
 //! 5. A blob segment that a partition refers to is listed.
+//! 6. The keyspaces of an index are listed; that of its entries is of one index, and has none itself.
 //!
 //! `apply` keeps them. No I/O, no threads.
 
@@ -12,6 +13,7 @@ use super::droppable::Droppable;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
+use crate::index::IndexSpec;
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
 };
@@ -120,6 +122,21 @@ pub struct KeyspaceState {
     pub base: Vec<PartitionMeta>,
 }
 
+/// One secondary index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexState {
+    /// The keyspace that its entries are in, which has no other use.
+    pub storage: KeyspaceId,
+    /// The keyspace whose rows it is over.
+    pub keyspace: KeyspaceId,
+    /// Its name, unique among those of its keyspace.
+    pub name: String,
+    /// What it is over.
+    pub spec: IndexSpec,
+    /// Whether every row has its entries; else it is being built.
+    pub ready: bool,
+}
+
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestState {
@@ -144,6 +161,8 @@ pub struct ManifestState {
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
     /// Blob segments in use, with their lengths.
     pub blob_segments: BTreeMap<SegmentId, u64>,
+    /// By the keyspace of their entries.
+    pub indexes: BTreeMap<KeyspaceId, IndexState>,
 }
 
 impl ManifestState {
@@ -160,6 +179,7 @@ impl ManifestState {
             last_seq: Seq(0),
             keyspaces: BTreeMap::new(),
             blob_segments: BTreeMap::new(),
+            indexes: BTreeMap::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! 3. A lock is followed by [`catch_up`](crate::commit::section::CommitSection::catch_up) before
 //!    the newest value is read: no commit that missed the lock is missed by the read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::maintenance::write::check_entry;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
+use crate::store::view::View;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::types::Seq;
@@ -110,11 +112,11 @@ impl Transaction {
         self.options.mode == TransactionMode::Pessimistic && !self.options.read_only
     }
 
-    fn locks_reads(&self) -> bool {
+    pub(super) fn locks_reads(&self) -> bool {
         self.is_pessimistic() && self.options.isolation == IsolationLevel::Serializable
     }
 
-    fn validates_reads(&self) -> bool {
+    pub(super) fn validates_reads(&self) -> bool {
         self.options.isolation == IsolationLevel::Serializable
             && !self.is_pessimistic()
             && !self.options.read_only
@@ -169,7 +171,7 @@ impl Transaction {
         self.get_store(keyspace.store_of(&self.core)?, key.as_ref(), true)
     }
 
-    fn get_store(
+    pub(super) fn get_store(
         &self,
         store: &Arc<KeyspaceStore>,
         key: &[u8],
@@ -212,7 +214,7 @@ impl Transaction {
     }
 
     /// Adds to the read set, within the limit of a transaction's memory.
-    fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
+    pub(super) fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
         let mut reads = self.reads.lock();
         let noted = note(&mut reads);
         self.check_size(reads.bytes(), 0)?;
@@ -348,6 +350,18 @@ impl Transaction {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<TransactionRange> {
+        let own = || self.writes.range(store.id, start.unwrap_or_default(), end);
+        Ok(self.scan_with(store, start, end, |_| Ok(own()))?.0)
+    }
+
+    /// A scan of `store` under what `own` gives for the view that is read at, and that view.
+    pub(super) fn scan_with(
+        &self,
+        store: &Arc<KeyspaceStore>,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        own: impl FnOnce(&View) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    ) -> Result<(TransactionRange, Arc<View>)> {
         self.check()?;
         let first = start.unwrap_or_default();
         if self.locks_reads() {
@@ -360,7 +374,7 @@ impl Transaction {
             self.open.view().ok_or_else(expired)?
         };
         let at = view.seq();
-        let own = self.writes.range(store.id, first, end);
+        let own = own(&view)?;
         let read = if self.validates_reads() {
             Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
         } else {
@@ -368,12 +382,12 @@ impl Transaction {
         };
         let env = &self.core.env;
         let base = Range::new(
-            view,
+            Arc::clone(&view),
             cursor_at(env, store, at),
             cursor_at(env, store, at),
             Bounds::new(start, end),
         );
-        Ok(TransactionRange::new(base, own, read))
+        Ok((TransactionRange::new(base, own, read), view))
     }
 
     /// Marks this place, to go back to with [`rollback_to`](Self::rollback_to). Savepoints may be

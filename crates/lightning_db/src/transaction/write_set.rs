@@ -101,6 +101,12 @@ impl WriteSet {
             .unwrap_or_default()
     }
 
+    /// The writes to a keyspace, by key.
+    pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let writes = self.keyspaces.get(&id).into_iter().flatten();
+        writes.map(|(k, v)| (k.as_slice(), v.as_deref()))
+    }
+
     /// All writes, by keyspace and key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], Option<&[u8]>)> {
         self.keyspaces

@@ -69,7 +69,9 @@ fn fields(config: &LightningDbConfig) -> BTreeMap<String, String> {
 
 #[test]
 fn every_field_is_an_option_and_has_a_case() {
-    let fields: Vec<String> = fields(&LightningDbConfig::default()).into_keys().collect();
+    let mut fields: Vec<String> = fields(&LightningDbConfig::default()).into_keys().collect();
+    // Functions cannot be written in a file.
+    fields.retain(|f| f != "extractors");
     let mut names: Vec<&str> = OPTIONS.iter().map(|o| o.name).collect();
     names.sort_unstable();
     assert_eq!(fields, names);
