@@ -96,7 +96,7 @@ impl Snapshot {
     /// The same index, read at the moment of this snapshot. Fails with `IndexNotReady` where the index
     /// was made later.
     pub fn index(&self, index: &Index) -> Result<Index> {
-        if !Arc::ptr_eq(&index.core, &self.core) {
+        if !Arc::ptr_eq(&index.keyspace.core, &self.core) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("the index {:?} is of another open database", index.name()),

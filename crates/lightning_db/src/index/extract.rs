@@ -163,7 +163,7 @@ impl Extraction {
 
 /// The index keys of declared parts.
 fn declared(parts: &[IndexPart], row: &[u8], value: &[u8]) -> Vec<IndexKey> {
-    let mut json = Json::new(value);
+    let json = Json::new(value);
     // The part that has several values, and these.
     let mut several: Option<(usize, Vec<IndexValue>)> = None;
     let mut key: Vec<IndexValue> = Vec::with_capacity(parts.len());
@@ -203,28 +203,27 @@ struct Json<'a> {
     #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "nothing parses it"))]
     value: &'a [u8],
     #[cfg(feature = "json")]
-    parsed: Option<Option<serde_json::Value>>,
+    parsed: std::cell::OnceCell<Option<serde_json::Value>>,
 }
 
 #[cfg(feature = "json")]
 impl<'a> Json<'a> {
     fn new(value: &'a [u8]) -> Self {
-        Self { value, parsed: None }
+        Self { value, parsed: std::cell::OnceCell::new() }
     }
 
-    fn find(&mut self, pointer: &str) -> Option<&serde_json::Value> {
-        let value = self.value;
+    fn find(&self, pointer: &str) -> Option<&serde_json::Value> {
         self.parsed
-            .get_or_insert_with(|| serde_json::from_slice(value).ok())
+            .get_or_init(|| serde_json::from_slice(self.value).ok())
             .as_ref()
             .and_then(|v| v.pointer(pointer))
     }
 
-    fn at(&mut self, pointer: &str) -> IndexValue {
+    fn at(&self, pointer: &str) -> IndexValue {
         self.find(pointer).map_or(IndexValue::Missing, scalar)
     }
 
-    fn each(&mut self, pointer: &str) -> Vec<IndexValue> {
+    fn each(&self, pointer: &str) -> Vec<IndexValue> {
         match self.find(pointer) {
             Some(serde_json::Value::Array(items)) if !items.is_empty() => {
                 items.iter().map(scalar).collect()
@@ -256,11 +255,11 @@ impl<'a> Json<'a> {
         Self { value }
     }
 
-    fn at(&mut self, _pointer: &str) -> IndexValue {
+    fn at(&self, _pointer: &str) -> IndexValue {
         IndexValue::Missing
     }
 
-    fn each(&mut self, _pointer: &str) -> Vec<IndexValue> {
+    fn each(&self, _pointer: &str) -> Vec<IndexValue> {
         vec![IndexValue::Missing]
     }
 }

@@ -7,9 +7,7 @@ use crate::index::{IndexKey, IndexSpec};
 use crate::indexes::range::{EntryBounds, IndexKeys, IndexRange, IndexRow};
 use crate::iterators::{Bounds, Range};
 use crate::keyspace::{Keyspace, cursor_at};
-use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::indexes::{LiveIndex, catalog};
-use crate::store::keyspace::KeyspaceStore;
 use crate::store::view::View;
 
 /// How far an index is.
@@ -63,9 +61,7 @@ pub struct IndexInfo {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Index {
-    pub(crate) core: Arc<Core>,
-    keep: Keep,
-    pub(crate) keyspace: Arc<KeyspaceStore>,
+    pub(crate) keyspace: Keyspace,
     pub(crate) live: Arc<LiveIndex>,
     /// The moment to read at, if not the newest.
     at: Option<Arc<View>>,
@@ -85,17 +81,18 @@ impl Index {
     /// The same index, read at a view.
     pub(crate) fn read_at(&self, view: Arc<View>) -> Result<Self> {
         self.live.check_readable(view.seq())?;
-        Ok(Self { at: Some(view), keep: Arc::clone(&self.keep), ..self.clone() })
+        Ok(Self { at: Some(view), ..self.clone() })
     }
 
     fn entries(&self, bounds: EntryBounds) -> Result<(IndexKeys, Arc<View>)> {
-        self.core.check_open()?;
+        let core = &self.keyspace.core;
+        core.check_open()?;
         let view = match &self.at {
             Some(view) => Arc::clone(view),
-            None => Arc::new(self.core.view()),
+            None => Arc::new(core.view()),
         };
         self.live.check_readable(view.seq())?;
-        let cursor = || cursor_at(&self.core.env, &self.live.store, view.seq());
+        let cursor = || cursor_at(&core.env, &self.live.store, view.seq());
         let bounds = Bounds::new(Some(&bounds.start), bounds.end.as_deref());
         let entries = Range::new(Arc::clone(&view), cursor(), cursor(), bounds);
         Ok((IndexKeys { entries, index: Arc::clone(&self.live) }, view))
@@ -103,7 +100,7 @@ impl Index {
 
     fn rows(&self, bounds: EntryBounds) -> Result<IndexRange> {
         let (keys, view) = self.entries(bounds)?;
-        let (core, keyspace) = (Arc::clone(&self.core), Arc::clone(&self.keyspace));
+        let Keyspace { core, store: keyspace, .. } = self.keyspace.clone();
         Ok(IndexRange { keys, core, keyspace, view })
     }
 
@@ -154,13 +151,7 @@ fn count(keys: IndexKeys) -> Result<u64> {
 /// Secondary indexes.
 impl Keyspace {
     fn handle_of(&self, live: Arc<LiveIndex>) -> Index {
-        Index {
-            core: Arc::clone(&self.core),
-            keep: Arc::clone(&self._keep),
-            keyspace: Arc::clone(&self.store),
-            live,
-            at: None,
-        }
+        Index { keyspace: self.clone(), live, at: None }
     }
 
     /// Makes an index over the rows of this keyspace, and builds it for those that are there. Returns

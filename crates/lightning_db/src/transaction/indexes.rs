@@ -52,7 +52,7 @@ impl Transaction {
         let found: Vec<_> = keys.collect::<Result<_>>()?;
         let mut rows = Vec::with_capacity(found.len());
         for (index_key, key) in found {
-            let value = self.get_at_view(&index.keyspace, &key, &view)?;
+            let value = self.get_at_view(&index.keyspace.store, &key, &view)?;
             let value = value.ok_or_else(|| without_row(&index.live))?;
             rows.push(IndexRow { index_key, key, value });
         }
@@ -84,7 +84,7 @@ impl Transaction {
         index: &Index,
         bounds: &EntryBounds,
     ) -> Result<(TransactionIndexKeys, Arc<View>)> {
-        if !Arc::ptr_eq(&index.core, &self.core) {
+        if !Arc::ptr_eq(&index.keyspace.core, &self.core) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("the index {:?} is of another open database", index.live.name),
@@ -106,7 +106,7 @@ impl Transaction {
         bounds: &EntryBounds,
         view: &View,
     ) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
-        let (env, store, live) = (&self.core.env, &index.keyspace, &index.live);
+        let (env, store, live) = (&self.core.env, &index.keyspace.store, &index.live);
         let way = live.way()?;
         let inside = |entry: &[u8]| {
             bounds.start.as_slice() <= entry && bounds.end.as_deref().is_none_or(|e| entry < e)

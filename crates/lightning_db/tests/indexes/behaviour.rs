@@ -273,7 +273,7 @@ fn an_index_without_its_function_stops_its_keyspace_alone() {
     db.put("a", [1, 1]).expect("puts");
     drop(other);
     db.close().expect("closes");
-    let bare = LightningDbConfig { extractors: Default::default(), ..config() };
+    let bare = LightningDbConfig { extractors: lightning_db::Extractors::default(), ..config() };
     let db = Database::open_with_vfs(
         std::sync::Arc::new(vfs.clone()),
         crate::rows::PATH,

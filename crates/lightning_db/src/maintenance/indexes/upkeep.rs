@@ -63,6 +63,9 @@ struct RowChange<'a> {
     new: Vec<Vec<Entry>>,
 }
 
+/// An entry that comes, and its index.
+type Added<'a> = (&'a Arc<LiveIndex>, &'a Entry);
+
 /// Commits `body`, and with it what it changes in indexes. `plain` is the same with its large values
 /// still in it.
 pub fn commit_with_indexes(
@@ -204,7 +207,7 @@ fn entries_changed(
     last: Seq,
 ) -> Result<Vec<u8>> {
     let mut removed: BTreeSet<(KeyspaceId, Vec<u8>)> = BTreeSet::new();
-    let mut added: BTreeMap<(KeyspaceId, &[u8]), (&Arc<LiveIndex>, &Entry)> = BTreeMap::new();
+    let mut added: BTreeMap<(KeyspaceId, &[u8]), Added<'_>> = BTreeMap::new();
     let keyspaces = core.all();
     for change in changes {
         let store = keyspaces.iter().find(|k| k.id == change.keyspace);

@@ -128,12 +128,13 @@ impl Draw<'_> {
         let keyspaces: Vec<&KeyspaceState> = self.state.keyspaces.values().collect();
         let k = *self.rng.choice(&keyspaces).expect("the default keyspace stays");
         match self.rng.u8(0..20) {
-            0 if keyspaces.len() < 6 => match self.rng.bool() {
-                true if !self.state.indexes.contains_key(&k.id) => self.create_index(k.id),
-                _ => {
+            0 if keyspaces.len() < 6 => {
+                if self.rng.bool() && !self.state.indexes.contains_key(&k.id) {
+                    self.create_index(k.id);
+                } else {
                     self.create_keyspace();
                 }
-            },
+            }
             1 if k.id != KeyspaceId(0) && self.rng.bool() => self.drop_keyspace(k.id),
             15 if !self.state.indexes.is_empty() => {
                 let indexes: Vec<_> = self.state.indexes.values().collect();
