@@ -36,6 +36,6 @@ pub use file::manifest_path;
 pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
-    BlobUse, FilterRef, IndexState, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment,
-    RunMeta,
+    BlobUse, CODEC_OF_DATABASE, FilterRef, IndexState, KeyspaceState, ManifestState, PartitionMeta,
+    PartitionSegment, RunMeta,
 };

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Extraction, IndexSpec};
-use crate::maintenance::catalog::{INTERNAL, drop_stores};
+use crate::maintenance::catalog::{INTERNAL, creation, drop_stores};
 use crate::maintenance::core::Core;
 use crate::maintenance::indexes::build::build;
 use crate::maintenance::indexes::table::{self, IndexMap, LiveIndex};
 use crate::maintenance::write::dropped;
-use crate::manifest::{Edit, EditOp, IndexState, KeyspaceState, ManifestState};
+use crate::manifest::{EditOp, IndexState, KeyspaceState, ManifestState};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::version::Row;
 use crate::sync::atomic::Ordering;
@@ -72,17 +72,19 @@ fn register(
     }
     let env = &core.env;
     let id = KeyspaceId(env.next_keyspace.fetch_add(1, Ordering::Relaxed) as u32);
-    let options = keyspace.options;
+    // Packed as the rows are.
+    let of_rows = {
+        let manifest = env.manifest.lock();
+        manifest.as_ref().and_then(|m| m.state().keyspaces.get(&keyspace.id).cloned())
+    };
+    let of_rows = of_rows.ok_or_else(|| dropped(&keyspace.name))?;
     let storage = KeyspaceState {
         id,
         name: format!("{INTERNAL}index {id}"),
-        write_buffer_size: options.write_buffer_bytes,
-        codec: options.codec as u8,
-        page_bytes: options.page_bytes,
-        profile: options.profile as u8,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ..of_rows
     };
     let storage_name = storage.name.clone();
     let state = IndexState {
@@ -92,14 +94,15 @@ fn register(
         spec: spec.clone(),
         ready: false,
     };
-    let ops = vec![EditOp::CreateKeyspace(storage), EditOp::SetIndex(state)];
-    env.publish(Edit { ops }, || ())?;
+    let mut edit = creation(storage);
+    edit.ops.push(EditOp::SetIndex(state));
+    env.publish(edit, || ())?;
     let mut section = core.section.enter();
     let first = section.last.next();
     let store = Arc::new(KeyspaceStore::new(
         id,
         storage_name.clone(),
-        options,
+        keyspace.options,
         Vec::new(),
         Row::default(),
         first,
