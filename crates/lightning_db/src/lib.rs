@@ -42,6 +42,7 @@ mod codec;
 pub mod error;
 mod index;
 pub mod limits;
+mod prefetch;
 mod sync;
 mod types;
 

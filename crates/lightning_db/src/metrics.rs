@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter);
         }
         for line in text.lines().filter(|l| !l.starts_with('#')) {
-            let (name, value) = line.split_once(' ').unwrap();
+            let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(names.contains(name.split('{').next().unwrap()), "{line}");
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
         }

@@ -433,7 +433,7 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
             PartitionReader::open(meta.clone(), own).map(Arc::new)
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(Row { partitions })
+    Ok(Row { partitions: partitions.into() })
 }
 
 fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {
