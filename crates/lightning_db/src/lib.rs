@@ -52,6 +52,7 @@ pub mod vfs;
 mod cache;
 mod compress;
 pub mod config;
+mod history;
 mod manifest;
 mod memtable;
 mod page;
@@ -75,6 +76,7 @@ mod indexes;
 mod iterators;
 mod keyspace;
 mod metrics;
+mod past;
 mod snapshot;
 mod stats;
 mod update;
@@ -100,6 +102,7 @@ pub use indexes::{Index, IndexInfo, IndexKeys, IndexRange, IndexRow, IndexStatus
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
+pub use past::{KeyVersion, Moment};
 #[doc(hidden)]
 pub use recovery::OpenAs;
 pub use snapshot::Snapshot;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["page"],
     &["segment"],
     &["cache", "wal", "manifest", "memtable"],
-    &["tree"],
+    &["tree", "history"],
     &["store"],
     &["commit", "locks"],
     &["maintenance"],
@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
+    &["past"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

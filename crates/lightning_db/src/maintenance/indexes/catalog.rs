@@ -140,9 +140,10 @@ fn drop_one(core: &Core, index: &LiveIndex) -> Result<()> {
     }
 }
 
-/// The indexes of a database that is being opened.
+/// The indexes of a database that is being opened after commit `last`.
 pub fn of_state(
     state: &ManifestState,
+    last: Seq,
     functions: &crate::index::Extractors,
     store: impl Fn(KeyspaceId) -> Option<Arc<KeyspaceStore>>,
 ) -> IndexMap {
@@ -151,8 +152,8 @@ pub fn of_state(
         let Some(storage) = store(index.storage) else { continue };
         let way = Extraction::of(&index.spec, functions);
         let (name, spec) = (index.name.clone(), index.spec.clone());
-        // Every moment that can be read from now on is past the build.
-        let whole_from = index.ready.then_some(Seq(0));
+        // Moments before may be from before the build: nobody knows any more.
+        let whole_from = index.ready.then_some(last);
         let live = LiveIndex::new(name, spec, index.keyspace, storage, way, whole_from);
         map.entry(index.keyspace).or_default().push(Arc::new(live));
     }
