@@ -12,8 +12,6 @@ use std::sync::Arc;
 use crate::commit::batch::WriteBatch;
 use crate::config::{KeyspaceOptions, LightningDbConfig, VerifyOptions, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::IndexSpec;
-use crate::indexes::{Index, IndexInfo};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
 use crate::maintenance::core::Core;
@@ -383,8 +381,7 @@ impl Database {
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.
     pub fn list_keyspaces(&self) -> Vec<String> {
-        let keyspaces = self.core().keyspaces.read();
-        keyspaces.values().filter(|k| !k.is_internal()).map(|k| k.name.clone()).collect()
+        catalog::names(self.core())
     }
 
     /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped. From
@@ -594,26 +591,6 @@ impl Database {
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
     ) -> Result<Option<B>> {
         self.keyspace.for_each(start, end, visit)
-    }
-
-    /// See [`Keyspace::create_index`].
-    pub fn create_index(&self, name: &str, spec: IndexSpec) -> Result<Index> {
-        self.keyspace.create_index(name, spec)
-    }
-
-    /// See [`Keyspace::drop_index`].
-    pub fn drop_index(&self, name: &str) -> Result<()> {
-        self.keyspace.drop_index(name)
-    }
-
-    /// See [`Keyspace::list_indexes`].
-    pub fn list_indexes(&self) -> Result<Vec<IndexInfo>> {
-        self.keyspace.list_indexes()
-    }
-
-    /// See [`Keyspace::index`].
-    pub fn index(&self, name: &str) -> Result<Index> {
-        self.keyspace.index(name)
     }
 
     /// See [`Keyspace::compact_range`].

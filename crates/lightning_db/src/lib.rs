@@ -72,6 +72,7 @@ mod transaction;
 mod verify;
 
 mod database;
+mod database_indexes;
 mod indexes;
 mod iterators;
 mod keyspace;

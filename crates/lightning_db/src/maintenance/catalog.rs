@@ -126,6 +126,12 @@ pub fn open_or_create(
     Ok(keyspace)
 }
 
+/// The names of all keyspaces that are the user's, sorted.
+pub fn names(core: &Core) -> Vec<String> {
+    let keyspaces = core.keyspaces.read();
+    keyspaces.values().filter(|k| !k.is_internal()).map(|k| k.name.clone()).collect()
+}
+
 /// Removes a keyspace and everything in it.
 pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
     core.check_writable()?;
