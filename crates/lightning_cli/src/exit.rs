@@ -44,8 +44,10 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::KeyTooLarge
         | ErrorKind::ValueTooLarge
         | ErrorKind::TransactionTooLarge
-        | ErrorKind::UnknownTransaction
-        | ErrorKind::IndexNotReady => 5,
+        | ErrorKind::IndexNotReady
+        | ErrorKind::NoMergeOperator
+        | ErrorKind::MergeFailed
+        | ErrorKind::UnknownTransaction => 5,
         ErrorKind::Corrupt => CORRUPT,
         ErrorKind::Io => 7,
         ErrorKind::StorageFull => 8,

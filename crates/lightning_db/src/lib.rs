@@ -46,6 +46,7 @@ mod prefetch;
 mod sync;
 mod types;
 
+mod operators;
 #[doc(hidden)]
 pub mod vfs;
 
@@ -103,6 +104,7 @@ pub use indexes::{Index, IndexInfo, IndexKeys, IndexRange, IndexRow, IndexStatus
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
+pub use operators::{MergeFailure, MergeOperator, MergeOperators};
 pub use past::{KeyVersion, Moment};
 #[doc(hidden)]
 pub use recovery::OpenAs;

@@ -161,7 +161,8 @@ impl Keyspace {
     /// Fails with `AlreadyExists` where there is an index with this name, unless that is the same and
     /// was not built to its end, because the process ended or a file could not be written: then the
     /// build goes on where it was. Fails with `UniqueViolation` where two rows have one unique index
-    /// key; with that the index is gone again.
+    /// key; with that the index is gone again. While a keyspace has indexes, merges into its rows are
+    /// refused with `InvalidArgument`.
     pub fn create_index(&self, name: &str, spec: IndexSpec) -> Result<Index> {
         self.check()?;
         Ok(self.handle_of(catalog::create(&self.core, &self.store, name, spec)?))

@@ -5,10 +5,9 @@
 //!    those that they will have are added. Whether a unique index allows them is seen at commit.
 //! 2. The entries passed count as read: they are locked, or validated, like rows.
 
-use std::collections::BTreeMap;
-
 use super::scan::TransactionRange;
 use super::transaction::Transaction;
+use super::write_set::{Write, Writes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::IndexKey;
 use crate::indexes::range::{EntryBounds, decode, without_row};
@@ -100,24 +99,20 @@ impl Transaction {
     }
 
     /// What own writes do to the entries inside `bounds`, seen from `view`.
-    fn own_entries(
-        &self,
-        index: &Index,
-        bounds: &EntryBounds,
-        view: &View,
-    ) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+    fn own_entries(&self, index: &Index, bounds: &EntryBounds, view: &View) -> Result<Writes> {
         let (env, store, live) = (&self.core.env, &index.keyspace.store, &index.live);
         let way = live.way()?;
         let inside = |entry: &[u8]| {
             bounds.start.as_slice() <= entry && bounds.end.as_deref().is_none_or(|e| entry < e)
         };
-        let mut own = BTreeMap::new();
-        for (key, new) in self.writes.of(store.id) {
+        let mut own = Writes::new();
+        for (key, write) in self.writes.of(store.id) {
             let old = lookup::get_at(env, store, &store.version(), key, view.seq())?;
-            let had = old.map(|old| way.entries_there(key, &old)).unwrap_or_default();
-            own.extend(had.into_iter().map(|e| (e.bytes, None)));
-            let has = new.map(|new| way.entries(&live.name, key, new)).transpose()?;
-            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Some(Vec::new()))));
+            let had = old.as_ref().map(|old| way.entries_there(key, old)).unwrap_or_default();
+            own.extend(had.into_iter().map(|e| (e.bytes, Write::new(None))));
+            let new = write.value(store, key, old.as_deref())?;
+            let has = new.map(|new| way.entries(&live.name, key, &new)).transpose()?;
+            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Write::new(Some(&[])))));
         }
         own.retain(|entry, _| inside(entry));
         Ok(own)
@@ -134,14 +129,14 @@ impl Transaction {
             // Its entry is locked already: the newest value has it still.
             return self.get_store(store, key, false);
         }
-        if let Some(own) = self.writes.get(store.id, key) {
-            return Ok(own.map(<[u8]>::to_vec));
-        }
         let at = view.seq();
         let found = lookup::get_at(&self.core.env, store, &store.version(), key, at)?;
         if self.validates_reads() {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }
-        Ok(found.map(Value::into_vec))
+        match self.writes.get(store.id, key) {
+            Some(own) => own.value(store, key, found.as_deref()),
+            None => Ok(found.map(Value::into_vec)),
+        }
     }
 }

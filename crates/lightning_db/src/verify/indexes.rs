@@ -81,9 +81,9 @@ fn compare(
     let (env, way, at) = (&core.env, index.way()?, view.seq());
     let get =
         |store: &KeyspaceStore, key: &[u8]| lookup::get_at(env, store, &store.version(), key, at);
-    let cursor = |store: &KeyspaceStore| {
+    let cursor = |store: &Arc<KeyspaceStore>| {
         let blobs = Arc::clone(&env.blobs);
-        MergedCursor::new(store.pin(), at, &env.pager, blobs, env.read_ahead)
+        MergedCursor::new(store, at, &env.pager, blobs, env.read_ahead)
     };
     let mut rows = cursor(keyspace);
     let (mut more, mut number) = (rows.first()?, 0_u64);

@@ -33,7 +33,7 @@ const MOST_ROWS: usize = 512;
 const MOST_BYTES: usize = 1 << 20;
 
 /// Builds an index to its end, from where it is. Returns at once if it is built.
-pub fn build(core: &Core, keyspace: &KeyspaceStore, index: &LiveIndex) -> Result<()> {
+pub fn build(core: &Core, keyspace: &Arc<KeyspaceStore>, index: &LiveIndex) -> Result<()> {
     let _latch = index.build_latch.lock();
     if index.store.is_dropped() {
         return Err(dropped(&index.name));
@@ -68,7 +68,7 @@ pub fn build(core: &Core, keyspace: &KeyspaceStore, index: &LiveIndex) -> Result
 /// The next keys past `done`, in order.
 fn next_keys(
     core: &Core,
-    keyspace: &KeyspaceStore,
+    keyspace: &Arc<KeyspaceStore>,
     done: Option<&[u8]>,
     most: usize,
 ) -> Result<Vec<Vec<u8>>> {
@@ -76,8 +76,7 @@ fn next_keys(
     let env = &core.env;
     let view = core.view();
     let blobs = Arc::clone(&env.blobs);
-    let mut cursor =
-        MergedCursor::new(keyspace.pin(), view.seq(), &env.pager, blobs, env.read_ahead);
+    let mut cursor = MergedCursor::new(keyspace, view.seq(), &env.pager, blobs, env.read_ahead);
     let mut more = match done {
         None => cursor.first()?,
         Some(done) => cursor.seek(&[done, &[0]].concat())?,

@@ -153,6 +153,12 @@ fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Vec<RowChange<'a>>> 
         let value = match op.value {
             EntryValue::Inline(value) => Some(value),
             EntryValue::Tombstone => None,
+            EntryValue::Operands(_) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    "nothing is merged into the rows of a keyspace with indexes: use fetch_update",
+                ));
+            }
             EntryValue::Blob(_) => {
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
@@ -254,13 +260,13 @@ fn entries_changed(
 /// Whether another row has the index key of `entry` at commit `at`, those left out that `gone` tells.
 pub(super) fn other_row(
     core: &Core,
-    store: &KeyspaceStore,
+    store: &Arc<KeyspaceStore>,
     entry: &Entry,
     at: Seq,
     gone: impl Fn(&[u8]) -> bool,
 ) -> Result<bool> {
     let env = &core.env;
-    let mut cursor = MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs), 0);
+    let mut cursor = MergedCursor::new(store, at, &env.pager, Arc::clone(&env.blobs), 0);
     let mut more = cursor.seek(entry.prefix())?;
     while more && let Some(found) = cursor.key() {
         if !found.starts_with(entry.prefix()) {
