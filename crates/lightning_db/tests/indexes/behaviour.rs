@@ -348,6 +348,68 @@ fn what_cannot_be_is_refused() {
     assert_eq!(db.get("k").expect("reads"), None);
 }
 
+/// Entries that a merge would change are not known before the merge.
+#[test]
+fn merges_are_refused_where_there_are_indexes() {
+    let db = memory();
+    let options = || KeyspaceOptions { merge_operator: Some("max".into()), ..Default::default() };
+    let counters = db.keyspace("counters", options()).expect("a keyspace");
+    let one = b"9";
+    counters.merge("a", b"5").expect("merges");
+    counters.merge("a", b"7").expect("merges");
+    // Operands that were there before are read as the value that they make.
+    let index =
+        counters.create_index("by_value", IndexSpec::parts([IndexPart::value()])).expect("builds");
+    assert_eq!(row_keys(index.get("7")), ["a"]);
+    let refused = |e: lightning_db::Error| assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    refused(counters.merge("a", one).expect_err("refused"));
+    let mut tx = db.transaction().expect("begins");
+    tx.merge_in(&counters, "a", one).expect("seen at commit");
+    refused(tx.commit().expect_err("refused"));
+    counters.delete("a").expect("deletes");
+    assert_eq!(index.count(None, None).expect("counts"), 0);
+    counters.drop_index("by_value").expect("drops");
+    counters.merge("a", one).expect("merges again");
+}
+
+/// A moment before the index was built shows part of its entries at most: it is never read there, and
+/// after an opening, when nobody knows any more when that was, at no moment before the opening.
+#[test]
+fn the_past_of_an_index_is_refused_where_it_may_not_be_whole() {
+    let vfs = lightning_db::vfs::SimulatedVfs::new(5);
+    let config = || LightningDbConfig {
+        history_retention: Some(std::time::Duration::from_secs(3600)),
+        ..config()
+    };
+    let open = |mode| {
+        Database::open_with_vfs(std::sync::Arc::new(vfs.clone()), crate::rows::PATH, config(), mode)
+            .expect("opens")
+    };
+    let db = open(OpenAs::Create);
+    db.put("a", [1, 1]).expect("puts");
+    let early = db.last_commit();
+    let index = db.create_index("by_group", spec("by_group")).expect("builds");
+    db.put("a", [2, 1]).expect("puts");
+    let whole = db.last_commit();
+    db.put("a", [3, 1]).expect("puts");
+    let at = |db: &Database, index: &lightning_db::Index, commit: u64| {
+        db.snapshot_at(commit).expect("is kept").index(index)
+    };
+    assert_eq!(at(&db, &index, early).expect_err("older").kind(), ErrorKind::IndexNotReady);
+    let then = at(&db, &index, whole).expect("whole");
+    let rows: Vec<_> =
+        then.range(None, None).expect("reads").map(|r| r.expect("a row").value).collect();
+    assert_eq!(rows, [[2, 1]]);
+    drop(then);
+    drop(index);
+    db.close().expect("closes");
+    let db = open(OpenAs::Open);
+    let index = db.index("by_group").expect("is there");
+    assert_eq!(at(&db, &index, early).expect_err("older").kind(), ErrorKind::IndexNotReady);
+    assert_eq!(at(&db, &index, whole).expect_err("unknown").kind(), ErrorKind::IndexNotReady);
+    check(&db, "opened again");
+}
+
 /// Differences are named, in both directions: made here by a function that is not the one that the
 /// index was built with.
 #[test]
