@@ -143,6 +143,12 @@ impl Keyspace {
     }
 
     fn write_one(&self, key: &[u8], value: EntryValue<'_>) -> Result<()> {
+        if self.core.indexes.mark().any() {
+            // Functions of indexes are called meanwhile; one that writes must not find the batch taken.
+            let mut batch = WriteBatch::new();
+            batch.push(self.store.id, key, value);
+            return write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()));
+        }
         thread_local! {
             static BATCH: std::cell::RefCell<WriteBatch> = std::cell::RefCell::default();
         }
@@ -180,7 +186,8 @@ impl Keyspace {
     /// at hand, after which the ingest fails with `Closed`.
     ///
     /// # Errors
-    /// `InvalidArgument`, naming the position, where a key is not greater than the one before;
+    /// `InvalidArgument`, naming the position, where a key is not greater than the one before, and where
+    /// the keyspace has secondary indexes (drop them, ingest, and create them again);
     /// `TimedOut` where a lock could not be had; what limits, quota and the disk refuse. Nothing became
     /// visible then, and no file is left; only with `CommitUnknown` may all of it be there after
     /// opening anew.

@@ -12,6 +12,7 @@ use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
 use crate::maintenance::file_jobs::FileJobs;
+use crate::maintenance::indexes::IndexTable;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -82,6 +83,8 @@ pub struct Core {
     pub locks: LockTable,
     /// Calls that write files of their own.
     pub file_jobs: FileJobs,
+    /// Secondary indexes.
+    pub indexes: IndexTable,
 }
 
 /// Keeps a database open while a handle to a part of it lives.

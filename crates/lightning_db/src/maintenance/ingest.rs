@@ -8,7 +8,8 @@
 //!    held up for little. The new memtable begins after the commit, so that none spans its number.
 //! 3. Without a log, all keyspaces are flushed with it: what survives a crash is a prefix of commits.
 //! 4. It honours locks of others as a write to every key from the first to the last would.
-//! 5. Before the edit nothing names the files; what fails leaves none behind.
+//! 5. Keyspaces with indexes are refused: before, and again inside the section.
+//! 6. Before the edit nothing names the files; what fails leaves none behind.
 //!
 //! Latch order: flush latches, merge latch (tried only), commit section, naming of blob segments.
 
@@ -49,6 +50,7 @@ pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
     if keyspace.is_dropped() {
         return Err(dropped(&keyspace.name).into());
     }
+    refuse_indexes(core, keyspace)?;
     let mut building = Building {
         core,
         row: RowWriter::new(&core.env, keyspace, None),
@@ -177,6 +179,21 @@ impl Built {
     }
 }
 
+/// Entries of indexes are found row by row, from what each row replaces: not by pages.
+fn refuse_indexes(core: &Core, keyspace: &KeyspaceStore) -> Result<()> {
+    if !core.indexes.all().contains_key(&keyspace.id) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "keyspace {:?} has indexes, which an ingest would not keep up: put the rows, or drop the \
+             indexes, ingest, and create them again",
+            keyspace.name
+        ),
+    ))
+}
+
 fn commit(core: &Core, keyspace: &Arc<KeyspaceStore>, built: &Built) -> Result<()> {
     let env = &core.env;
     let mut past = built.last.clone();
@@ -204,6 +221,8 @@ fn commit(core: &Core, keyspace: &Arc<KeyspaceStore>, built: &Built) -> Result<(
     core.section.commit_outside_log(
         &span,
         |state| {
+            // The table of indexes changes in here only: one made from now on finds what was ingested.
+            refuse_indexes(core, keyspace)?;
             let keyspaces: Vec<_> = if with_log {
                 vec![Arc::clone(keyspace)]
             } else {

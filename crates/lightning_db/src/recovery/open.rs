@@ -18,6 +18,7 @@ use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
 use crate::maintenance::file_jobs::FileJobs;
+use crate::maintenance::indexes::{self, IndexTable};
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -383,6 +384,8 @@ fn assemble(
         Error::corrupt(&dir.join("CURRENT"), 0, "the manifest names no default keyspace")
     })?;
     let keyspaces: Vec<_> = by_id.values().cloned().collect();
+    let indexes =
+        indexes::catalog::of_state(state, last, &config.extractors, |id| by_id.get(&id).cloned());
     let section = CommitSection::new(Arc::clone(&env), log_writer, last, by_id);
     let core = Core {
         env,
@@ -407,6 +410,7 @@ fn assemble(
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
         file_jobs: FileJobs::default(),
+        indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
 }

@@ -1,7 +1,8 @@
 //! Sorted ingest: answers, order among commits, what it honours, what it refuses (here); faults and
-//! crashes at every operation of it (`faults`).
+//! crashes at every operation of it (`faults`); beside other features (`interplay`).
 
 mod faults;
+mod interplay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,51 @@
+//! Sorted ingest beside features that look at every write: what it cannot keep true it refuses.
+
+use lightning_db::vfs::SimulatedVfs;
+use lightning_db::{ErrorKind, IndexPart, IndexSpec};
+
+use super::{all, clean, config, entries, files, key, new, simulated};
+
+/// An index over the first byte of a value.
+fn spec() -> IndexSpec {
+    IndexSpec::parts([IndexPart::ValueBytes(0, Some(1))])
+}
+
+#[test]
+fn a_keyspace_with_indexes_refuses_it_and_stays_true() {
+    let vfs = SimulatedVfs::new(1);
+    let db = simulated(&vfs, config()).expect("opens");
+    db.put_batch(&entries(0, 100, 1, "old")).expect("writes");
+    let index = db.create_index("by_start", spec()).expect("builds");
+    let before = (all(&db), files(&vfs));
+    let e = db.ingest(entries(0, 100, 1, "new")).expect_err("refused");
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+    assert!(e.message().contains("indexes"), "{e}");
+    assert!(before == (all(&db), files(&vfs)));
+    assert_eq!(index.get(&b"o"[..]).expect("reads").len(), 100);
+    assert_eq!(index.get(&b"n"[..]).expect("reads").len(), 0);
+    // As the message says.
+    db.drop_index("by_start").expect("drops");
+    db.ingest(entries(0, 50, 1, "new")).expect("ingests");
+    let index = db.create_index("by_start", spec()).expect("builds");
+    assert_eq!(index.get(&b"o"[..]).expect("reads").len(), 50);
+    assert_eq!(index.get(&b"n"[..]).expect("reads").len(), 50);
+    clean(&db);
+}
+
+#[test]
+fn an_index_that_comes_meanwhile_ends_it() {
+    let db = new(config());
+    db.put(key(0), b"old").expect("writes");
+    let entries = (0..1000).map(|n| {
+        if n == 500 {
+            db.create_index("by_start", spec()).expect("builds");
+        }
+        (key(n), b"new")
+    });
+    assert_eq!(db.ingest(entries).expect_err("refused").kind(), ErrorKind::InvalidArgument);
+    assert_eq!(all(&db).len(), 1);
+    let index = db.index("by_start").expect("is there");
+    assert_eq!(index.get(&b"o"[..]).expect("reads").len(), 1);
+    assert_eq!(index.get(&b"n"[..]).expect("reads").len(), 0);
+    clean(&db);
+}
