@@ -282,7 +282,7 @@ fn sequence(seed: u64, operator: &'static str, operations: usize) {
                 let drawn = (0..rng.usize(1..9)).map(|_| change(&mut rng, operator));
                 let entries: Map = drawn
                     .filter_map(|(key, change)| {
-                        let value = change.map_or_else(Some, |put| put);
+                        let value = change.unwrap_or_else(Some);
                         value.map(|v| (key, v))
                     })
                     .collect();
