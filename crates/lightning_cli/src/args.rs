@@ -116,8 +116,11 @@ pub enum Command {
         #[arg(allow_hyphen_values = true)]
         key: String,
         /// The value; `-`: from standard input, byte for byte.
-        #[arg(allow_hyphen_values = true)]
-        value: String,
+        #[arg(allow_hyphen_values = true, required_unless_present = "file")]
+        value: Option<String>,
+        /// The value is what this file holds, of any length.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["value", "durability"])]
+        file: Option<PathBuf>,
         #[command(flatten)]
         keyspace: KeyspaceArg,
         #[command(flatten)]
@@ -166,6 +169,9 @@ pub enum Command {
         /// Write the value's bytes and nothing else.
         #[arg(long, conflicts_with = "hex")]
         raw: bool,
+        /// Write the value, of any length, to this file, which must not be there.
+        #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+        output: Option<PathBuf>,
     },
     /// Delete a key; deleting one that is not there is no error.
     Delete {

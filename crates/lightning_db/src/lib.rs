@@ -82,6 +82,7 @@ mod metrics;
 mod past;
 mod snapshot;
 mod stats;
+mod streams;
 mod update;
 
 #[cfg(feature = "fuzzing")]
@@ -112,6 +113,7 @@ pub use recovery::OpenAs;
 pub use snapshot::Snapshot;
 pub use stats::{DatabaseStats, HealthStatus, IndexStats, KeyspaceStats, StallReport};
 pub use store::value::Value;
+pub use streams::ValueReader;
 pub use transaction::{
     IsolationLevel, Savepoint, Transaction, TransactionId, TransactionIndexKeys, TransactionMode,
     TransactionOptions, TransactionRange,

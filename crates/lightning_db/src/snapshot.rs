@@ -33,6 +33,10 @@ impl Snapshot {
         Self { core, _keep: keep, view: Arc::new(view) }
     }
 
+    pub(crate) fn keep(&self) -> &Keep {
+        &self._keep
+    }
+
     /// The number of the last commit that it sees.
     pub fn seq(&self) -> u64 {
         self.view.seq().0

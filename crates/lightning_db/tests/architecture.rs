@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["past", "ingest", "database_indexes"],
+    &["past", "ingest", "streams", "database_indexes"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

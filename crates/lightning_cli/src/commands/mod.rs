@@ -25,15 +25,22 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     let format = cli.format;
     match cli.command {
         Command::Create { target } => upkeep::create(format, &target),
-        Command::Put { target, key, value, keyspace, durability, hex } => {
-            data::put(&target, &keyspace, &key, &value, &durability, hex)
+        Command::Put { target, key, value, file, keyspace, durability, hex } => {
+            match (file, value) {
+                (Some(file), _) => data::put_file(&target, &keyspace, &key, &file, hex),
+                (None, value) => {
+                    let value = value.unwrap_or_default();
+                    data::put(&target, &keyspace, &key, &value, &durability, hex)
+                }
+            }
         }
         Command::Merge { target, key, operand, keyspace, operator, durability, hex } => {
             data::merge(&target, (&keyspace, operator), (&key, &operand), &durability, hex)
         }
-        Command::Get { target, key, keyspace, hex, raw } => {
-            data::get(format, &target, &keyspace, &key, hex, raw)
-        }
+        Command::Get { target, key, keyspace, hex, raw, output } => match output {
+            Some(output) => data::get_file(&target, &keyspace, &key, hex, &output),
+            None => data::get(format, &target, &keyspace, &key, hex, raw),
+        },
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)
         }

@@ -22,7 +22,7 @@ use crate::limits::BLOB_THRESHOLD_BYTES;
 use crate::locks::{LockMode, Request, Target};
 use crate::maintenance::core::Core;
 use crate::maintenance::file_jobs::FileJob;
-use crate::maintenance::write::{WriteOwner, check_entry, dropped};
+use crate::maintenance::write::{WriteOwner, check_entry, check_quota, dropped};
 use crate::manifest::{Edit, EditOp};
 use crate::memtable::Memtable;
 use crate::store::flush::flush_oldest;
@@ -132,22 +132,9 @@ impl Building<'_> {
     /// Refuses what the quota leaves no room for, and what a poisoned handle could not commit.
     fn check_room(&mut self) -> Result<()> {
         self.core.env.check_writable()?;
-        let Some(limit) = self.core.config.max_database_size else {
-            self.unchecked = 0;
-            return Ok(());
-        };
-        let used = self.core.segment_bytes();
         let new = self.row.stored_bytes() + self.blobs.bytes();
         // What is not in pages yet counts as it came.
-        if used + new + self.unchecked > limit {
-            return Err(Error::new(
-                ErrorKind::StorageFull,
-                format!(
-                    "the ingest would bring the database, which has {used} bytes, over \
-                     max_database_size ({limit} bytes) with {new} bytes so far"
-                ),
-            ));
-        }
+        check_quota(self.core, new + self.unchecked)?;
         self.unchecked = 0;
         Ok(())
     }

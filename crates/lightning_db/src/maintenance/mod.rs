@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
+//! | `file_jobs` | calls that write files of their own, which closing waits for |
 //! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
+//! | `ingest` | entries in order, built into partitions past log and memtables |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
+//! | `put_stream` | a value that comes as a stream, on its way into blob pages |
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
@@ -18,6 +21,7 @@ pub mod indexes;
 pub mod ingest;
 pub mod open_transactions;
 pub mod pacing;
+pub mod put_stream;
 pub mod scheduler;
 pub mod work;
 pub mod write;

@@ -210,6 +210,22 @@ pub(super) fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()>
     Ok(())
 }
 
+/// Refuses to go on where the quota leaves no room for `bytes` more.
+pub fn check_quota(core: &Core, bytes: u64) -> Result<()> {
+    let Some(limit) = core.config.max_database_size else { return Ok(()) };
+    let used = core.segment_bytes();
+    if used + bytes <= limit {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::StorageFull,
+        format!(
+            "{bytes} bytes more would bring the database, which has {used}, over \
+             max_database_size ({limit} bytes): delete something and compact"
+        ),
+    ))
+}
+
 /// Refuses writes that the quota, or a full disk behind waiting memtables, leaves no room for. The
 /// quota does not refuse what only deletes: that is how there comes to be room.
 fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {

@@ -45,9 +45,9 @@ impl<'a> Replay<'a> {
             if !self.wants(op.keyspace, seq) {
                 continue;
             }
-            match self.read_blob(&blob) {
-                Ok(value) if self.rewrite_blobs => moved.push(self.blobs.put(&value)?),
-                Ok(_) => moved.push(blob),
+            match self.check_blob(&blob) {
+                Ok(()) if self.rewrite_blobs => moved.push(self.blobs.copy(&blob)?),
+                Ok(()) => moved.push(blob),
                 Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     return Ok(Visit::Unusable);
                 }
@@ -78,10 +78,10 @@ impl<'a> Replay<'a> {
         self.state.keyspaces.get(&keyspace).is_some_and(|k| seq > k.flushed)
     }
 
-    fn read_blob(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+    fn check_blob(&self, blob: &BlobRef) -> Result<()> {
         if self.blobs.segment(blob.segment).is_err() {
             self.blobs.open_segment(blob.segment)?;
         }
-        self.blobs.read(blob)
+        self.blobs.segment(blob.segment)?.verify_blob(blob)
     }
 }

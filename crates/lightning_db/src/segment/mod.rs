@@ -6,18 +6,21 @@
 //! | `writer` | writes a new segment |
 //! | `reader` | reads pages of a segment |
 //! | `blob` | reads large values, page by page |
+//! | `blob_pages` | reads the pages of a large value one at a time, in any order |
 //!
 //! A segment is [`HEADER_BYTES`](header::HEADER_BYTES) bytes of header and then pages, one right
 //! behind the other; `page::envelope` lays out what is in front of each. Which of the bytes are
 //! pages that anybody needs is told by the addresses that lead to them, never by the file itself.
 
 mod blob;
+mod blob_pages;
 pub mod header;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use blob_pages::BlobPages;
 pub use header::SegmentKind;
 pub use reader::Segment;
 #[cfg(test)]

@@ -212,7 +212,7 @@ impl Segment {
     }
 
     /// Whether `blob` can lie in this file: before memory is taken for it.
-    fn check_blob(&self, blob: &BlobRef) -> Result<()> {
+    pub(super) fn check_blob(&self, blob: &BlobRef) -> Result<()> {
         if blob.segment != self.header.id {
             let message = format!("a value in segment {} was looked up here", blob.segment);
             return Err(Error::corrupt(self.path(), blob.offset, message));
@@ -240,7 +240,12 @@ impl Segment {
         }
     }
 
-    fn identity(&self, offset: u64) -> PageIdentity {
+    /// The file itself, for pages whose length is not known beforehand.
+    pub(super) fn file(&self) -> &dyn VfsFile {
+        &*self.file
+    }
+
+    pub(super) fn identity(&self, offset: u64) -> PageIdentity {
         PageIdentity { database: self.header.database, segment: self.header.id, offset }
     }
 

@@ -160,6 +160,46 @@ impl SegmentWriter {
         })
     }
 
+    /// As [`append_blob`](Self::append_blob), of a value that comes page by page: `next` fills a page, or
+    /// leaves it empty where the value has ended. All pages but the last hold [`BLOB_CHUNK_BYTES`].
+    pub fn append_blob_from(
+        &mut self,
+        next: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<BlobRef> {
+        assert!(self.header.kind == SegmentKind::Blob, "large values have segments of their own");
+        let start = self.mark();
+        let (bytes, checksum) = self.write_pages(next).map_err(|e| self.take_back(start, e))?;
+        self.holds_values = true;
+        Ok(BlobRef {
+            segment: self.header.id,
+            offset: start.0,
+            stored_bytes: self.len() - start.0,
+            value_bytes: bytes,
+            checksum,
+        })
+    }
+
+    fn write_pages(
+        &mut self,
+        next: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<(u32, u32)> {
+        let (mut bytes, mut checksum) = (0_u64, 0);
+        let mut page = Vec::new();
+        loop {
+            page.clear();
+            next(&mut page)?;
+            if page.is_empty() {
+                break;
+            }
+            bytes += page.len() as u64;
+            checksum = add_checksum(checksum, self.append_blob_page(&page)?);
+        }
+        self.flush_buffer()?;
+        let bytes = u32::try_from(bytes)
+            .map_err(|_| Error::new(ErrorKind::ValueTooLarge, "a value is over the limit"))?;
+        Ok((bytes, checksum))
+    }
+
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {

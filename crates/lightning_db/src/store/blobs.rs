@@ -20,7 +20,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::{Segment, SegmentKind, SegmentWriter};
+use crate::page::blob::page_count;
+use crate::segment::{BlobPages, Segment, SegmentKind, SegmentWriter};
 use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -119,6 +120,41 @@ impl BlobStore {
 
     /// Writes a value; its bytes are with the system when this returns, durable after [`sync`](Self::sync).
     pub fn put(&self, value: &[u8]) -> Result<BlobRef> {
+        self.append(|writer| writer.append_blob(value))
+    }
+
+    /// Writes a value anew from the pages it has elsewhere, a page in memory at a time.
+    pub fn put_pages(&self, mut pages: BlobPages) -> Result<BlobRef> {
+        let mut n = 0;
+        let count = page_count(pages.value_bytes());
+        let mut next = |page: &mut Vec<u8>| {
+            if n < count {
+                *page = pages.page(n)?;
+                n += 1;
+            }
+            Ok(())
+        };
+        self.append(|writer| writer.append_blob_from(&mut next))
+    }
+
+    /// Writes a value anew, away from where it lies.
+    pub fn copy(&self, blob: &BlobRef) -> Result<BlobRef> {
+        self.put_pages(self.pages(blob)?)
+    }
+
+    /// The pages of a value, which stay readable while this lives. The version that it was found in is
+    /// to be held until this returns.
+    pub fn pages(&self, blob: &BlobRef) -> Result<BlobPages> {
+        BlobPages::open(self.segment(blob.segment)?, *blob)
+    }
+
+    /// The pages of a value in a segment that is not the store's yet.
+    pub(super) fn pages_of_own(&self, blob: &BlobRef) -> Result<BlobPages> {
+        let segment = Segment::open(&self.vfs, &self.dir, self.db, blob.segment)?;
+        BlobPages::open(Arc::new(segment), *blob)
+    }
+
+    fn append(&self, write: impl FnOnce(&mut SegmentWriter) -> Result<BlobRef>) -> Result<BlobRef> {
         let mut active = self.active.lock();
         if active.as_ref().is_some_and(|w| w.len() >= BLOB_SEGMENT_BYTES) {
             self.seal(&mut active)?;
@@ -131,7 +167,7 @@ impl BlobStore {
             *active = Some(writer);
         }
         let writer = active.as_mut().expect("made above");
-        writer.append_blob(value).inspect_err(|e| {
+        write(writer).inspect_err(|e| {
             self.note(writer, e);
             writer.give_back_space();
         })

@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::Result;
+use crate::segment::BlobPages;
 use crate::store::environment::Environment;
 use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::tree::FoundValue;
-use crate::types::{EntryValue, Seq, hash_key};
+use crate::types::{BlobRef, EntryValue, Seq, hash_key};
 
 /// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
 #[inline]
@@ -99,6 +100,27 @@ pub fn get_applied(
     get(env, keyspace, &keyspace.version(), key, hash, at)
 }
 
+/// What is stored under a key.
+#[derive(Debug)]
+pub enum Stored {
+    /// A value in memory.
+    Value(Value),
+    /// A large value, of which nothing was read.
+    Pages(BlobPages),
+}
+
+/// As [`get_at`], but that a large value is not read: its pages can be.
+pub fn find_at(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<Stored>> {
+    let pages = |blob: &BlobRef| Ok(Stored::Pages(env.blobs.pages(blob)?));
+    find(env, keyspace, version, (key, hash_key(key)), at, Stored::Value, pages)
+}
+
 /// The newest value of `key` at or below `at`, in that version.
 #[inline]
 fn get(
@@ -109,16 +131,35 @@ fn get(
     hash: u64,
     at: Seq,
 ) -> Result<Option<Value>> {
+    let read = |blob: &BlobRef| Ok(Value::owned(env.blobs.read(blob)?));
+    find(env, keyspace, version, (key, hash), at, |value| value, read)
+}
+
+/// The newest value of a key, given with its hash, at or below `at`, in that version: as `inline` or
+/// `large` gives it.
+#[inline]
+fn find<T>(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    (key, hash): (&[u8], u64),
+    at: Seq,
+    inline: impl Fn(Value) -> T,
+    large: impl Fn(&BlobRef) -> Result<T>,
+) -> Result<Option<T>> {
     let (pager, blobs) = (&env.pager, &*env.blobs);
-    let folded = || fold::get(keyspace, version, pager, blobs, key, at).map(Value::owned).map(Some);
+    let folded = || {
+        let value = fold::get(keyspace, version, pager, blobs, key, at)?;
+        Ok(Some(inline(Value::owned(value))))
+    };
     for memtable in version.memtables() {
         if memtable.is_empty() {
             continue;
         }
         if let Some((_, value)) = memtable.get(key, at) {
             return match value {
-                EntryValue::Inline(v) => Ok(Some(Value::owned(v.to_vec()))),
-                EntryValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
+                EntryValue::Inline(v) => Ok(Some(inline(Value::owned(v.to_vec())))),
+                EntryValue::Blob(blob) => Ok(Some(large(&blob)?)),
                 EntryValue::Tombstone => Ok(None),
                 EntryValue::Operands(_) => folded(),
             };
@@ -129,8 +170,8 @@ fn get(
         let Some(partition) = row.find(key) else { continue };
         if let Some(found) = partition.get(pager, key, hash, at)? {
             return match found.value {
-                FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
-                FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
+                FoundValue::Inline(page, range) => Ok(Some(inline(Value::in_page(page, range)))),
+                FoundValue::Blob(blob) => Ok(Some(large(&blob)?)),
                 FoundValue::Tombstone => Ok(None),
                 FoundValue::Operands => folded(),
             };

@@ -47,7 +47,7 @@ impl<'a> Tally<'a> {
     ) -> Result<()> {
         let moved = match (value, self.clean) {
             (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
-                Some(self.env.blobs.put(&self.env.blobs.read(&blob)?)?)
+                Some(self.env.blobs.copy(&blob)?)
             }
             _ => None,
         };

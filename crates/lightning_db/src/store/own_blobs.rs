@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::blob::add_checksum;
-use crate::segment::SegmentWriter;
+use crate::segment::{BlobPages, SegmentWriter};
 use crate::store::blobs::{BLOB_SEGMENT_BYTES, BlobStore};
 use crate::types::{BlobRef, SegmentId};
 
@@ -79,6 +79,14 @@ impl<'a> OwnBlobs<'a> {
             value_bytes: u32::try_from(begun.bytes).expect("callers keep the limit"),
             checksum: begun.checksum,
         })
+    }
+
+    /// The pages of a value just written, to be copied elsewhere.
+    pub fn read_back(&mut self, blob: &BlobRef) -> Result<BlobPages> {
+        if let Some(writer) = &mut self.current {
+            writer.flush_buffer()?;
+        }
+        self.store.pages_of_own(blob)
     }
 
     /// Bytes written so far.

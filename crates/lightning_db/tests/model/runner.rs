@@ -237,7 +237,12 @@ impl Runner {
         match op {
             O::Put(ks, key, value) => {
                 let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
-                told("put", keyspace.put(key, &value))?;
+                if value.len() > 5000 && value[0] % 2 == 0 {
+                    let len = (value[0] % 4 == 0).then_some(value.len() as u64);
+                    told("put_reader", keyspace.put_reader(key, &value[..], len))?;
+                } else {
+                    told("put", keyspace.put(key, &value))?;
+                }
                 self.commit(&[(id, key.clone(), Some(value))]);
             }
             O::PutOften(ks, key, times) => {
@@ -311,6 +316,14 @@ impl Runner {
                 let copied = told("get", keyspace.get(key))?;
                 same_value("get", copied.as_deref(), expected)?;
                 same_value("get_pinned", pinned.as_deref(), expected)?;
+                let mut streamed = None;
+                if let Some(mut reader) = told("get_reader", keyspace.get_reader(key))? {
+                    let mut bytes = vec![0; reader.len() as usize + 1];
+                    let n = told("read_at", reader.read_at(&mut bytes, 0))?;
+                    bytes.truncate(n);
+                    streamed = Some(bytes);
+                }
+                same_value("get_reader", streamed.as_deref(), expected)?;
                 let there = told("contains_key", keyspace.contains_key(key))?;
                 same("contains_key", &there, &expected.is_some(), bool::to_string)?;
             }

@@ -196,7 +196,12 @@ impl<'a> World<'a> {
             Operation::Put { keyspace: n, key, value } => {
                 let (keyspace, life) = self.keyspace(n);
                 let bytes = value.bytes();
-                let result = if n == 0 {
+                let streamed =
+                    value.len > 4000 && value.seed % 2 == 0 && !INDEXED.contains(&keyspace.name());
+                let result = if streamed {
+                    let put = keyspace.put_reader(&self.keys[key as usize], &bytes[..], None);
+                    put.map(|len| assert_eq!(len, bytes.len() as u64, "put_reader"))
+                } else if n == 0 {
                     self.db.put(&self.keys[key as usize], &bytes)
                 } else {
                     keyspace.put(&self.keys[key as usize], &bytes)
