@@ -4,6 +4,8 @@
 //!    memtables are flushed, the log ends with a mark, and the lock is released.
 //! 2. Limits are checked before anything is written.
 
+mod lifetimes;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

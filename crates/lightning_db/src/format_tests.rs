@@ -21,8 +21,8 @@ use crate::page::{PageType, blob, filter};
 use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
 use crate::types::{
-    BlobRef, DatabaseId, EntryValue, KeyspaceId, LogId, ManifestId, PageAddress, PartitionId,
-    RunId, SegmentId, Seq, hash_key,
+    BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
+    PartitionId, RunId, SegmentId, Seq, hash_key,
 };
 use crate::vfs::{SimulatedVfs, Vfs, write_all_at};
 
@@ -139,6 +139,28 @@ fn leaves() {
 }
 
 #[test]
+fn leaves_with_expiry() {
+    let entries = [
+        (&b"apple"[..], EntryValue::Inline(b"red"), Expiry(1_700_000_000_000)),
+        (&b"fig"[..], EntryValue::Tombstone, Expiry::NEVER),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, value, expiry) in entries {
+        builder.push(key, Seq(0), Entry { value, expiry });
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("leaf with expiry", &out);
+    let bytes = example("leaf with expiry");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
+    view.check_tags().expect("tags");
+    let read: Vec<_> =
+        (0..view.len()).map(|i| (view.key(i), view.value(i), view.expiry(i))).collect();
+    assert_eq!(read, entries);
+}
+
+#[test]
 fn inner_pages() {
     let child = |separator: &[u8], n: u64| Child {
         separator: separator.to_vec(),
@@ -186,6 +208,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         codec: 1,
         page_bytes: 4096,
         profile: 1,
+        default_ttl: 0,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -212,6 +235,7 @@ fn partition() -> PartitionMeta {
         raw_bytes: 50,
         live_bytes: 90,
         max_seq: Seq(5),
+        lives: Lives::default(),
         droppable: {
             let mut droppable = Droppable::default();
             droppable.note(ViewSpan { from: Seq(0), below: Seq(5) }, 8);

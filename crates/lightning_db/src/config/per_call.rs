@@ -3,6 +3,8 @@
 //! 1. `None` always means "as the database is set".
 //! 2. A write may choose its durability; whether there is a log at all is the database's choice.
 
+use std::time::Duration;
+
 use super::options::{CompressionType, WalSyncMode, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -13,11 +15,19 @@ pub struct KeyspaceOptions {
     pub write_buffer_size: Option<usize>,
     /// How pages are compressed; `Some(None)` of the codec stores them plain.
     pub compression_type: Option<CompressionType>,
+    /// How long what is put without a lifetime of its own lives, counted from its commit; longer than
+    /// zero. `None`: until it is overwritten or deleted. Kept with the keyspace;
+    /// [`Keyspace::set_default_ttl`](crate::Keyspace::set_default_ttl) changes it.
+    pub default_ttl: Option<Duration>,
 }
 
 impl KeyspaceOptions {
     /// Whether every given value is possible.
     pub fn validate(&self) -> Result<()> {
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            let message = "keyspace option `default_ttl` is longer than zero";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
         match self.write_buffer_size.map(checked_write_buffer) {
             Some(Err(why)) => {
                 let message = format!("keyspace option `write_buffer_size` {why}");
@@ -80,6 +90,10 @@ mod tests {
         let e = of((64 << 10) - 1).validate().expect_err("below the range");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
         assert!(e.message().contains("write_buffer_size"), "{e}");
+        let ttl = |ttl| KeyspaceOptions { default_ttl: Some(ttl), ..Default::default() };
+        assert!(ttl(Duration::from_nanos(1)).validate().is_ok());
+        let e = ttl(Duration::ZERO).validate().expect_err("zero");
+        assert!(e.kind() == ErrorKind::InvalidConfig && e.message().contains("default_ttl"), "{e}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn leaf(view: &LeafView<'_>) {
     let tags_hold = view.check_tags().is_ok();
     for i in 0..view.len() {
         let key = view.key(i);
-        let _ = (view.seq(i), view.value_range(i));
+        let _ = (view.seq(i), view.expiry(i), view.value_range(i));
         if let EntryValue::Blob(blob) = view.value(i) {
             assert_eq!(BlobRef::decode(&blob.encode()), blob);
         }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::commit::batch::lifetime;
 use crate::compress::Codec;
 use crate::config::{CompressionType, KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +45,7 @@ pub fn new_state(
         codec: codec_of(compression) as u8,
         page_bytes: config.page_size as u32,
         profile: config.profile as u8,
+        default_ttl: options.default_ttl.map_or(0, |ttl| lifetime(ttl).0),
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -80,7 +82,12 @@ pub fn open_or_create(
         codec: codec_of(options.compression_type.unwrap_or(core.config.effective_compression())),
         profile: core.config.profile,
     };
-    env.publish(Edit { ops: vec![EditOp::CreateKeyspace(state)] }, || ())?;
+    let default_ttl = state.default_ttl;
+    let mut ops = vec![EditOp::CreateKeyspace(state)];
+    if default_ttl > 0 {
+        ops.push(EditOp::DefaultTtl { keyspace: id, millis: default_ttl });
+    }
+    env.publish(Edit { ops }, || ())?;
     let mut section = core.section.enter();
     let first = section.last.next();
     let keyspace = Arc::new(KeyspaceStore::new(
@@ -91,9 +98,30 @@ pub fn open_or_create(
         Row::default(),
         first,
     ));
+    set_ttl_in_memory(core, &keyspace, default_ttl);
     section.keyspaces.insert(id, Arc::clone(&keyspace));
     keyspaces.insert(name.to_owned(), Arc::clone(&keyspace));
     Ok(keyspace)
+}
+
+fn set_ttl_in_memory(core: &Core, keyspace: &KeyspaceStore, millis: u64) {
+    keyspace.default_ttl.store(millis, Ordering::Release);
+    if millis > 0 {
+        core.default_ttls.store(true, Ordering::Release);
+    }
+}
+
+/// Changes how long what is put into a keyspace from now on lives; 0: for ever. Durable once this
+/// returns.
+pub fn set_default_ttl(core: &Core, keyspace: &KeyspaceStore, millis: u64) -> Result<()> {
+    core.check_writable()?;
+    // So that it is not dropped meanwhile, and of two at once the last in the manifest counts.
+    let _keyspaces = core.keyspaces.write();
+    if keyspace.is_dropped() {
+        return Err(crate::maintenance::write::dropped(&keyspace.name));
+    }
+    let edit = Edit { ops: vec![EditOp::DefaultTtl { keyspace: keyspace.id, millis }] };
+    core.env.publish(edit, || set_ttl_in_memory(core, keyspace, millis))
 }
 
 /// Removes a keyspace and everything in it.

@@ -159,7 +159,11 @@ impl Core {
     /// The views there are, for choosing work: the work itself looks again.
     fn live_views(&self) -> LiveViews {
         let visible = self.env.visible();
-        LiveViews { open_from: visible, live: self.env.views.live() }
+        LiveViews {
+            open_from: visible,
+            live: self.env.views.live(),
+            expired: self.env.dead().all_until(),
+        }
     }
 
     /// Merges everything inside `within` into the base, and gives back what is dead there.

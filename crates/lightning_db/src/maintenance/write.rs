@@ -2,7 +2,8 @@
 //! and the work that the commit made due.
 //!
 //! 1. Limits are checked before anything is written.
-//! 2. A write honours the locks of others: it is refused inside the section while one stands
+//! 2. What expires gets its moment here, once; the clock is asked from before it can be seen.
+//! 3. A write honours the locks of others: it is refused inside the section while one stands
 //!    against it, and waits outside.
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
-use crate::types::EntryValue;
+use crate::types::{Entry, EntryValue};
 
 /// The error for a keyspace that was dropped.
 pub fn dropped(name: &str) -> Error {
@@ -58,6 +59,9 @@ pub fn write_batch(
     batch.check_owner(&core.env)?;
     let config = &core.config;
     check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
+    if batch.zero_lifetime {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
+    }
     check_room(core, batch)?;
     core.pacer.pace(&core.env, batch.body.len());
     let durability = options.durability.unwrap_or(match config.wal_sync_mode {
@@ -75,14 +79,17 @@ pub fn write_batch(
         Durability::Sync if core.env.log.is_some() => Wait::Durable,
         _ => Wait::Written,
     };
-    let committed = if has_large_values(&batch.body, BLOB_THRESHOLD_BYTES) {
+    let lives = batch.lifetimes || core.has_default_ttl();
+    let with_moments = if lives { begin_lives(core, batch) } else { None };
+    let body = with_moments.as_ref().unwrap_or(&batch.body);
+    let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
         let _pin = core.env.blobs.pin();
-        let body = move_large_values(core, &batch.body)?;
+        let body = move_large_values(core, body)?;
         check_size(config, body.len())?;
         commit(core, &body, wait, owner, validate)
     } else {
-        check_size(config, batch.body.len())?;
-        commit(core, &batch.body, wait, owner, validate)
+        check_size(config, body.len())?;
+        commit(core, body, wait, owner, validate)
     }?;
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
@@ -207,18 +214,44 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
     }
 }
 
+/// The body with moments in the place of lifetimes, those of keyspaces included; `None` where there
+/// are none.
+fn begin_lives(core: &Core, batch: &WriteBatch) -> Option<Vec<u8>> {
+    let defaults = core.default_ttls();
+    if !batch.lifetimes && operations(&batch.body).all(|op| !defaults.contains_key(&op.keyspace)) {
+        return None;
+    }
+    let lifetimes = &core.env.lifetimes;
+    lifetimes.enable();
+    let now = lifetimes.now();
+    let mut out = Vec::with_capacity(batch.body.len() + 8 * batch.count);
+    for mut op in operations(&batch.body) {
+        let ttl = match op.entry.value {
+            EntryValue::Inline(_) if op.entry.expiry.is_never() => {
+                defaults.get(&op.keyspace).copied().unwrap_or(op.entry.expiry)
+            }
+            _ => op.entry.expiry,
+        };
+        if !ttl.is_never() {
+            op.entry.expiry = now.after(ttl);
+        }
+        encode(&mut out, &op);
+    }
+    Some(out)
+}
+
 /// The body with its large values moved to blob pages.
 fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for op in Operations::new(body) {
         let op = op.expect("bodies are encoded by this process");
-        let value = match op.value {
+        let value = match op.entry.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
                 EntryValue::Blob(core.env.blobs.put(v)?)
             }
             other => other,
         };
-        encode(&mut out, &Operation { value, ..op });
+        encode(&mut out, &Operation { entry: Entry { value, ..op.entry }, ..op });
     }
     Ok(out)
 }

@@ -6,7 +6,7 @@
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
 use crate::codec::{Malformed, Reader, put_varint};
-use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
+use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq, Time};
 
 /// The next free ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,15 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// How long what is put without a lifetime of its own lives.
+    DefaultTtl {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// In milliseconds; 0: for ever.
+        millis: u64,
+    },
+    /// Lives were judged by this moment: no later one is to be judged by an earlier.
+    Time(Time),
 }
 
 /// One atomic change.
@@ -190,13 +199,21 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::DefaultTtl { keyspace, millis } => {
+            tagged(out, 22, *keyspace);
+            put_varint(out, *millis);
+        }
+        EditOp::Time(time) => {
+            out.push(24);
+            put_varint(out, time.0);
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) {
+    if (2..=8).contains(&tag) || tag == 22 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -230,6 +247,8 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        22 => EditOp::DefaultTtl { keyspace, millis: r.varint()? },
+        24 => EditOp::Time(Time(r.varint()?)),
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

@@ -26,12 +26,13 @@ use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
+use crate::store::lifetimes::Lifetimes;
 use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, RwLock};
 use crate::tree::PartitionReader;
-use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq};
+use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq, Time};
 use crate::vfs::{Vfs, VfsLock};
 use crate::wal::{Log, LogOptions, LogRecovery};
 
@@ -229,6 +230,9 @@ fn serve(
     let (core, keyspaces) =
         assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, Some(old_manifest))?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    if core.env.lifetimes.any() {
+        edit.ops.push(EditOp::Time(core.env.lifetimes.now()));
+    }
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
@@ -293,6 +297,7 @@ fn assemble(
     writer: Option<ManifestId>,
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
+    let expires = expires(state, &recovered.memtables);
     let cache_bytes = config.cache_size as u64;
     let row_bytes = cache_bytes / ROW_SHARE;
     // The smallest caches are for pages alone.
@@ -319,6 +324,7 @@ fn assemble(
         pager,
         cache,
         rows,
+        lifetimes: Lifetimes::new(Arc::clone(&vfs), state.time, expires),
         views: Arc::new(ViewRegistry::new(Seq(0))),
         visible: Arc::new(AtomicU64::new(last.0)),
         manifest: Mutex::new(None),
@@ -372,10 +378,18 @@ fn assemble(
         failures: Mutex::new(BTreeMap::new()),
         failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        default_ttls: AtomicBool::new(state.keyspaces.values().any(|k| k.default_ttl > 0)),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
     };
     Ok((core, keyspaces))
+}
+
+/// Whether anything that was recovered may expire.
+fn expires(state: &ManifestState, memtables: &BTreeMap<KeyspaceId, Arc<Memtable>>) -> bool {
+    state.time > Time::BEFORE_ALL
+        || state.partitions().any(|p| !p.lives.is_empty())
+        || memtables.values().any(|m| m.expiring() > 0)
 }
 
 fn codec_of(state: &KeyspaceState) -> Result<Codec> {
@@ -408,7 +422,9 @@ fn open_keyspace(
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
-    Ok(Arc::new(KeyspaceStore::new(state.id, name, options, runs, base, last.next())))
+    let store = KeyspaceStore::new(state.id, name, options, runs, base, last.next());
+    store.default_ttl.store(state.default_ttl, crate::sync::atomic::Ordering::Release);
+    Ok(Arc::new(store))
 }
 
 fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {

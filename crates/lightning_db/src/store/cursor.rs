@@ -1,4 +1,5 @@
-//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones left out.
+//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones and
+//! what has expired left out.
 //!
 //! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
 //!    own key; going backward, the mirror image. Turning round seeks every source anew.
@@ -16,7 +17,7 @@ use crate::store::blobs::BlobStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
 use crate::tree::CursorOptions;
-use crate::types::{EntryValue, Seq};
+use crate::types::{EntryValue, Expiry, Seq, Time};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -38,10 +39,11 @@ pub struct MergedCursor {
 }
 
 impl MergedCursor {
-    /// A cursor over `version` at `at`, standing nowhere yet.
+    /// A cursor over `version` at `at`, judging by `now`, standing nowhere yet.
     pub fn new(
         version: Arc<Version>,
         at: Seq,
+        now: Time,
         pager: &Pager,
         blobs: Arc<BlobStore>,
         read_ahead: usize,
@@ -50,7 +52,7 @@ impl MergedCursor {
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
             let cursor = MemtableCursor::new(Arc::clone(memtable));
-            sources.push(VisibleSource::new(Source::Memtable(cursor), at));
+            sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
         }
         let runs = version.runs.iter().map(|r| (&r.row, r.consumed.as_slice()));
         for (row, consumed) in runs.chain([(&version.base, [].as_slice())]) {
@@ -58,7 +60,7 @@ impl MergedCursor {
                 continue;
             }
             let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
-            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
+            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
         }
         Self {
             sources,
@@ -88,6 +90,11 @@ impl MergedCursor {
             EntryValue::Inline(v) => Some(v),
             EntryValue::Blob(_) | EntryValue::Tombstone => None,
         }
+    }
+
+    /// When the entry it stands on expires.
+    pub fn expiry(&self) -> Option<Expiry> {
+        Some(self.sources[self.current?].entry().expiry)
     }
 
     /// The value it stands on, copied, or read from its blob pages.
@@ -233,7 +240,7 @@ impl MergedCursor {
                 self.current = None;
                 return Ok(false);
             }
-            if !source.is_tombstone() {
+            if !source.is_gone() {
                 return Ok(true);
             }
         }
@@ -283,7 +290,7 @@ impl MergedCursor {
             }
             self.current = best;
             let Some(i) = best else { return Ok(()) };
-            if !self.sources[i].is_tombstone() {
+            if !self.sources[i].is_gone() {
                 return Ok(());
             }
             self.pass_current(i, &step)?;

@@ -17,6 +17,7 @@ use crate::cache::RowCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
 use crate::store::blobs::BlobStore;
+use crate::store::lifetimes::{Dead, Lifetimes};
 use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,6 +64,8 @@ pub struct Environment {
     pub cache: Arc<PageCache>,
     /// Newest values by key.
     pub rows: RowCache,
+    /// The time by which entries expire.
+    pub lifetimes: Lifetimes,
     /// Live read views.
     pub views: Arc<ViewRegistry>,
     /// The newest commit that readers may see.
@@ -118,6 +121,11 @@ impl Environment {
         self.vfs.monotonic()
     }
 
+    /// What has expired for everybody, for one job.
+    pub fn dead(&self) -> Dead {
+        self.lifetimes.dead(&self.views)
+    }
+
     /// Makes the entries of the segment directory durable. A failure poisons the handle: it may have
     /// lost the names of other jobs' files, whose own syncs would then falsely succeed.
     pub fn sync_segment_dir(&self) -> Result<()> {
@@ -165,6 +173,10 @@ impl Environment {
         let manifest = manifest
             .as_mut()
             .ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the database is open read-only"))?;
+        if self.lifetimes.any() {
+            // Whatever the edit is because of was judged before.
+            edit.ops.push(EditOp::Time(self.lifetimes.now()));
+        }
         edit.ops.push(EditOp::NextIds(NextIds {
             segment: self.next_segment.load(Ordering::Relaxed),
             partition: self.next_partition.load(Ordering::Relaxed),

@@ -41,7 +41,7 @@ pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Resu
     env.check_writable()?;
     let floor = env.visible();
     let views = env.views.raise_floor(floor);
-    let rule = Retention::new(floor, &views);
+    let rule = Retention::new(floor, &views).with(env.dead());
     let oldest =
         keyspaces.iter().filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m))).min();
     let Some(oldest) = oldest else { return Ok(false) };
@@ -156,7 +156,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
 /// the fresh manifest is to contain.
 pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
     // Nobody reads yet.
-    let rule = Retention::new(env.visible(), &[]);
+    let rule = Retention::new(env.visible(), &[]).with(env.dead());
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
         let version = keyspace.pin();

@@ -11,7 +11,7 @@ use crate::compress::Codec;
 use crate::config::Profile;
 use crate::memtable::Memtable;
 use crate::store::version::{Row, Run, Version};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, Guard, Mutex};
 use crate::types::{KeyspaceId, Seq};
 
@@ -50,6 +50,8 @@ pub struct KeyspaceStore {
     pub merge_latch: Mutex<()>,
     /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
     pub pressure: AtomicU32,
+    /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
+    pub default_ttl: AtomicU64,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
     version: ArcSwap<Version>,
@@ -75,6 +77,7 @@ impl KeyspaceStore {
             flush_latch: Mutex::new(()),
             merge_latch: Mutex::new(()),
             pressure: AtomicU32::new(0),
+            default_ttl: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             published: Mutex::new(vec![Arc::downgrade(&version)]),
             version: ArcSwap::new(version),

@@ -93,7 +93,7 @@ fn tier(
         return Ok(false);
     }
     let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = Retention::new(floor, &env.views.raise_floor(floor)).with(env.dead());
     let older = &version.runs[at + ids.len()..];
     let nothing_older = |key: &[u8]| {
         older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
@@ -235,7 +235,7 @@ fn base(
         return Ok(false);
     }
     let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = Retention::new(floor, &env.views.raise_floor(floor)).with(env.dead());
     let mut sources = Vec::with_capacity(version.runs.len() + 1);
     let mut updates = 0;
     for run in &version.runs {
@@ -310,7 +310,8 @@ fn renew(
             SpanEnd::UpTo(_) => end,
         };
         let updates = &sources[..last];
-        let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u));
+        let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u))
+            || span.earliest_expiry().is_over(rule.expired());
         if keep.keeps(touched) && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
             adopted += span.leaves.len() as u64;

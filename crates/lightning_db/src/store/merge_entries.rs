@@ -11,7 +11,7 @@ use crate::store::environment::Environment;
 use crate::store::retention::{Fate, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
-use crate::types::{EntryValue, SegmentId};
+use crate::types::{Entry, EntryValue, SegmentId};
 
 /// What a stream of entries does besides being written: moves values out of blob segments that
 /// are being cleaned, and asks now and then whether to give up.
@@ -67,21 +67,25 @@ pub fn merge_until(
         let mut judge = rule.key();
         for source in &mut sources[first..] {
             while source.valid() && source.key() == key {
-                let value = source.value();
-                let tombstone = value.is_tombstone();
+                let mut entry = source.entry();
+                let tombstone = rule.is_tombstone(source.seq(), &entry);
+                if tombstone {
+                    // Of what has expired neither value nor expiry is of use any more.
+                    entry = Entry::lasting(EntryValue::Tombstone);
+                }
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && nothing_older(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
-                    let moved = match (value, tally.clean) {
+                    let moved = match (entry.value, tally.clean) {
                         (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
                             Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
                         }
                         _ => None,
                     };
-                    let value = moved.map_or(value, EntryValue::Blob);
-                    out.push(&key, seq, value)?;
+                    entry.value = moved.map_or(entry.value, EntryValue::Blob);
+                    out.push(&key, seq, entry)?;
                     if let Some(span) = seen_by {
-                        out.note_droppable((key.len() + value.inline_len()) as u64, span);
+                        out.note_droppable((key.len() + entry.value.inline_len()) as u64, span);
                     }
                 }
                 source.next()?;

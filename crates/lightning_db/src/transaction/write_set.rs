@@ -3,10 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::Duration;
 
-use crate::types::KeyspaceId;
+use crate::commit::batch::WriteBatch;
+use crate::types::{EntryValue, KeyspaceId};
 
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+type Values = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+type Writes = BTreeMap<Vec<u8>, Option<Put>>;
+
+/// A value that was put, and for how long.
+#[derive(Debug)]
+struct Put {
+    value: Vec<u8>,
+    ttl: Option<Duration>,
+}
 
 /// A place in a transaction to go back to; see [`Transaction::savepoint`](crate::Transaction::savepoint).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +26,7 @@ pub struct Savepoint {
 }
 
 /// What a write replaced: nothing, a delete, or a put.
-type Replaced = Option<Option<Vec<u8>>>;
+type Replaced = Option<Option<Put>>;
 
 /// The writes so far.
 #[derive(Debug, Default)]
@@ -33,19 +43,28 @@ pub(super) struct WriteSet {
 const OVERHEAD: u64 = 16;
 
 impl WriteSet {
-    pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
-        let replaced = self.replace(keyspace, key, Some(value.map(<[u8]>::to_vec)));
+    pub(super) fn insert(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl: Option<Duration>,
+    ) {
+        let put = value.map(|value| Put { value: value.to_vec(), ttl });
+        let replaced = self.replace(keyspace, key, Some(put));
         if !self.savepoints.is_empty() {
             self.undo.push((keyspace, key.to_vec(), replaced));
         }
     }
 
     fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
-        let size = |v: Option<&[u8]>| key.len() as u64 + v.map_or(0, <[u8]>::len) as u64 + OVERHEAD;
+        let size = |put: &Option<Put>| {
+            (key.len() + put.as_ref().map_or(0, |put| put.value.len())) as u64 + OVERHEAD
+        };
         let writes = self.keyspaces.entry(keyspace).or_default();
         let old = match new {
             Some(value) => {
-                self.bytes += size(value.as_deref());
+                self.bytes += size(&value);
                 writes.insert(key.to_vec(), value)
             }
             None => writes.remove(key),
@@ -54,7 +73,7 @@ impl WriteSet {
             self.keyspaces.remove(&keyspace);
         }
         if let Some(old) = &old {
-            self.bytes -= size(old.as_deref());
+            self.bytes -= size(old);
         }
         old
     }
@@ -82,30 +101,48 @@ impl WriteSet {
     /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
     #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.keyspaces.get(&keyspace)?.get(key).map(|v| v.as_deref())
+        self.keyspaces
+            .get(&keyspace)?
+            .get(key)
+            .map(|put| put.as_ref().map(|put| put.value.as_slice()))
     }
 
     /// The writes to a keyspace inside `start..end`, copied.
-    pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Writes {
+    pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Values {
         if end.is_some_and(|e| e <= start) {
-            return Writes::new();
+            return Values::new();
         }
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         self.keyspaces
             .get(&keyspace)
             .map(|w| {
                 w.range::<[u8], _>((Bound::Included(start), upper))
-                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .map(|(k, put)| (k.clone(), put.as_ref().map(|put| put.value.clone())))
                     .collect()
             })
             .unwrap_or_default()
     }
 
-    /// All writes, by keyspace and key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], Option<&[u8]>)> {
-        self.keyspaces
-            .iter()
-            .flat_map(|(id, w)| w.iter().map(move |(k, v)| (*id, k.as_slice(), v.as_deref())))
+    /// The keys of all writes, by keyspace.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (KeyspaceId, &[u8])> {
+        self.keyspaces.iter().flat_map(|(id, w)| w.keys().map(move |k| (*id, k.as_slice())))
+    }
+
+    /// All writes, as a batch.
+    pub(super) fn to_batch(&self) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        for (id, writes) in &self.keyspaces {
+            for (key, put) in writes {
+                match put {
+                    None => batch.push(*id, key, EntryValue::Tombstone),
+                    Some(Put { value, ttl: None }) => {
+                        batch.push(*id, key, EntryValue::Inline(value));
+                    }
+                    Some(Put { value, ttl: Some(ttl) }) => batch.push_for(*id, key, value, *ttl),
+                }
+            }
+        }
+        batch
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::page::PageType;
 use crate::page::leaf::{EntryParts, LeafView};
 use crate::sync::Arc;
-use crate::types::{EntryValue, PageAddress, SegmentId, Seq};
+use crate::types::{EntryValue, Expiry, PageAddress, SegmentId, Seq, Time};
 
 use super::path::{Path, Source, Target};
 #[cfg(test)]
@@ -54,6 +54,8 @@ pub struct PartitionCursor {
     parts: EntryParts,
     /// Whether every entry of the leaf is settled.
     settled: bool,
+    /// Whether any entry of the leaf expires.
+    expires: bool,
     /// Leaves entered one after the other by `next`.
     run: usize,
     /// Leaves that were asked for ahead and not entered yet.
@@ -74,6 +76,7 @@ impl PartitionCursor {
             len: 0,
             parts: EntryParts::default(),
             settled: false,
+            expires: false,
             run: 0,
             ahead: 0,
             failed: None,
@@ -109,6 +112,19 @@ impl PartitionCursor {
     pub fn is_tombstone(&self) -> bool {
         assert!(self.valid(), "callers ask a valid cursor only");
         self.parts.is_tombstone()
+    }
+
+    /// When the entry expires. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
+    pub fn expiry(&self) -> Expiry {
+        if self.expires { self.view().expiry(self.at) } else { Expiry::NEVER }
+    }
+
+    /// Whether the key has no value at `now`: a tombstone, or expired. Panics where the cursor is not
+    /// [`valid`](Self::valid).
+    #[inline]
+    pub fn is_gone(&self, now: Time) -> bool {
+        self.is_tombstone() || (self.expires && self.view().expiry(self.at).is_over(now))
     }
 
     /// Moves to the next key, where that is in the same leaf and all there is settled: then each key
@@ -260,6 +276,7 @@ impl PartitionCursor {
         let page = self.source().page(address, PageType::Leaf)?;
         let view = LeafView::new(&page.bytes);
         (self.len, self.settled) = (view.len(), view.is_settled());
+        self.expires = view.has_expiries();
         self.leaf = Some(page);
         if self.len == 0 {
             let file = self.reader.segment(address)?.path();

@@ -19,7 +19,7 @@ use crate::page::inner::{Child, InnerView};
 use crate::page::leaf::LeafView;
 use crate::segment::Segment;
 use crate::sync::Arc;
-use crate::types::{BlobRef, EntryValue, PageAddress, Seq};
+use crate::types::{BlobRef, EntryValue, Expiry, PageAddress, Seq};
 
 use super::leaves::Leaves;
 use super::path::{Path, Source, Target};
@@ -31,6 +31,8 @@ use super::separator;
 pub struct Found {
     /// The number of the commit that wrote it; 0 where it is settled.
     pub seq: Seq,
+    /// When it expires.
+    pub expiry: Expiry,
     /// What it says.
     pub value: FoundValue,
 }
@@ -58,7 +60,7 @@ impl Found {
             EntryValue::Blob(blob) => FoundValue::Blob(blob),
             EntryValue::Tombstone => FoundValue::Tombstone,
         };
-        Self { seq: view.seq(index), value }
+        Self { seq: view.seq(index), expiry: view.expiry(index), value }
     }
 }
 
@@ -224,7 +226,7 @@ impl PartitionReader {
             separator: self.meta.first_key.clone(),
             address: self.meta.root,
             max_seq: self.meta.max_seq,
-            min_expiry: u64::MAX,
+            min_expiry: self.meta.lives.earliest().0,
             entries: self.meta.entries,
             bytes: u64::from(self.meta.root.stored_bytes),
             tombstones: self.meta.tombstones,

@@ -30,6 +30,11 @@ pub enum Step {
 pub enum Operation {
     Put(usize, Key, Value),
     PutOften(usize, Key, u8),
+    /// For so many days and a half.
+    PutFor(usize, Key, Value, u8),
+    /// 0: none.
+    DefaultTtl(usize, u8),
+    Days(u8),
     Delete(usize, Key),
     Batch(Vec<(usize, Key, Option<Value>)>),
     PutBatch(usize, Vec<(Key, Value)>),
@@ -51,6 +56,7 @@ pub enum Operation {
     StepRange(usize, u64),
     Begin(usize, bool),
     TxWrite(usize, usize, Key, Option<Value>),
+    TxPutFor(usize, usize, Key, Value, u8),
     TxGet(usize, usize, Key),
     TxScan(usize, usize, Bounds, u64),
     Commit(usize),
@@ -129,7 +135,10 @@ fn operation(rng: &mut Rng) -> Operation {
     let keyspace = [0, 0, 1, 2][rng.usize(0..4)];
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {
-        0..200 => O::Put(keyspace, key(rng), value(rng)),
+        0..150 => O::Put(keyspace, key(rng), value(rng)),
+        150..195 => O::PutFor(keyspace, key(rng), value(rng), rng.u8(0..30)),
+        195 => O::DefaultTtl(keyspace, rng.u8(0..2) * rng.u8(1..60)),
+        196..200 => O::Days(rng.u8(1..6)),
         200..210 => O::PutOften(keyspace, key(rng), rng.u8(2..60)),
         210..280 => O::Delete(keyspace, key(rng)),
         280..330 => O::Batch(several(rng, 40, |r| {
@@ -157,7 +166,8 @@ fn operation(rng: &mut Rng) -> Operation {
         700..730 => O::StepRange(slot, rng.u64(..)),
         730..760 => O::Begin(slot, rng.bool()),
         760..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
-        850..890 => O::TxGet(slot, keyspace, key(rng)),
+        850..865 => O::TxPutFor(slot, keyspace, key(rng), value(rng), rng.u8(0..30)),
+        865..890 => O::TxGet(slot, keyspace, key(rng)),
         890..910 => O::TxScan(slot, keyspace, bounds(rng), rng.u64(..)),
         910..935 => O::Commit(slot),
         935..940 => O::Abort(slot),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
@@ -16,8 +17,16 @@ use lightning_db::{
 };
 
 use crate::operations::{Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
-use crate::reference::{Bytes, Change, Pair, Reference};
+use crate::reference::{Bytes, Change, Moment, Pair, Reference};
 use crate::settings::setting;
+
+/// Engine and reference may be minutes apart, as looks at the clock take time: so a life ends in the
+/// middle of a day, and the clock is moved by whole ones.
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn lifetime(days: u8) -> Duration {
+    DAY * u32::from(days) + DAY / 2
+}
 
 type Outcome = Result<(), String>;
 type Found = lightning_db::Result<(Vec<u8>, Vec<u8>)>;
@@ -25,8 +34,10 @@ type Found = lightning_db::Result<(Vec<u8>, Vec<u8>)>;
 /// A transaction, by guard or by id, with the moment of its snapshot and its writes.
 struct Tx {
     handle: TxHandle,
-    at: u64,
+    at: Moment,
     writes: BTreeMap<(u32, Key), Option<Bytes>>,
+    /// The days that writes were given.
+    days: BTreeMap<(u32, Key), u8>,
 }
 
 enum TxHandle {
@@ -42,7 +53,7 @@ struct Held {
 
 #[derive(Default)]
 struct Holding {
-    snapshots: [Option<(Snapshot, u64)>; SLOTS],
+    snapshots: [Option<(Snapshot, Moment)>; SLOTS],
     ranges: [Option<Held>; SLOTS],
     transactions: [Option<Tx>; SLOTS],
 }
@@ -221,13 +232,13 @@ impl Runner {
     fn same_range(&mut self, ks: usize, (start, end): &Bounds, bits: u64) -> Outcome {
         let (keyspace, id) = self.keyspace(ks)?;
         let (start, end) = (start.as_deref(), end.as_deref());
-        let expected = self.reference.range(id, start, end, self.reference.now);
+        let expected = self.reference.range(id, start, end, self.reference.moment());
         same_range("scan", told("scan", keyspace.scan(start, end))?, expected, bits)
     }
 
     fn step(&mut self, op: &Operation) -> Outcome {
         use Operation as O;
-        let now = self.reference.now;
+        let now = self.reference.moment();
         match op {
             O::Put(ks, key, value) => {
                 let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
@@ -241,6 +252,22 @@ impl Runner {
                     told("put", keyspace.put(key, &value))?;
                     self.commit(&[(id, key.clone(), Some(value))]);
                 }
+            }
+            O::PutFor(ks, key, value, days) => {
+                let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
+                told("put_with_ttl", keyspace.put_with_ttl(key, &value, lifetime(*days)))?;
+                self.commit(&[(id, key.clone(), Some(value))]);
+                self.reference.expire(id, key, *days);
+            }
+            O::DefaultTtl(ks, days) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let ttl = (*days > 0).then(|| lifetime(*days));
+                told("set_default_ttl", keyspace.set_default_ttl(ttl))?;
+                self.reference.defaults.insert(id, u64::from(*days));
+            }
+            O::Days(days) => {
+                self.vfs.set_wall_clock(self.vfs.wall_clock() + DAY * u32::from(*days));
+                self.reference.day += u64::from(*days);
             }
             O::Delete(ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
@@ -401,6 +428,7 @@ impl Runner {
             O::Kill => self.reopen(true)?,
             O::Begin(..)
             | O::TxWrite(..)
+            | O::TxPutFor(..)
             | O::TxGet(..)
             | O::TxScan(..)
             | O::Commit(_)
@@ -418,11 +446,12 @@ impl Runner {
                 } else {
                     TxHandle::Guard(Box::new(told("begin", self.db().transaction())?))
                 };
-                let at = self.reference.now;
+                let at = self.reference.moment();
                 let before = self.held.transactions[*slot].replace(Tx {
                     handle,
                     at,
                     writes: BTreeMap::new(),
+                    days: BTreeMap::new(),
                 });
                 if let Some(Tx { handle: TxHandle::Id(id), .. }) = before {
                     told("abort", self.db().abort_transaction(id))?;
@@ -440,6 +469,19 @@ impl Runner {
                 };
                 told("write in a transaction", result)?;
                 tx.writes.insert((id, key.clone()), value);
+                tx.days.remove(&(id, key.clone()));
+            }
+            O::TxPutFor(slot, ks, key, value, days) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let (db, value, ttl) = (self.db().clone(), bytes(*value), lifetime(*days));
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (result, id) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.put_with_ttl_in(&keyspace, key, &value, ttl), id),
+                    TxHandle::Id(t) => (db.put_with_ttl_tx(*t, key, &value, ttl), 0),
+                };
+                told("put_with_ttl in a transaction", result)?;
+                tx.writes.insert((id, key.clone()), Some(value));
+                tx.days.insert((id, key.clone()), *days);
             }
             O::TxGet(slot, ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
@@ -502,6 +544,9 @@ impl Runner {
                     let changes: Vec<_> =
                         tx.writes.into_iter().map(|((id, k), v)| (id, k, v)).collect();
                     self.commit(&changes);
+                    for ((id, key), days) in tx.days {
+                        self.reference.expire(id, &key, days);
+                    }
                 }
             }
             O::Abort(slot) => match self.held.transactions[*slot].take().map(|t| t.handle) {

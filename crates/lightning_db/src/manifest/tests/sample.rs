@@ -51,6 +51,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         codec: 1,
         page_bytes: 4096,
         profile: 1,
+        default_ttl: 0,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -80,6 +81,7 @@ pub fn partition(ids: &mut NextIds, first: &[u8], last: &[u8]) -> PartitionMeta 
         live_bytes: 4096,
         max_seq: Seq(3),
         droppable: Droppable::default(),
+        lives: Lives::default(),
         blobs: Vec::new(),
     }
 }

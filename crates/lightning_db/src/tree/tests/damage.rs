@@ -206,6 +206,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         live_bytes: live,
         max_seq: honest.iter().map(|c| c.max_seq).max().unwrap(),
         droppable: Droppable::default(),
+        lives: Lives::default(),
         blobs: Vec::new(),
     });
     spoil(&mut plan, "meta");
