@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::codec::put_varint;
 use crate::compress::Codec;
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Lives, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, install_current,
     manifest_path,
 };
@@ -22,7 +22,7 @@ use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
 use crate::types::{
     BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
-    PartitionId, RunId, SegmentId, Seq, hash_key,
+    PartitionId, RunId, SegmentId, Seq, Time, hash_key,
 };
 use crate::vfs::{SimulatedVfs, Vfs, write_all_at};
 
@@ -281,6 +281,39 @@ fn edits() {
     edit.encode(&mut out);
     assert_is("edit", &out);
     assert_eq!(Edit::decode(&example("edit")).expect("decodes"), edit);
+}
+
+#[test]
+fn edits_with_lifetimes() {
+    let mut partition = partition();
+    partition.first_key = b"a".to_vec();
+    partition.last_key = b"b".to_vec();
+    partition.segments[0].filter = None;
+    partition.max_seq = Seq(6);
+    partition.droppable = Droppable::default();
+    partition.blobs = Vec::new();
+    for (late, bytes) in [(0, 10), (1_000, 12), (1_000, 8)] {
+        partition.lives.note(Expiry(1_700_000_000_000 + late), bytes);
+    }
+    let run = RunMeta {
+        id: RunId(5),
+        partitions: vec![partition],
+        consumed: Vec::new(),
+        low: Seq(6),
+        high: Seq(6),
+    };
+    let at = KeyspaceId(2);
+    let edit = Edit {
+        ops: vec![
+            EditOp::DefaultTtl { keyspace: at, millis: 3_600_000 },
+            EditOp::Time(Time(1_700_000_000_000)),
+            EditOp::AddRun { keyspace: at, run },
+        ],
+    };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("edit with lifetimes", &out);
+    assert_eq!(Edit::decode(&example("edit with lifetimes")).expect("decodes"), edit);
 }
 
 /// CURRENT and the manifest that it names, put on a disk and loaded; and written. (Loading alone would

@@ -23,7 +23,7 @@ fn config() -> LightningDbConfig {
     LightningDbConfig {
         background_threads: 0,
         write_buffer_size: 64 * 1024,
-        transaction_timeout: seconds(1_000_000),
+        transaction_timeout: seconds(86_400),
         ..LightningDbConfig::default()
     }
 }

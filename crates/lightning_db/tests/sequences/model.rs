@@ -36,7 +36,7 @@ pub struct Model {
     /// The hours that a keyspace gives.
     defaults: BTreeMap<Life, u64>,
     /// What the clock on the wall shows, and the latest that it has shown.
-    wall: u64,
+    wall: i64,
     hour: u64,
 }
 
@@ -55,13 +55,13 @@ impl Model {
 
     /// Sets the clock so many hours further, or back.
     pub fn set_clock(&mut self, hours: i64) {
-        self.wall = self.wall.saturating_add_signed(hours);
-        self.hour = self.hour.max(self.wall);
+        self.wall += hours;
+        self.hour = self.hour.max(u64::try_from(self.wall).unwrap_or(0));
     }
 
     /// How far the clock is behind the latest that it has shown.
-    pub fn hours_behind(&self) -> u64 {
-        self.hour - self.wall
+    pub fn hours_behind(&self) -> i64 {
+        self.hour as i64 - self.wall
     }
 
     pub fn set_default(&mut self, life: Life, hours: u64) {

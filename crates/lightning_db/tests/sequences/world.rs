@@ -419,7 +419,7 @@ impl<'a> World<'a> {
 
     fn kill(&mut self, setting: u8, seed: u64) {
         // How late it was is only sure to be known after a close.
-        self.set_clock(self.model.hours_behind() as i64);
+        self.set_clock(self.model.hours_behind());
         let config = &self.settings[self.setting];
         if !config.wal_enabled {
             self.db.checkpoint().expect("checkpoint");

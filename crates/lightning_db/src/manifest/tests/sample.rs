@@ -6,11 +6,11 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Lives, ManifestState,
     NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, covers,
 };
 use crate::types::{
-    DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
+    DatabaseId, Expiry, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq, Time,
 };
 use crate::vfs::{SimulatedVfs, Vfs};
 
@@ -180,6 +180,13 @@ impl Draw<'_> {
         }
         self.ops.push(EditOp::Flushed { keyspace: k.id, seq: high });
         self.ops.push(EditOp::LastSeq(high));
+        if self.rng.bool() {
+            self.ops.push(EditOp::Time(Time(self.rng.u64(..u64::MAX))));
+        }
+        if let Some(keyspace) = self.state.keyspaces.keys().next() {
+            let millis = self.rng.u64(..) * u64::from(self.rng.bool());
+            self.ops.push(EditOp::DefaultTtl { keyspace: *keyspace, millis });
+        }
     }
 
     fn merge_runs(&mut self, k: &KeyspaceState) {
@@ -273,6 +280,9 @@ impl Draw<'_> {
             let from = self.rng.u64(0..u64::MAX);
             let span = ViewSpan { from: Seq(from), below: Seq(self.rng.u64(from + 1..)) };
             p.droppable.note(span, self.rng.u64(..COUNT / 4));
+        }
+        for _ in 0..self.rng.usize(0..12) {
+            p.lives.note(Expiry(self.rng.u64(..u64::MAX)), self.rng.u64(..COUNT / 16));
         }
         for _ in 0..self.rng.usize(0..3) {
             let (pages, offset) = (self.rng.u32(1..99), self.rng.u64(..));
