@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::options::{CompressionType, WalSyncMode, checked_write_buffer};
+use super::options::{CompressionType, WalSyncMode, checked_compression, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Options of a keyspace, given when it is created and kept with it.
@@ -13,27 +13,37 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct KeyspaceOptions {
     /// Memtable size at which it is sealed and flushed; same range as the database's option.
     pub write_buffer_size: Option<usize>,
-    /// How pages are compressed; `Some(None)` of the codec stores them plain.
+    /// How new pages are compressed, whatever the database is set to; `Some(None)` of the codec
+    /// stores them plain. `None`: as the database is set each time it is opened.
     pub compression_type: Option<CompressionType>,
     /// How long what is put without a lifetime of its own lives, counted from its commit; longer than
     /// zero. `None`: until it is overwritten or deleted. Kept with the keyspace;
     /// [`Keyspace::set_default_ttl`](crate::Keyspace::set_default_ttl) changes it.
     pub default_ttl: Option<Duration>,
+    /// The level of that codec, with the same range as the database's option. `None`: the codec's
+    /// own. A level without a codec is refused: it could not outlive the database's.
+    pub compression_level: Option<i32>,
 }
 
 impl KeyspaceOptions {
     /// Whether every given value is possible.
     pub fn validate(&self) -> Result<()> {
-        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
-            let message = "keyspace option `default_ttl` is longer than zero";
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        let refuse = |what: String| {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("keyspace option {what}")))
+        };
+        if let Some(Err(why)) = self.write_buffer_size.map(checked_write_buffer) {
+            return refuse(format!("`write_buffer_size` {why}"));
         }
-        match self.write_buffer_size.map(checked_write_buffer) {
-            Some(Err(why)) => {
-                let message = format!("keyspace option `write_buffer_size` {why}");
-                Err(Error::new(ErrorKind::InvalidConfig, message))
-            }
-            _ => Ok(()),
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("`default_ttl` is longer than zero".to_owned());
+        }
+        match (self.compression_type, self.compression_level) {
+            (Some(compression), level) => match checked_compression(compression, level) {
+                Err(refused) => refuse(refused.to_string()),
+                Ok(()) => Ok(()),
+            },
+            (None, Some(_)) => refuse("`compression_level` is given without a codec".to_owned()),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -94,6 +104,26 @@ mod tests {
         assert!(ttl(Duration::from_nanos(1)).validate().is_ok());
         let e = ttl(Duration::ZERO).validate().expect_err("zero");
         assert!(e.kind() == ErrorKind::InvalidConfig && e.message().contains("default_ttl"), "{e}");
+    }
+
+    #[test]
+    fn a_level_needs_a_codec_that_has_it() {
+        let of = |compression_type, compression_level| KeyspaceOptions {
+            compression_type,
+            compression_level,
+            ..Default::default()
+        };
+        assert!(of(Some(CompressionType::Zstd), Some(19)).validate().is_ok());
+        assert!(of(Some(CompressionType::Snappy), None).validate().is_ok());
+        for refused in [
+            of(Some(CompressionType::Zstd), Some(23)),
+            of(Some(CompressionType::Lz4), Some(1)),
+            of(None, Some(3)),
+        ] {
+            let e = refused.validate().expect_err("no such level");
+            assert_eq!(e.kind(), ErrorKind::InvalidConfig);
+            assert!(e.message().contains("keyspace option `compression_level`"), "{e}");
+        }
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl ManifestState {
     pub fn snapshot_edit(&self) -> Edit {
         let mut ops: Vec<EditOp> =
             self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
+        ops.extend(leveled.map(|k| EditOp::SetCompression {
+            keyspace: k.id,
+            codec: k.codec,
+            level: k.level,
+        }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
         ops.extend(
@@ -179,6 +185,10 @@ impl ManifestState {
                     return Err(Malformed("a clock is past the end of time"));
                 }
                 self.time = self.time.max(*time);
+            }
+            EditOp::SetCompression { keyspace, codec, level } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                (k.codec, k.level) = (*codec, *level);
             }
         }
         Ok(())

@@ -98,6 +98,15 @@ pub enum EditOp {
     },
     /// Lives were judged by this moment: no later one is to be judged by an earlier.
     Time(Time),
+    /// How new pages of a keyspace are packed.
+    SetCompression {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// As in the keyspace's state.
+        codec: u8,
+        /// The codec's level; `None` for its own.
+        level: Option<i32>,
+    },
 }
 
 /// One atomic change.
@@ -207,6 +216,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             out.push(24);
             put_varint(out, time.0);
         }
+        EditOp::SetCompression { keyspace, codec, level } => {
+            tagged(out, 14, *keyspace);
+            out.push(*codec);
+            out.push(u8::from(level.is_some()));
+            if let Some(level) = level {
+                l::put_signed(out, *level);
+            }
+        }
     }
 }
 
@@ -249,6 +266,15 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
         }),
         22 => EditOp::DefaultTtl { keyspace, millis: r.varint()? },
         24 => EditOp::Time(Time(r.varint()?)),
+        14 => EditOp::SetCompression {
+            keyspace: KeyspaceId(l::u32_of(r)?),
+            codec: r.u8()?,
+            level: match r.u8()? {
+                0 => None,
+                1 => Some(l::signed(r)?),
+                _ => return Err(Malformed("a level is neither there nor not")),
+            },
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

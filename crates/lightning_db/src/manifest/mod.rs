@@ -39,5 +39,6 @@ pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use lives::Lives;
 pub use state::{
-    BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,
+    BlobUse, CODEC_OF_DATABASE, FilterRef, KeyspaceState, ManifestState, PartitionMeta,
+    PartitionSegment, RunMeta,
 };
