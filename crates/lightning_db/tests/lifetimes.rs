@@ -90,8 +90,10 @@ fn seen(keyspace: &Keyspace, alive: &[&str]) {
     assert_eq!(visited, alive.len());
 }
 
+type Move = fn(&Database);
+
 /// Where the entries lie: in the memtable, in a run, in the base.
-fn places() -> [(&'static str, fn(&Database)); 3] {
+fn places() -> [(&'static str, Move); 3] {
     [
         ("memtable", |_| ()),
         ("run", |db| db.flush().expect("flushes")),
