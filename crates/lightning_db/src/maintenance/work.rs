@@ -158,9 +158,8 @@ impl Core {
 
     /// The views there are, for choosing work: the work itself looks again.
     fn live_views(&self) -> LiveViews {
-        let visible = self.env.visible();
         LiveViews {
-            open_from: visible,
+            open_from: self.env.open_from(),
             live: self.env.views.live(),
             expired: self.env.dead().all_until(),
         }

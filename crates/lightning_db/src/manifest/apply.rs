@@ -78,6 +78,9 @@ impl ManifestState {
             run: self.next_run,
             keyspace: self.next_keyspace,
         }));
+        if let Some(floor) = self.history_floor {
+            ops.push(EditOp::History { floor, samples: self.times.samples().to_vec() });
+        }
         Edit { ops }
     }
 
@@ -185,6 +188,18 @@ impl ManifestState {
                     return Err(Malformed("a clock is past the end of time"));
                 }
                 self.time = self.time.max(*time);
+            }
+            EditOp::History { floor, samples } => {
+                if self.history_floor.is_some_and(|known| *floor < known) {
+                    return Err(Malformed("the floor of the past goes back"));
+                }
+                self.history_floor = Some(*floor);
+                for sample in samples {
+                    if !self.times.note(*sample) {
+                        return Err(Malformed("samples of time out of order"));
+                    }
+                }
+                self.times.forget_before(*floor);
             }
             EditOp::SetCompression { keyspace, codec, level } => {
                 let k = self.keyspace_mut(*keyspace)?;

@@ -5,6 +5,7 @@
 
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
+use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq, Time};
 
@@ -98,6 +99,13 @@ pub enum EditOp {
     },
     /// Lives were judged by this moment: no later one is to be judged by an earlier.
     Time(Time),
+    /// How far back the past is kept, and what is new of its times.
+    History {
+        /// Moments before this commit may have been dropped.
+        floor: Seq,
+        /// Newer than those before.
+        samples: Vec<TimeSample>,
+    },
     /// How new pages of a keyspace are packed.
     SetCompression {
         /// Where.
@@ -216,6 +224,11 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             out.push(24);
             put_varint(out, time.0);
         }
+        EditOp::History { floor, samples } => {
+            out.push(19);
+            put_varint(out, floor.0);
+            TimeMap::encode(samples, out);
+        }
         EditOp::SetCompression { keyspace, codec, level } => {
             tagged(out, 14, *keyspace);
             out.push(*codec);
@@ -266,6 +279,7 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
         }),
         22 => EditOp::DefaultTtl { keyspace, millis: r.varint()? },
         24 => EditOp::Time(Time(r.varint()?)),
+        19 => EditOp::History { floor: Seq(r.varint()?), samples: TimeMap::decode(r)? },
         14 => EditOp::SetCompression {
             keyspace: KeyspaceId(l::u32_of(r)?),
             codec: r.u8()?,

@@ -5,6 +5,7 @@
 //! | `state` | what the edits add up to: keyspaces, rows, partitions, segments |
 //! | `droppable` | how much of a partition only some views can see |
 //! | `lives` | how much of a partition expires, and when |
+//! | `time_map` | which commit was the newest at which time |
 //! | `interval` | key intervals that runs have given to the base |
 //! | `edit` | one atomic change and its bytes |
 //! | `apply` | how an edit changes the state, and what it must not do |
@@ -27,6 +28,7 @@ mod read;
 mod state;
 #[cfg(test)]
 mod tests;
+mod time_map;
 
 pub use current::install_current;
 pub use droppable::{Droppable, ViewSpan};
@@ -42,3 +44,4 @@ pub use state::{
     BlobUse, CODEC_OF_DATABASE, FilterRef, KeyspaceState, ManifestState, PartitionMeta,
     PartitionSegment, RunMeta,
 };
+pub use time_map::{TimeMap, TimeSample};

@@ -73,13 +73,24 @@ impl Lifetimes {
         if self.any() { self.now() } else { Time::BEFORE_ALL }
     }
 
-    /// What has expired for everybody, for one job.
-    pub fn dead(&self, views: &ViewRegistry) -> Dead {
+    /// The moment by which looks into a past of that length judge: what had expired before it began is
+    /// gone, what lived in it is shown, though it may have expired since.
+    pub fn past(&self, kept: Duration) -> Time {
+        if self.any() {
+            Time(self.now().0.saturating_sub(millis(kept)).max(1))
+        } else {
+            Time::BEFORE_ALL
+        }
+    }
+
+    /// What has expired for everybody, for one job;
+    /// where so much of the past is `kept`, for everybody who looks at that too.
+    pub fn dead(&self, views: &ViewRegistry, kept: Duration) -> Dead {
         if !self.any() {
             return Dead::default();
         }
         // In this order: a view that is not found judges by a later moment.
-        let now = self.now();
+        let now = self.past(kept);
         Dead { now, views: views.moments() }
     }
 }

@@ -67,6 +67,22 @@ impl Reference {
         visible(self.keyspaces.get(&keyspace)?.get(key)?, at)
     }
 
+    /// What a key became after a moment, newest first, and as the last what it was then, numbered 0.
+    pub fn history(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        (oldest, day): Moment,
+    ) -> Vec<(u64, Option<Bytes>)> {
+        let versions = self.keyspaces.get(&keyspace).and_then(|k| k.get(key));
+        let Some(versions) = versions else { return Vec::new() };
+        let newer = versions.iter().rev().filter(|v| v.0 > oldest);
+        let shown = newer.map(|(n, value, until)| (*n, value.clone().filter(|_| day < *until)));
+        let mut found: Vec<_> = shown.collect();
+        found.extend(visible(versions, (oldest, day)).map(|value| (0, Some(value.clone()))));
+        found
+    }
+
     /// Whether a key was committed after a moment: the rule by which transactions conflict.
     pub fn changed_since(&self, keyspace: u32, key: &[u8], (at, _): Moment) -> bool {
         let versions = self.keyspaces.get(&keyspace).and_then(|k| k.get(key));

@@ -359,6 +359,33 @@ impl Runner {
                 let snapshot = told("snapshot", self.db().snapshot())?;
                 self.held.snapshots[*slot] = Some((snapshot, now));
             }
+            O::SnapshotAt(slot, part) => {
+                let oldest = self.db().oldest_moment().0;
+                if self.config.history_retention.is_some_and(|kept| kept > Duration::from_secs(99))
+                {
+                    same("the oldest moment", &oldest, &0, u64::to_string)?;
+                }
+                let at = oldest + (now.0 - oldest) * part / 1000;
+                let snapshot = told("snapshot at", self.db().snapshot_at(at))?;
+                same("its number", &snapshot.seq(), &at, u64::to_string)?;
+                self.held.snapshots[*slot] = Some((snapshot, (at, self.past_day())));
+            }
+            O::History(ks, key) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let oldest = self.db().oldest_moment().0;
+                let found = told("history", keyspace.history(key))?;
+                let found = found.into_iter().map(|v| (v.commit, v.value.map(Bytes::from)));
+                let expected = self.reference.history(id, key, (oldest, self.past_day()));
+                // What stands before the oldest moment may have lost its number.
+                let known = |(n, v)| (if n <= oldest { 0 } else { n }, v);
+                let found: Vec<_> = found.map(known).collect();
+                same("history", &found, &expected, |all| {
+                    format!(
+                        "{:?}",
+                        all.iter().map(|(n, v)| (n, v.as_deref().map(short))).collect::<Vec<_>>()
+                    )
+                })?;
+            }
             O::DropSnapshot(slot) => self.held.snapshots[*slot] = None,
             O::SnapshotGet(slot, ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
@@ -435,6 +462,12 @@ impl Runner {
             | O::Abort(_) => self.transact(op)?,
         }
         Ok(())
+    }
+
+    /// The day by which looks into the past judge: that on which what is kept of it began.
+    fn past_day(&self) -> u64 {
+        let long = self.config.history_retention.is_some_and(|kept| kept > Duration::from_secs(99));
+        if long { 0 } else { self.reference.day }
     }
 
     fn transact(&mut self, op: &Operation) -> Outcome {

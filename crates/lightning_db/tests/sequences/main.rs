@@ -12,6 +12,7 @@ mod held;
 mod lifetimes;
 mod model;
 mod operation;
+mod past;
 mod setting;
 mod shrink;
 mod transactions;

@@ -109,6 +109,26 @@ impl Model {
         Some(self.keyspaces.get(&life)?.get(&key)?.last()?.0)
     }
 
+    /// A commit's moment: as of `now`, or of the first hour.
+    pub fn with_hour(&self, commit: u64, now: bool) -> Moment {
+        commit | if now { self.hour << NUMBER_BITS } else { 0 }
+    }
+
+    /// What `key` became after a commit, newest first; what had expired `now`, or by the first hour,
+    /// has no value.
+    pub fn versions_after(
+        &self,
+        life: Life,
+        key: Key,
+        commit: u64,
+        now: bool,
+    ) -> Vec<(u64, Option<Value>)> {
+        let hour = if now { self.hour } else { 0 };
+        let versions = self.keyspaces.get(&life).and_then(|k| k.get(&key));
+        let newer = versions.into_iter().flatten().rev().filter(|(n, ..)| *n > commit);
+        newer.map(|(n, value, until)| (*n, value.filter(|_| hour < *until))).collect()
+    }
+
     pub fn get(&self, life: Life, key: Key, at: Moment) -> Option<Value> {
         seen(self.keyspaces.get(&life)?.get(&key)?, at)
     }
