@@ -61,7 +61,7 @@ impl Model {
 
     /// How far the clock is behind the latest that it has shown.
     pub fn hours_behind(&self) -> i64 {
-        self.hour as i64 - self.wall
+        self.hour.cast_signed() - self.wall
     }
 
     pub fn set_default(&mut self, life: Life, hours: u64) {
