@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use crate::compress::Packing;
 use crate::config::Profile;
 use crate::memtable::Memtable;
+use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, Guard, Mutex};
@@ -48,6 +49,8 @@ pub struct KeyspaceStore {
     pub flush_latch: Mutex<()>,
     /// Held by the job that merges.
     pub merge_latch: Mutex<()>,
+    /// Which dictionary leaves are packed with.
+    pub dictionary: Mutex<Choice>,
     /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
     pub pressure: AtomicU32,
     /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
@@ -76,6 +79,7 @@ impl KeyspaceStore {
             options,
             flush_latch: Mutex::new(()),
             merge_latch: Mutex::new(()),
+            dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
             default_ttl: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
