@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::options::{CompressionType, WalSyncMode, checked_compression, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operators::check_name;
 
 /// Options of a keyspace, given when it is created and kept with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyspaceOptions {
     /// Memtable size at which it is sealed and flushed; same range as the database's option.
     pub write_buffer_size: Option<usize>,
@@ -23,6 +24,11 @@ pub struct KeyspaceOptions {
     /// The level of that codec, with the same range as the database's option. `None`: the codec's
     /// own. A level without a codec is refused: it could not outlive the database's.
     pub compression_level: Option<i32>,
+    /// The name of its merge operator, 1 to 64 bytes, which `merge` needs; `None`: it has none. A
+    /// keyspace that exists without one gets it when it is asked for with one; where it has another,
+    /// asking for it fails with `InvalidArgument`. Whether an operator of that name is registered is
+    /// found out by the first call that needs it.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -36,6 +42,12 @@ impl KeyspaceOptions {
         }
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("`default_ttl` is longer than zero".to_owned());
+        }
+        if let Some(Err(why)) = self.merge_operator.as_deref().map(check_name) {
+            return refuse(format!("`merge_operator` {why}"));
+        }
+        if self.default_ttl.is_some() && self.merge_operator.is_some() {
+            return refuse("`default_ttl` and `merge_operator` exclude each other".to_owned());
         }
         match (self.compression_type, self.compression_level) {
             (Some(compression), level) => match checked_compression(compression, level) {
@@ -104,6 +116,16 @@ mod tests {
         assert!(ttl(Duration::from_nanos(1)).validate().is_ok());
         let e = ttl(Duration::ZERO).validate().expect_err("zero");
         assert!(e.kind() == ErrorKind::InvalidConfig && e.message().contains("default_ttl"), "{e}");
+        let named = |name: &str| KeyspaceOptions {
+            merge_operator: Some(name.to_owned()),
+            ..Default::default()
+        };
+        assert!(named("counter").validate().is_ok());
+        let e = named("").validate().expect_err("no name");
+        assert!(e.message().contains("merge_operator"), "{e}");
+        let both =
+            KeyspaceOptions { default_ttl: Some(Duration::from_secs(1)), ..named("counter") };
+        assert_eq!(both.validate().expect_err("both").kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_KEYSPACE_NAME_BYTES;
 use crate::maintenance::core::Core;
+use crate::maintenance::write::{dropped, no_lives_where_merged};
 use crate::manifest::{CODEC_OF_DATABASE, Edit, EditOp, KeyspaceState};
+use crate::operators::Merger;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
 use crate::store::version::Row;
 use crate::sync::atomic::Ordering;
@@ -58,6 +60,8 @@ pub fn new_state(
         page_bytes: config.page_size as u32,
         profile: config.profile as u8,
         default_ttl: options.default_ttl.map_or(0, |ttl| lifetime(ttl).0),
+        // Given by a part of an edit of its own.
+        merge_operator: None,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -85,7 +89,13 @@ pub fn open_or_create(
     name: &str,
     options: KeyspaceOptions,
 ) -> Result<Arc<KeyspaceStore>> {
-    if let Some(keyspace) = core.keyspaces.read().get(name) {
+    let operator = options.merge_operator.as_deref();
+    let has_it = |k: &KeyspaceStore| {
+        operator.is_none_or(|wanted| k.merger().is_some_and(|m| m.name() == wanted))
+    };
+    if let Some(keyspace) = core.keyspaces.read().get(name)
+        && has_it(keyspace)
+    {
         return Ok(Arc::clone(keyspace));
     }
     if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
@@ -98,6 +108,9 @@ pub fn open_or_create(
     core.check_writable()?;
     let mut keyspaces = core.keyspaces.write();
     if let Some(keyspace) = keyspaces.get(name) {
+        if let Some(operator) = operator {
+            give_operator(core, keyspace, operator)?;
+        }
         return Ok(Arc::clone(keyspace));
     }
     let env = &core.env;
@@ -110,7 +123,11 @@ pub fn open_or_create(
         profile: core.config.profile,
     };
     let default_ttl = state.default_ttl;
-    env.publish(creation(state), || ())?;
+    let mut edit = creation(state);
+    if let Some(operator) = operator {
+        edit.ops.push(EditOp::SetMergeOperator { keyspace: id, name: operator.to_owned() });
+    }
+    env.publish(edit, || ())?;
     let mut section = core.section.enter();
     let first = section.last.next();
     let keyspace = Arc::new(KeyspaceStore::new(
@@ -122,6 +139,9 @@ pub fn open_or_create(
         first,
     ));
     set_ttl_in_memory(core, &keyspace, default_ttl);
+    if let Some(operator) = operator {
+        keyspace.set_merger(Merger::new(name, operator, &core.config.merge_operators));
+    }
     section.keyspaces.insert(id, Arc::clone(&keyspace));
     keyspaces.insert(name.to_owned(), Arc::clone(&keyspace));
     Ok(keyspace)
@@ -141,10 +161,40 @@ pub fn set_default_ttl(core: &Core, keyspace: &KeyspaceStore, millis: u64) -> Re
     // So that it is not dropped meanwhile, and of two at once the last in the manifest counts.
     let _keyspaces = core.keyspaces.write();
     if keyspace.is_dropped() {
-        return Err(crate::maintenance::write::dropped(&keyspace.name));
+        return Err(dropped(&keyspace.name));
+    }
+    if millis > 0 && keyspace.merger().is_some() {
+        return Err(no_lives_where_merged());
     }
     let edit = Edit { ops: vec![EditOp::DefaultTtl { keyspace: keyspace.id, millis }] };
     core.env.publish(edit, || set_ttl_in_memory(core, keyspace, millis))
+}
+
+/// Gives a keyspace that has no merge operator this one: durable before anything is merged.
+fn give_operator(core: &Core, keyspace: &KeyspaceStore, operator: &str) -> Result<()> {
+    if let Some(merger) = keyspace.merger() {
+        return check_operator(&keyspace.name, merger.name(), operator);
+    }
+    if keyspace.default_ttl.load(Ordering::Acquire) > 0 {
+        return Err(no_lives_where_merged());
+    }
+    let op = EditOp::SetMergeOperator { keyspace: keyspace.id, name: operator.to_owned() };
+    core.env.publish(Edit { ops: vec![op] }, || ())?;
+    keyspace.set_merger(Merger::new(&keyspace.name, operator, &core.config.merge_operators));
+    Ok(())
+}
+
+/// Refuses to give a keyspace another merge operator than it has.
+pub fn check_operator(keyspace: &str, has: &str, wanted: &str) -> Result<()> {
+    if has == wanted {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "the keyspace {keyspace:?} has the merge operator {has:?} already, and not {wanted:?}"
+        ),
+    ))
 }
 
 /// Removes a keyspace and everything in it.
@@ -165,7 +215,7 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
     let _merge = keyspace.merge_latch.lock();
     let mut keyspaces = core.keyspaces.write();
     if keyspace.is_dropped() {
-        return Err(crate::maintenance::write::dropped(name));
+        return Err(dropped(name));
     }
     // While its memtables do not count, no log file may go: the drop may yet fail.
     let _retire = core.retire_latch.lock();

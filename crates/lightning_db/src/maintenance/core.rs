@@ -4,7 +4,7 @@
 //!    latch of `keyspaces`.
 //! 2. The lock is held until the database is closed, whoever still reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::commit::section::CommitSection;
@@ -109,6 +109,11 @@ impl Core {
             ttl => Some((k.id, Expiry(ttl))),
         })
         .collect()
+    }
+
+    /// The keyspaces that have a merge operator.
+    pub fn merging(&self) -> BTreeSet<KeyspaceId> {
+        self.all().into_iter().filter(|k| k.merger().is_some()).map(|k| k.id).collect()
     }
 
     /// An error when writes are refused.

@@ -6,10 +6,12 @@
 //! 3. A write honours the locks of others: it is refused inside the section while one stands
 //!    against it, and waits outside.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::operands;
 use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
 use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +65,9 @@ pub fn write_batch(
         return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
     }
     check_room(core, batch)?;
-    core.pacer.pace(&core.env, batch.body.len());
+    let resolved = if batch.merges { Some(resolve_merges(core, batch)?) } else { None };
+    let body = resolved.as_deref().unwrap_or(&batch.body);
+    core.pacer.pace(&core.env, body.len());
     let durability = options.durability.unwrap_or(match config.wal_sync_mode {
         WalSyncMode::Sync => Durability::Sync,
         WalSyncMode::Periodic { .. } => Durability::Periodic,
@@ -80,8 +84,8 @@ pub fn write_batch(
         _ => Wait::Written,
     };
     let lives = batch.lifetimes || core.has_default_ttl();
-    let with_moments = if lives { begin_lives(core, batch) } else { None };
-    let body = with_moments.as_ref().unwrap_or(&batch.body);
+    let with_moments = if lives { begin_lives(core, batch, body)? } else { None };
+    let body = with_moments.as_deref().unwrap_or(body);
     let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
         let _pin = core.env.blobs.pin();
         let body = move_large_values(core, body)?;
@@ -95,6 +99,20 @@ pub fn write_batch(
         core.note_periodic(committed.seq)?;
     }
     after_commit(core, committed)
+}
+
+/// The body of a batch that merges, as it is committed.
+fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
+    let find = |id| {
+        let keyspaces = core.keyspaces.read();
+        let found = keyspaces.values().find(|k| k.id == id).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the keyspace was dropped"))
+    };
+    let body = operands::resolve(&batch.body, find)?;
+    for op in operations(&body) {
+        check_entry(&core.config, op.key.len(), op.entry.value.inline_len())?;
+    }
+    Ok(body)
 }
 
 /// Commits once no lock of others stands against it. Whoever finds one inside the section leaves it,
@@ -216,16 +234,17 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
 
 /// The body with moments in the place of lifetimes, those of keyspaces included; `None` where there
 /// are none.
-fn begin_lives(core: &Core, batch: &WriteBatch) -> Option<Vec<u8>> {
+fn begin_lives(core: &Core, batch: &WriteBatch, body: &[u8]) -> Result<Option<Vec<u8>>> {
     let defaults = core.default_ttls();
-    if !batch.lifetimes && operations(&batch.body).all(|op| !defaults.contains_key(&op.keyspace)) {
-        return None;
+    if !batch.lifetimes && operations(body).all(|op| !defaults.contains_key(&op.keyspace)) {
+        return Ok(None);
     }
+    let merging = if batch.lifetimes { core.merging() } else { BTreeSet::new() };
     let lifetimes = &core.env.lifetimes;
     lifetimes.enable();
     let now = lifetimes.now();
-    let mut out = Vec::with_capacity(batch.body.len() + 8 * batch.count);
-    for mut op in operations(&batch.body) {
+    let mut out = Vec::with_capacity(body.len() + 8 * batch.count);
+    for mut op in operations(body) {
         let ttl = match op.entry.value {
             EntryValue::Inline(_) if op.entry.expiry.is_never() => {
                 defaults.get(&op.keyspace).copied().unwrap_or(op.entry.expiry)
@@ -233,11 +252,22 @@ fn begin_lives(core: &Core, batch: &WriteBatch) -> Option<Vec<u8>> {
             _ => op.entry.expiry,
         };
         if !ttl.is_never() {
+            if merging.contains(&op.keyspace) {
+                return Err(no_lives_where_merged());
+            }
             op.entry.expiry = now.after(ttl);
         }
         encode(&mut out, &op);
     }
-    Some(out)
+    Ok(Some(out))
+}
+
+/// The error for a lifetime in a keyspace with a merge operator.
+pub fn no_lives_where_merged() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "a keyspace with a merge operator gives no lifetimes: what was merged would outlive them",
+    )
 }
 
 /// The body with its large values moved to blob pages.

@@ -118,6 +118,8 @@ pub struct KeyspaceState {
     pub profile: u8,
     /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
     pub default_ttl: u64,
+    /// The name of its merge operator.
+    pub merge_operator: Option<String>,
     /// Every commit up to this is in the rows.
     pub flushed: Seq,
     /// Newest first.

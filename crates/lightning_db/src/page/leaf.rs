@@ -6,10 +6,10 @@
 //! | 4 | 1 | flags: bit 0 a column of numbers follows; bit 1 a column of expiry times follows; the others unused, and refused |
 //! | 5 | 3 | zeros |
 //! | 8 | `n` | hash tags: the low byte of each key's `hash_key` |
-//! | 8+n | 4(n+1) | slots: bits 0-23 where the entry begins, from the payload's front; bits 24-31 what it is: 0 tombstone, 1 value, 2 reference to a blob. The last slot is no entry: it is the payload's length |
+//! | 8+n | 4(n+1) | slots: bits 0-23 where the entry begins, from the payload's front; bits 24-31 what it is: 0 tombstone, 1 value, 2 reference to a blob, 3 list of operands. The last slot is no entry: it is the payload's length |
 //! | 12+5n | 8n or 0 | numbers (`seq`), where flag 0 is set: some entry's is not zero |
 //! | then | 8n or 0 | expiry times (milliseconds since 1970), where flag 1 is set: some entry has one. All ones: none |
-//! | then | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, or nothing |
+//! | then | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, the operands (each its length, varint, and its bytes; oldest first, at least one), or nothing |
 //!
 //! Numbers are little endian. A value's length is not stored: the next slot tells it.
 //! 1. Entries are ordered by key, versions of one key from the newest to the oldest.
@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use crate::codec::{Malformed, Reader, put_varint, u32_at, u64_at, varint_len};
 use crate::limits::MAX_PAGE_RAW_BYTES;
+use crate::operators::list;
 use crate::page::UNKNOWN_FEATURE;
 use crate::types::{BlobRef, Entry, EntryValue, Expiry, Seq, hash_key};
 
@@ -39,6 +40,7 @@ const KIND_SHIFT: u32 = 24;
 const TOMBSTONE: u8 = 0;
 const INLINE: u8 = 1;
 const BLOB: u8 = 2;
+const OPERANDS: u8 = 3;
 
 const _: () = assert!(MAX_PAGE_RAW_BYTES <= OFFSET_MASK as usize, "a slot must reach everywhere");
 
@@ -73,7 +75,8 @@ impl LeafBuilder {
     /// what would be written could not be read.
     pub fn push<'v>(&mut self, key: &[u8], seq: Seq, entry: impl Into<Entry<'v>>) {
         let Entry { value, expiry } = entry.into();
-        assert!(expiry.is_never() || !value.is_tombstone(), "a tombstone stays");
+        let may_end = matches!(value, EntryValue::Inline(_) | EntryValue::Blob(_));
+        assert!(expiry.is_never() || may_end, "only values expire");
         if let Some(&last_seq) = self.seqs.last() {
             let in_order = match self.last_key().cmp(key) {
                 Ordering::Less => true,
@@ -93,7 +96,7 @@ impl LeafBuilder {
         self.entries.extend_from_slice(key);
         self.last_key = start..self.entries.len();
         match value {
-            EntryValue::Inline(v) => self.entries.extend_from_slice(v),
+            EntryValue::Inline(v) | EntryValue::Operands(v) => self.entries.extend_from_slice(v),
             EntryValue::Blob(blob) => self.entries.extend_from_slice(&blob.encode()),
             EntryValue::Tombstone => {}
         }
@@ -202,6 +205,7 @@ impl EntryParts {
         match self.kind {
             INLINE => EntryValue::Inline(stored),
             TOMBSTONE => EntryValue::Tombstone,
+            OPERANDS => EntryValue::Operands(stored),
             _ => {
                 let stored = stored.first_chunk().expect("a blob's length was validated");
                 EntryValue::Blob(BlobRef::decode(stored))
@@ -308,6 +312,7 @@ impl<'a> LeafView<'a> {
             let value_bytes = entry.rest().len();
             match view.kind(i) {
                 INLINE => {}
+                OPERANDS => list::check(entry.rest())?,
                 TOMBSTONE if value_bytes == 0 => {}
                 BLOB if value_bytes == BlobRef::ENCODED_BYTES => {}
                 TOMBSTONE | BLOB => {
@@ -315,8 +320,8 @@ impl<'a> LeafView<'a> {
                 }
                 _ => return Err(Malformed("a value in a leaf is of an unknown kind")),
             }
-            if view.kind(i) == TOMBSTONE && !view.expiry(i).is_never() {
-                return Err(Malformed("a tombstone in a leaf has an expiry"));
+            if matches!(view.kind(i), TOMBSTONE | OPERANDS) && !view.expiry(i).is_never() {
+                return Err(Malformed("a tombstone or operands in a leaf have an expiry"));
             }
             let seq = view.seq(i);
             if let Some((last_key, last_seq)) = before {
@@ -406,6 +411,7 @@ impl<'a> LeafView<'a> {
         match self.kind(i) {
             TOMBSTONE => EntryValue::Tombstone,
             INLINE => EntryValue::Inline(stored),
+            OPERANDS => EntryValue::Operands(stored),
             _ => {
                 let stored = stored.first_chunk().expect("a blob's length was validated");
                 EntryValue::Blob(BlobRef::decode(stored))

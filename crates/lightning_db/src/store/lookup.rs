@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::Result;
-use crate::store::blobs::BlobStore;
 use crate::store::environment::Environment;
+use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
@@ -37,17 +37,17 @@ pub fn get_newest(
     // The version before the number: see the module.
     let version = keyspace.version();
     let at = env.visible();
-    let Some((value, expiry)) = get(&version, &env.pager, &env.blobs, key, hash, at)? else {
+    let moment = || env.lifetimes.moment();
+    let Some(found) = get(env, keyspace, &version, key, hash, at, moment)? else {
         return Ok(None);
     };
-    if !expiry.is_never() {
-        // Not for the row cache, which knows nothing of time.
-        return Ok((!expiry.is_over(env.lifetimes.now())).then_some(value));
+    if !found.lasts {
+        return Ok((!found.expiry.is_over(moment())).then_some(found.value));
     }
     if Arc::ptr_eq(&version, &keyspace.version()) {
-        env.rows.offer(keyspace.id, key, hash, at, &value);
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
     }
-    Ok(Some(value))
+    Ok(Some(found.value))
 }
 
 /// A version and a number, such that the version has every commit up to the number, and nothing that
@@ -96,26 +96,47 @@ pub fn get_expiring_at(
     if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
         return Ok(Some((Value::in_row(row), Expiry::NEVER)));
     }
-    let found = get(version, &env.pager, &env.blobs, key, hash, at)?;
-    let Some((value, expiry)) = found.filter(|(_, expiry)| !expiry.is_over(now)) else {
+    let found = get(env, keyspace, version, key, hash, at, || now)?;
+    let Some(found) = found.filter(|found| !found.expiry.is_over(now)) else {
         return Ok(None);
     };
-    if expiry.is_never() {
-        env.rows.offer(keyspace.id, key, hash, at, &value);
+    if found.lasts {
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
     }
-    Ok(Some((value, expiry)))
+    Ok(Some((found.value, found.expiry)))
+}
+
+/// What [`get`] finds.
+struct Found {
+    value: Value,
+    expiry: Expiry,
+    /// Whether it is the value at all moments. If not, it is not for the row cache, which knows nothing of
+    /// time.
+    lasts: bool,
+}
+
+impl Found {
+    fn new(value: Value, expiry: Expiry) -> Self {
+        Self { value, expiry, lasts: expiry.is_never() }
+    }
 }
 
 /// The newest value of `key` at or below `at`, in that version, expired or not.
 #[inline]
 fn get(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
     version: &Version,
-    pager: &Pager,
-    blobs: &BlobStore,
     key: &[u8],
     hash: u64,
     at: Seq,
-) -> Result<Option<(Value, Expiry)>> {
+    now: impl FnOnce() -> Time,
+) -> Result<Option<Found>> {
+    let (pager, blobs) = (&env.pager, &*env.blobs);
+    let folded = || {
+        let (value, lasts) = fold::get(keyspace, version, pager, blobs, key, (at, now()))?;
+        Ok(Some(Found { value: Value::owned(value), expiry: Expiry::NEVER, lasts }))
+    };
     for memtable in version.memtables() {
         if memtable.is_empty() {
             continue;
@@ -125,8 +146,9 @@ fn get(
                 EntryValue::Inline(v) => Value::owned(v.to_vec()),
                 EntryValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
                 EntryValue::Tombstone => return Ok(None),
+                EntryValue::Operands(_) => return folded(),
             };
-            return Ok(Some((value, entry.expiry)));
+            return Ok(Some(Found::new(value, entry.expiry)));
         }
     }
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
@@ -137,8 +159,9 @@ fn get(
                 FoundValue::Inline(page, range) => Value::in_page(page, range),
                 FoundValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
                 FoundValue::Tombstone => return Ok(None),
+                FoundValue::Operands => return folded(),
             };
-            return Ok(Some((value, found.expiry)));
+            return Ok(Some(Found::new(value, found.expiry)));
         }
     }
     Ok(None)

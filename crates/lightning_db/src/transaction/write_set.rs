@@ -1,21 +1,84 @@
-//! The writes of a transaction, by keyspace and key; the last write of a key counts. Where there are
-//! savepoints, what a write replaced is kept, so that it can be put back.
+//! The writes of a transaction, by keyspace and key: of a key the last put or deletion, and what was
+//! merged into it since. Where there are savepoints, what a write replaced is kept, so that it can be put
+//! back.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
 use crate::commit::batch::WriteBatch;
+use crate::error::Result;
+use crate::operators::list;
+use crate::store::keyspace::KeyspaceStore;
 use crate::types::{EntryValue, KeyspaceId};
 
-type Values = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-type Writes = BTreeMap<Vec<u8>, Option<Put>>;
+/// The writes to a keyspace.
+pub(super) type Writes = BTreeMap<Vec<u8>, Write>;
 
-/// A value that was put, and for how long.
-#[derive(Debug)]
-struct Put {
-    value: Vec<u8>,
-    ttl: Option<Duration>,
+/// What a transaction wrote to a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Write {
+    under: Under,
+    /// What was merged into that since, as a list; may be empty.
+    operands: Vec<u8>,
+}
+
+/// What operands are merged into.
+#[derive(Debug, Clone, PartialEq)]
+enum Under {
+    /// What the key was before the transaction.
+    Below,
+    Deleted,
+    Put(Vec<u8>, Option<Duration>),
+}
+
+impl Write {
+    fn new(value: Option<&[u8]>, ttl: Option<Duration>) -> Self {
+        let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec(), ttl));
+        Self { under, operands: Vec::new() }
+    }
+
+    /// Whether the key's value depends on what it was before the transaction.
+    pub(super) fn needs_below(&self) -> bool {
+        self.under == Under::Below
+    }
+
+    /// The key's value; `below` is the one before the transaction, where that is needed.
+    pub(super) fn value(
+        &self,
+        store: &KeyspaceStore,
+        key: &[u8],
+        below: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>> {
+        let base = match &self.under {
+            Under::Below => below,
+            Under::Deleted => None,
+            Under::Put(value, _) => Some(value.as_slice()),
+        };
+        if self.operands.is_empty() {
+            return Ok(base.map(<[u8]>::to_vec));
+        }
+        let lists = std::iter::once(self.operands.as_slice());
+        store.need_merger()?.full(key, base, lists).map(Some)
+    }
+
+    /// Adds what is to be committed, in order.
+    fn add_to(&self, batch: &mut WriteBatch, keyspace: KeyspaceId, key: &[u8]) {
+        match &self.under {
+            Under::Below => {}
+            Under::Deleted => batch.push(keyspace, key, EntryValue::Tombstone),
+            Under::Put(value, None) => batch.push(keyspace, key, EntryValue::Inline(value)),
+            Under::Put(value, Some(ttl)) => batch.push_for(keyspace, key, value, *ttl),
+        }
+        if !self.operands.is_empty() {
+            batch.push(keyspace, key, EntryValue::Operands(&self.operands));
+        }
+    }
+
+    fn bytes(&self, key: &[u8]) -> u64 {
+        let put = if let Under::Put(value, _) = &self.under { value.len() } else { 0 };
+        (key.len() + put + self.operands.len()) as u64 + OVERHEAD
+    }
 }
 
 /// A place in a transaction to go back to; see [`Transaction::savepoint`](crate::Transaction::savepoint).
@@ -25,8 +88,14 @@ pub struct Savepoint {
     number: u64,
 }
 
-/// What a write replaced: nothing, a delete, or a put.
-type Replaced = Option<Option<Put>>;
+/// How a write is taken back.
+#[derive(Debug)]
+enum Undo {
+    /// What was there before, if anything was.
+    Replace(Option<Write>),
+    /// Operands past this length go.
+    Shorten(usize),
+}
 
 /// The writes so far.
 #[derive(Debug, Default)]
@@ -36,7 +105,7 @@ pub(super) struct WriteSet {
     /// Savepoints that stand, oldest first: number, and how much of `undo` there was.
     savepoints: Vec<(u64, usize)>,
     last_savepoint: u64,
-    undo: Vec<(KeyspaceId, Vec<u8>, Replaced)>,
+    undo: Vec<(KeyspaceId, Vec<u8>, Undo)>,
 }
 
 /// Bytes that a write takes besides its key and value.
@@ -50,22 +119,37 @@ impl WriteSet {
         value: Option<&[u8]>,
         ttl: Option<Duration>,
     ) {
-        let put = value.map(|value| Put { value: value.to_vec(), ttl });
-        let replaced = self.replace(keyspace, key, Some(put));
+        let replaced = self.replace(keyspace, key, Some(Write::new(value, ttl)));
+        self.note(keyspace, key, Undo::Replace(replaced));
+    }
+
+    /// Merges an operand into a key.
+    pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
+        let Some(write) = self.keyspaces.get_mut(&keyspace).and_then(|w| w.get_mut(key)) else {
+            let mut write = Write { under: Under::Below, operands: Vec::new() };
+            list::push(&mut write.operands, operand);
+            self.replace(keyspace, key, Some(write));
+            self.note(keyspace, key, Undo::Replace(None));
+            return;
+        };
+        let before = write.operands.len();
+        list::push(&mut write.operands, operand);
+        self.bytes += (write.operands.len() - before) as u64;
+        self.note(keyspace, key, Undo::Shorten(before));
+    }
+
+    fn note(&mut self, keyspace: KeyspaceId, key: &[u8], undo: Undo) {
         if !self.savepoints.is_empty() {
-            self.undo.push((keyspace, key.to_vec(), replaced));
+            self.undo.push((keyspace, key.to_vec(), undo));
         }
     }
 
-    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
-        let size = |put: &Option<Put>| {
-            (key.len() + put.as_ref().map_or(0, |put| put.value.len())) as u64 + OVERHEAD
-        };
+    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Option<Write>) -> Option<Write> {
         let writes = self.keyspaces.entry(keyspace).or_default();
         let old = match new {
-            Some(value) => {
-                self.bytes += size(&value);
-                writes.insert(key.to_vec(), value)
+            Some(write) => {
+                self.bytes += write.bytes(key);
+                writes.insert(key.to_vec(), write)
             }
             None => writes.remove(key),
         };
@@ -73,7 +157,7 @@ impl WriteSet {
             self.keyspaces.remove(&keyspace);
         }
         if let Some(old) = &old {
-            self.bytes -= size(old);
+            self.bytes -= old.bytes(key);
         }
         old
     }
@@ -92,32 +176,38 @@ impl WriteSet {
         let Some(at) = known.filter(|_| savepoint.transaction == transaction) else { return false };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
-        for (keyspace, key, replaced) in self.undo.split_off(keep).into_iter().rev() {
-            self.replace(keyspace, &key, replaced);
+        for (keyspace, key, undo) in self.undo.split_off(keep).into_iter().rev() {
+            match undo {
+                Undo::Replace(before) => {
+                    self.replace(keyspace, &key, before);
+                }
+                Undo::Shorten(len) => {
+                    let writes = self.keyspaces.get_mut(&keyspace).expect("it was written to");
+                    let operands = &mut writes.get_mut(&key).expect("it was written").operands;
+                    self.bytes -= (operands.len() - len) as u64;
+                    operands.truncate(len);
+                }
+            }
         }
         true
     }
 
-    /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
-    #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.keyspaces
-            .get(&keyspace)?
-            .get(key)
-            .map(|put| put.as_ref().map(|put| put.value.as_slice()))
+    /// What the transaction wrote to `key`.
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Write> {
+        self.keyspaces.get(&keyspace)?.get(key)
     }
 
     /// The writes to a keyspace inside `start..end`, copied.
-    pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Values {
+    pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Writes {
         if end.is_some_and(|e| e <= start) {
-            return Values::new();
+            return Writes::new();
         }
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         self.keyspaces
             .get(&keyspace)
             .map(|w| {
                 w.range::<[u8], _>((Bound::Included(start), upper))
-                    .map(|(k, put)| (k.clone(), put.as_ref().map(|put| put.value.clone())))
+                    .map(|(k, write)| (k.clone(), write.clone()))
                     .collect()
             })
             .unwrap_or_default()
@@ -132,14 +222,8 @@ impl WriteSet {
     pub(super) fn to_batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (id, writes) in &self.keyspaces {
-            for (key, put) in writes {
-                match put {
-                    None => batch.push(*id, key, EntryValue::Tombstone),
-                    Some(Put { value, ttl: None }) => {
-                        batch.push(*id, key, EntryValue::Inline(value));
-                    }
-                    Some(Put { value, ttl: Some(ttl) }) => batch.push_for(*id, key, value, *ttl),
-                }
+            for (key, write) in writes {
+                write.add_to(&mut batch, *id, key);
             }
         }
         batch

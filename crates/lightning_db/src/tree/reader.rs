@@ -47,6 +47,8 @@ pub enum FoundValue {
     Blob(BlobRef),
     /// The key is deleted.
     Tombstone,
+    /// To be merged into what the key was before.
+    Operands,
 }
 
 impl Found {
@@ -60,6 +62,7 @@ impl Found {
             }
             EntryValue::Blob(blob) => FoundValue::Blob(blob),
             EntryValue::Tombstone => FoundValue::Tombstone,
+            EntryValue::Operands(_) => FoundValue::Operands,
         };
         Self { seq: view.seq(index), expiry: view.expiry(index), value }
     }
@@ -73,7 +76,7 @@ impl FoundValue {
             Self::Inline(page, range) => {
                 Some(&page.bytes[range.start as usize..range.end as usize])
             }
-            Self::Blob(_) | Self::Tombstone => None,
+            Self::Blob(_) | Self::Tombstone | Self::Operands => None,
         }
     }
 }
