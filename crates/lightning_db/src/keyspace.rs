@@ -229,6 +229,12 @@ impl Keyspace {
     /// Commits what `fill` puts into a batch.
     #[inline]
     fn write_with(&self, fill: impl FnOnce(&mut WriteBatch)) -> Result<()> {
+        if self.core.indexes.mark().any() {
+            // Functions of indexes are called meanwhile; one that writes must not find the batch taken.
+            let mut batch = WriteBatch::new();
+            fill(&mut batch);
+            return write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()));
+        }
         thread_local! {
             static BATCH: std::cell::RefCell<WriteBatch> = std::cell::RefCell::default();
         }

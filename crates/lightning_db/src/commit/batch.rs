@@ -225,7 +225,9 @@ impl WriteBatch {
         self.push_entry(keyspace, key, Entry::lasting(value));
     }
 
-    fn push_entry(&mut self, keyspace: KeyspaceId, key: &[u8], entry: Entry<'_>) {
+    /// As [`push`](Self::push), with an expiry, which counts from the commit unless this crate commits the
+    /// batch as it is.
+    pub(crate) fn push_entry(&mut self, keyspace: KeyspaceId, key: &[u8], entry: Entry<'_>) {
         self.count += 1;
         self.largest_key = self.largest_key.max(key.len());
         self.empty_key |= key.is_empty();

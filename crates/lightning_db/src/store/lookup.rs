@@ -106,6 +106,25 @@ pub fn get_expiring_at(
     Ok(Some((found.value, found.expiry)))
 }
 
+/// The newest value of `key` at or below `at`, expired or not, and when that expires; `at` is a commit whose
+/// entries are in the memtables but which may not be visible yet: so nothing is offered to the row cache.
+/// Merges may meanwhile drop what a commit past `at` has overwritten; whoever asks must learn of such a
+/// commit by itself.
+pub fn get_applied(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<(Value, Expiry)>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some((Value::in_row(row), Expiry::NEVER)));
+    }
+    let now = || env.lifetimes.moment();
+    let found = get(env, keyspace, &keyspace.version(), key, hash, at, now)?;
+    Ok(found.map(|found| (found.value, found.expiry)))
+}
+
 /// What [`get`] finds.
 struct Found {
     value: Value,

@@ -33,7 +33,7 @@ enum Under {
 }
 
 impl Write {
-    fn new(value: Option<&[u8]>, ttl: Option<Duration>) -> Self {
+    pub(super) fn new(value: Option<&[u8]>, ttl: Option<Duration>) -> Self {
         let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec(), ttl));
         Self { under, operands: Vec::new() }
     }
@@ -227,6 +227,12 @@ impl WriteSet {
             }
         }
         batch
+    }
+
+    /// The writes to a keyspace, by key.
+    pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], &Write)> {
+        let writes = self.keyspaces.get(&id).into_iter().flatten();
+        writes.map(|(k, w)| (k.as_slice(), w))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -36,6 +36,8 @@ pub enum Operation {
     DefaultTtl(usize, u8),
     Days(u8),
     Delete(usize, Key),
+    /// Appends to a key.
+    Merge(usize, Key, Value),
     Batch(Vec<(usize, Key, Option<Value>)>),
     PutBatch(usize, Vec<(Key, Value)>),
     DeleteBatch(usize, Vec<Key>),
@@ -60,6 +62,7 @@ pub enum Operation {
     Begin(usize, bool),
     TxWrite(usize, usize, Key, Option<Value>),
     TxPutFor(usize, usize, Key, Value, u8),
+    TxMerge(usize, usize, Key, Value),
     TxGet(usize, usize, Key),
     TxScan(usize, usize, Bounds, u64),
     Commit(usize),
@@ -103,6 +106,11 @@ fn value(rng: &mut Rng) -> Value {
     (rng.u8(..), len)
 }
 
+fn operand(rng: &mut Rng) -> Value {
+    let (byte, len) = value(rng);
+    (byte, len % 20_000)
+}
+
 fn bounds(rng: &mut Rng) -> Bounds {
     let start = (rng.u8(0..5) > 0).then(|| key(rng));
     // Mostly short, now and then empty or the wrong way round.
@@ -139,9 +147,10 @@ fn operation(rng: &mut Rng) -> Operation {
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {
         0..150 => O::Put(keyspace, key(rng), value(rng)),
-        150..195 => O::PutFor(keyspace, key(rng), value(rng), rng.u8(0..30)),
-        195 => O::DefaultTtl(keyspace, rng.u8(0..2) * rng.u8(1..60)),
-        196..200 => O::Days(rng.u8(1..6)),
+        150..175 => O::PutFor(keyspace, key(rng), value(rng), rng.u8(0..30)),
+        175 => O::DefaultTtl(keyspace, rng.u8(0..2) * rng.u8(1..60)),
+        176..180 => O::Days(rng.u8(1..6)),
+        180..200 => O::Merge(keyspace, key(rng), operand(rng)),
         200..210 => O::PutOften(keyspace, key(rng), rng.u8(2..60)),
         210..280 => O::Delete(keyspace, key(rng)),
         280..330 => O::Batch(several(rng, 40, |r| {
@@ -170,9 +179,10 @@ fn operation(rng: &mut Rng) -> Operation {
         690..700 => O::HoldRange(slot, keyspace, bounds(rng)),
         700..730 => O::StepRange(slot, rng.u64(..)),
         730..760 => O::Begin(slot, rng.bool()),
-        760..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
-        850..865 => O::TxPutFor(slot, keyspace, key(rng), value(rng), rng.u8(0..30)),
-        865..890 => O::TxGet(slot, keyspace, key(rng)),
+        760..785 => O::TxMerge(slot, keyspace, key(rng), operand(rng)),
+        785..835 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
+        835..850 => O::TxPutFor(slot, keyspace, key(rng), value(rng), rng.u8(0..30)),
+        850..890 => O::TxGet(slot, keyspace, key(rng)),
         890..910 => O::TxScan(slot, keyspace, bounds(rng), rng.u64(..)),
         910..935 => O::Commit(slot),
         935..940 => O::Abort(slot),

@@ -82,6 +82,10 @@ fn bytes((byte, len): Value) -> Bytes {
     (0..len).map(|i| if i % 2 == 0 { byte } else { rng.u8(..) }).collect::<Vec<_>>().into()
 }
 
+fn appended(base: Option<&Bytes>, operand: &Bytes) -> Bytes {
+    [base.map_or(&[][..], |b| b), operand].concat().into()
+}
+
 fn same<T: PartialEq>(what: &str, found: &T, expected: &T, show: impl Fn(&T) -> String) -> Outcome {
     if found == expected {
         return Ok(());
@@ -91,6 +95,13 @@ fn same<T: PartialEq>(what: &str, found: &T, expected: &T, show: impl Fn(&T) -> 
 
 fn told<T>(what: &str, result: lightning_db::Result<T>) -> Result<T, String> {
     result.map_err(|e| format!("{what}: {e:?}"))
+}
+
+fn refused(what: &str, kind: ErrorKind, result: lightning_db::Result<()>) -> Outcome {
+    match result {
+        Err(e) if e.kind() == kind => Ok(()),
+        other => Err(format!("{what} was to be refused, and gave {other:?}")),
+    }
 }
 
 fn short(b: &[u8]) -> String {
@@ -198,12 +209,18 @@ impl Runner {
         if let Some(found) = &self.keyspaces[which] {
             return Ok(found.clone());
         }
-        let options = KeyspaceOptions::default();
+        let merge_operator = self.merges(which).then(|| "append".to_owned());
+        let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
         let keyspace = told("keyspace", self.db().keyspace(&name(which), options))?;
         let id = *self.ids[which].get_or_insert(self.next_id);
         self.next_id = self.next_id.max(id + 1);
         self.keyspaces[which] = Some((keyspace.clone(), id));
         Ok((keyspace, id))
+    }
+
+    /// Whether a keyspace has a merge operator; else it gives lifetimes.
+    fn merges(&self, which: usize) -> bool {
+        self.config.merge_operator.is_some() == (which != 1)
     }
 
     fn commit(&mut self, changes: &[Change]) {
@@ -255,14 +272,22 @@ impl Runner {
             }
             O::PutFor(ks, key, value, days) => {
                 let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
-                told("put_with_ttl", keyspace.put_with_ttl(key, &value, lifetime(*days)))?;
+                let result = keyspace.put_with_ttl(key, &value, lifetime(*days));
+                if self.merges(*ks) {
+                    return refused("put_with_ttl", ErrorKind::InvalidArgument, result);
+                }
+                told("put_with_ttl", result)?;
                 self.commit(&[(id, key.clone(), Some(value))]);
                 self.reference.expire(id, key, *days);
             }
             O::DefaultTtl(ks, days) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let ttl = (*days > 0).then(|| lifetime(*days));
-                told("set_default_ttl", keyspace.set_default_ttl(ttl))?;
+                let result = keyspace.set_default_ttl(ttl);
+                if self.merges(*ks) && ttl.is_some() {
+                    return refused("set_default_ttl", ErrorKind::InvalidArgument, result);
+                }
+                told("set_default_ttl", result)?;
                 self.reference.defaults.insert(id, u64::from(*days));
             }
             O::Days(days) => {
@@ -273,6 +298,16 @@ impl Runner {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 told("delete", keyspace.delete(key))?;
                 self.commit(&[(id, key.clone(), None)]);
+            }
+            O::Merge(ks, key, operand) => {
+                let ((keyspace, id), operand) = (self.keyspace(*ks)?, bytes(*operand));
+                let result = keyspace.merge(key, &operand);
+                if !self.merges(*ks) {
+                    return refused("merge", ErrorKind::NoMergeOperator, result);
+                }
+                told("merge", result)?;
+                let value = appended(self.reference.get(id, key, now), &operand);
+                self.commit(&[(id, key.clone(), Some(value))]);
             }
             O::Batch(entries) => {
                 let (mut batch, mut changes) = (WriteBatch::new(), Vec::new());
@@ -456,6 +491,7 @@ impl Runner {
             O::Begin(..)
             | O::TxWrite(..)
             | O::TxPutFor(..)
+            | O::TxMerge(..)
             | O::TxGet(..)
             | O::TxScan(..)
             | O::Commit(_)
@@ -472,6 +508,7 @@ impl Runner {
 
     fn transact(&mut self, op: &Operation) -> Outcome {
         use Operation as O;
+        let merging = [0, 1, 2].map(|ks| self.merges(ks));
         match op {
             O::Begin(slot, by_id) => {
                 let handle = if *by_id {
@@ -508,13 +545,35 @@ impl Runner {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let (db, value, ttl) = (self.db().clone(), bytes(*value), lifetime(*days));
                 let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
-                let (result, id) = match &mut tx.handle {
-                    TxHandle::Guard(g) => (g.put_with_ttl_in(&keyspace, key, &value, ttl), id),
-                    TxHandle::Id(t) => (db.put_with_ttl_tx(*t, key, &value, ttl), 0),
+                let (result, id, ks) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.put_with_ttl_in(&keyspace, key, &value, ttl), id, *ks),
+                    TxHandle::Id(t) => (db.put_with_ttl_tx(*t, key, &value, ttl), 0, 0),
                 };
+                if merging[ks] {
+                    return refused("put_with_ttl", ErrorKind::InvalidArgument, result);
+                }
                 told("put_with_ttl in a transaction", result)?;
                 tx.writes.insert((id, key.clone()), Some(value));
                 tx.days.insert((id, key.clone()), *days);
+            }
+            O::TxMerge(slot, ks, key, operand) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let (db, operand) = (self.db().clone(), bytes(*operand));
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (result, id, ks) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id, *ks),
+                    TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0, 0),
+                };
+                if !merging[ks] {
+                    return refused("merge", ErrorKind::NoMergeOperator, result);
+                }
+                told("merge in a transaction", result)?;
+                let before = match tx.writes.get(&(id, key.clone())) {
+                    Some(own) => own.as_ref(),
+                    None => self.reference.get(id, key, tx.at),
+                };
+                let value = appended(before, &operand);
+                tx.writes.insert((id, key.clone()), Some(value));
             }
             O::TxGet(slot, ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;

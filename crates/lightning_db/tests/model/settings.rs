@@ -22,7 +22,14 @@ fn small(page_size: usize) -> LightningDbConfig {
     }
 }
 
+/// The settings of that number; in every other round of them the default keyspace has no merge operator.
 pub fn setting(number: u64) -> LightningDbConfig {
+    let merges = (number + number / SETTINGS).is_multiple_of(2);
+    let merge_operator = merges.then(|| "append".to_owned());
+    LightningDbConfig { merge_operator, ..without_operator(number) }
+}
+
+fn without_operator(number: u64) -> LightningDbConfig {
     let interval = Duration::from_millis(5);
     let (ages, second) = (Some(Duration::from_secs(1 << 30)), Some(Duration::from_secs(1)));
     match number % SETTINGS {
