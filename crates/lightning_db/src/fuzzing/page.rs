@@ -16,7 +16,9 @@ use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::page::{PageType, check_payload};
-use crate::types::{BlobRef, DatabaseId, EntryValue, PageAddress, SegmentId, Seq, hash_key};
+use crate::types::{
+    BlobRef, DatabaseId, Entry, EntryValue, Expiry, PageAddress, SegmentId, Seq, hash_key,
+};
 
 const TYPES: [PageType; 4] = [PageType::Leaf, PageType::Inner, PageType::Filter, PageType::Blob];
 const ID: PageIdentity =
@@ -170,6 +172,13 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     single.push(b"k", Seq(0), EntryValue::Inline(b"v"));
     let mut raw = Vec::new();
     single.finish(&mut raw);
+    payloads.push((PageType::Leaf, raw));
+    let mut ending = LeafBuilder::new();
+    for (key, expiry) in [(b"a", Expiry(1)), (b"b", Expiry::NEVER), (b"c", Expiry::LAST)] {
+        ending.push(key, Seq(0), Entry { value: EntryValue::Inline(b"v"), expiry });
+    }
+    let mut raw = Vec::new();
+    ending.finish(&mut raw);
     payloads.push((PageType::Leaf, raw));
     let mut inner = InnerBuilder::new();
     for i in 0..9_u8 {
