@@ -60,6 +60,8 @@ fn counter() -> KeyspaceOptions {
     KeyspaceOptions { merge_operator: Some("counter".to_owned()), ..Default::default() }
 }
 
+type Get<'a> = &'a dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>;
+
 fn number(n: i64) -> Vec<u8> {
     n.to_le_bytes().to_vec()
 }
@@ -124,7 +126,7 @@ fn operands_outlive_an_older_value_that_expires() {
             hits.merge(b"b", number(1)).expect("merges");
             moved(&db);
             let early = db.snapshot().expect("a snapshot");
-            let seen = |of: &dyn Fn(&[u8]) -> Result<Option<Vec<u8>>>, wanted: i64| {
+            let seen = |of: Get<'_>, wanted: i64| {
                 // Often, so that whatever keeps answers does.
                 for _ in 0..5 {
                     assert_eq!(of(b"a").expect("get"), Some(number(wanted)));
@@ -196,9 +198,7 @@ fn an_index_gives_no_row_that_has_expired() {
                 build();
             }
             people.put_with_ttl(b"a", b"London", seconds(10)).expect("puts");
-            people
-                .put_with_ttl(b"b", [b"L", &[7; 20_000][..]].concat(), seconds(100))
-                .expect("puts");
+            people.put_with_ttl(b"b", "L".repeat(20_000), seconds(100)).expect("puts");
             people.put(b"c", b"London").expect("puts");
             // The lifetime changes, the entry does not: shorter, longer, none, one.
             for (key, first, second) in [

@@ -149,7 +149,8 @@ pub fn commit_with_indexes(
 /// What a body makes of the rows that have indexes, with their entries after it. The last operation
 /// on a key counts.
 fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Vec<RowChange<'a>>> {
-    let mut last: BTreeMap<(KeyspaceId, &[u8]), (Option<&[u8]>, Expiry)> = BTreeMap::new();
+    type Written<'a> = (Option<&'a [u8]>, Expiry);
+    let mut last: BTreeMap<(KeyspaceId, &[u8]), Written<'_>> = BTreeMap::new();
     for op in Operations::new(body) {
         let op = op.expect("bodies are encoded by this process");
         if !map.contains_key(&op.keyspace) {
