@@ -29,6 +29,7 @@ pub const CODES: &[(u8, &str)] = &[
     (13, "the device failed: reopen the database and look"),
     (14, "closed"),
     (15, "out of memory"),
+    (16, "the key of an encrypted database is missing, wrong or not wanted"),
 ];
 
 /// The exit code for a kind of error.
@@ -54,6 +55,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::TooManyTransactions => 11,
         ErrorKind::ReadOnly => 12,
         ErrorKind::CommitUnknown | ErrorKind::Poisoned => 13,
+        ErrorKind::KeyRequired | ErrorKind::WrongKey | ErrorKind::NotEncrypted => 16,
         ErrorKind::Closed => 14,
         ErrorKind::OutOfMemory => 15,
         // The engine may learn new kinds before this table does.

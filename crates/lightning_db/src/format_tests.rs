@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::put_varint;
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, install_current,
@@ -82,11 +83,11 @@ fn segment_headers() {
         id: SegmentId(7),
         kind: SegmentKind::Data,
         keyspace: KeyspaceId(2),
+        salt: None,
     };
     assert_is("segment", &header.encode());
     let bytes = example("segment");
-    let bytes = bytes.first_chunk().expect("64 bytes");
-    assert_eq!(SegmentHeader::decode(bytes, Path::new("f")).expect("decodes"), header);
+    assert_eq!(SegmentHeader::decode(&bytes, Path::new("f")).expect("decodes"), header);
 }
 
 #[test]
@@ -274,7 +275,8 @@ fn current_and_manifest() {
     let made = Edit { ops: vec![EditOp::CreateKeyspace(keyspace(0, "default"))] };
     state.apply(&made).expect("fits");
     let (vfs, written) = disk();
-    let mut file = Manifest::create(&vfs, dir, ManifestId(1), &state).expect("made");
+    let mut file =
+        Manifest::create(&vfs, dir, ManifestId(1), &state, &Owner::plain(DB)).expect("made");
     install_current(&vfs, dir, ManifestId(1), DB).expect("swapped");
     let then = Edit { ops: vec![EditOp::LogStart(LogId(1)), EditOp::LastSeq(Seq(5))] };
     file.commit(&then).expect("committed");
@@ -291,5 +293,8 @@ fn current_and_manifest() {
         write_all_at(&*file, &example(name), 0).expect("written");
     }
     state.apply(&then).expect("fits");
-    assert_eq!(Manifest::load(&vfs, dir).expect("loads"), (state, ManifestId(1)));
+    assert_eq!(
+        Manifest::load(&vfs, dir, &Owner::plain(DB)).expect("loads"),
+        (state, ManifestId(1))
+    );
 }

@@ -50,6 +50,7 @@ pub mod vfs;
 mod cache;
 mod compress;
 pub mod config;
+mod crypto;
 mod manifest;
 mod memtable;
 mod page;
@@ -69,6 +70,7 @@ mod transaction;
 mod verify;
 
 mod database;
+mod encryption;
 mod iterators;
 mod keyspace;
 mod metrics;
@@ -87,8 +89,8 @@ mod schedules;
 
 pub use commit::batch::WriteBatch;
 pub use config::{
-    CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,
-    WalSyncMode, WriteOptions,
+    CompressionType, Durability, KeySource, KeyspaceOptions, LightningDbConfig, PassphraseCost,
+    Profile, VerifyOptions, WalSyncMode, WriteOptions,
 };
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["error", "types", "codec", "limits", "sync"],
     &["vfs", "compress"],
     &["config"],
+    &["crypto"],
     &["page"],
     &["segment"],
     &["cache", "wal", "manifest", "memtable"],
@@ -31,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
+    &["encryption"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

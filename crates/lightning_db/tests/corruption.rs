@@ -8,15 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
-use lightning_db::{Database, ErrorKind, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode};
+use lightning_db::{
+    Database, ErrorKind, KeySource, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode,
+};
 
-fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
+fn open(vfs: &SimulatedVfs, encrypted: bool, mode: OpenAs) -> lightning_db::Result<Database> {
     let config = LightningDbConfig {
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
         background_threads: 0,
         wal_sync_mode: WalSyncMode::Sync,
+        encryption: encrypted.then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     };
     Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, "/db", config, mode)
@@ -24,6 +27,15 @@ fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
 
 #[test]
 fn damage_is_an_error_and_never_wrong_data() {
+    damage(false);
+}
+
+#[test]
+fn damage_of_encrypted_files_is_told_as_damage_too() {
+    damage(true);
+}
+
+fn damage(encrypted: bool) {
     let number = |name, default| {
         std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok()).unwrap_or(default)
     };
@@ -32,7 +44,7 @@ fn damage_is_an_error_and_never_wrong_data() {
     let original = SimulatedVfs::new(seed);
     let mut written: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(seed);
-    let db = open(&original, OpenAs::Create).expect("a database");
+    let db = open(&original, encrypted, OpenAs::Create).expect("a database");
     for _ in 0..900 {
         let key = format!("key{:04}", rng.u16(0..500)).into_bytes();
         let len = if rng.u8(0..80) == 0 { 20_000 } else { rng.usize(0..400) };
@@ -72,7 +84,7 @@ fn damage_is_an_error_and_never_wrong_data() {
         );
         let read_only = rng.bool();
         let mode = if read_only { OpenAs::ReadOnly } else { OpenAs::Open };
-        let db = match open(&disk, mode) {
+        let db = match open(&disk, encrypted, mode) {
             Ok(db) => db,
             Err(e) => {
                 let told = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat);
@@ -99,5 +111,7 @@ fn damage_is_an_error_and_never_wrong_data() {
         found += u64::from(!db.verify(VerifyOptions::default()).expect("a report").is_clean());
     }
     assert!(refused > 0 && found > 0);
-    println!("tried: {rounds} corruptions: {refused} refused at open, {found} found by verify");
+    println!(
+        "tried: {rounds} corruptions, encrypted {encrypted}: {refused} refused at open, {found} found by verify"
+    );
 }

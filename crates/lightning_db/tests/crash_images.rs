@@ -13,31 +13,34 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, Durability, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch,
-    WriteOptions,
+    Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
+    WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 const PATH: &str = "/db";
 
-fn config() -> LightningDbConfig {
+/// Every second workload is encrypted.
+fn config(seed: u64) -> LightningDbConfig {
     LightningDbConfig {
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
+        encryption: seed.is_multiple_of(2).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
 }
 
-fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
-    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(), mode)
+fn open(vfs: &SimulatedVfs, seed: u64, mode: OpenAs) -> lightning_db::Result<Database> {
+    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(seed), mode)
 }
 
 /// What one run did: the state after each commit, and which were promised what.
 #[derive(Default)]
 struct History {
+    seed: u64,
     states: Vec<State>,
     /// The last commit acknowledged at all, and the last acknowledged as durable.
     acknowledged: usize,
@@ -48,8 +51,8 @@ struct History {
 /// Runs a workload until it ends or the machine goes down.
 fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut history = History { states: vec![State::new()], ..History::default() };
-    let Ok(db) = open(vfs, OpenAs::Create) else { return history };
+    let mut history = History { seed, states: vec![State::new()], ..History::default() };
+    let Ok(db) = open(vfs, seed, OpenAs::Create) else { return history };
     history.created = true;
     let Ok(other) = db.keyspace("other", KeyspaceOptions::default()) else { return history };
     for _ in 0..commits {
@@ -120,7 +123,7 @@ fn read(db: &Database) -> State {
 
 /// Opens an image and checks it; returns what it held.
 fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Option<State> {
-    let db = match open(vfs, OpenAs::Open) {
+    let db = match open(vfs, history.seed, OpenAs::Open) {
         Ok(db) => db,
         Err(e) => {
             let never = !history.created && e.kind() == lightning_db::ErrorKind::NotFound;
@@ -186,10 +189,10 @@ fn try_seeds(first: u64, seeds: u64) -> (u64, u64) {
                 // The recovery is cut off too, and what it left is opened.
                 let trial = disk.fork();
                 let before = trial.operations();
-                drop(open(&trial, OpenAs::Open));
+                drop(open(&trial, seed, OpenAs::Open));
                 let span = trial.operations() - before;
                 disk.crash_after(disk.operations() + rng.u64(0..span.max(1)));
-                drop(open(&disk, OpenAs::Open));
+                drop(open(&disk, seed, OpenAs::Open));
                 let again = disk.power_cut(rng.u64(..));
                 recoveries += 1;
                 check(&again, &history, history.durable, &format!("{label}, in recovery"));

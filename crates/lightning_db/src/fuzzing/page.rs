@@ -35,9 +35,9 @@ pub(super) fn run(input: &[u8]) {
         envelope::repair(&mut stored, &ID);
     }
     let _ = envelope::claimed_len(&stored);
-    match envelope::open_borrowed(&stored, &ID, ty, file()) {
+    match envelope::open_borrowed(&stored, &ID, ty, file(), None) {
         Ok(raw) => {
-            let owned = envelope::open_vec(stored.clone(), &ID, ty, file());
+            let owned = envelope::open_vec(stored.clone(), &ID, ty, file(), None);
             assert_eq!(owned.ok().as_deref(), Some(&*raw));
             payload(ty, &raw);
         }

@@ -26,7 +26,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use current::install_current;
+pub use current::{current_database, install_current};
 pub use droppable::{Droppable, ViewSpan};
 pub use edit::{Edit, EditOp, NextIds};
 pub use file::Manifest;

@@ -11,6 +11,7 @@ use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
 use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
@@ -19,7 +20,7 @@ use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::manifest::{Edit, EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
-use crate::manifest::{PartitionMeta, RunMeta, install_current};
+use crate::manifest::{PartitionMeta, RunMeta, current_database, install_current};
 use crate::memtable::Memtable;
 use crate::segment::Segment;
 use crate::store::blobs::BlobStore;
@@ -100,11 +101,12 @@ fn create_files(
     directory::make(&**vfs, dir)?;
     let mut id = [0; 16];
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
-    let mut state = ManifestState::new(DatabaseId(id));
+    let db = Owner::create(vfs, dir, DatabaseId(id), config.encryption.as_ref())?;
+    let mut state = ManifestState::new(db.id());
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
     let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
-    serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
+    serve(Arc::clone(vfs), dir, config, lock, db, state, ManifestId(0), Recovered::default())
 }
 
 /// What the log gave.
@@ -131,7 +133,13 @@ fn recover(
     lock: Box<dyn VfsLock>,
     read_only: bool,
 ) -> Result<Core> {
-    let (state, manifest_id) = Manifest::load(&vfs, dir)?;
+    let id = current_database(&*vfs, dir)?;
+    let db = Owner::open(&vfs, dir, id, config.encryption.as_ref())?;
+    let (state, manifest_id) = Manifest::load(&vfs, dir, &db)?;
+    if config.encryption.is_some() && db.keys().is_none() {
+        let message = "a key was given, and the database is not encrypted";
+        return Err(Error::new(ErrorKind::NotEncrypted, message).in_file(dir));
+    }
     let highest = directory::list(&*vfs, &dir.join("seg"))?
         .iter()
         .filter_map(|n| directory::numbered(n, ".seg"))
@@ -141,7 +149,7 @@ fn recover(
     let blobs = Arc::new(BlobStore::new(
         Arc::clone(&vfs),
         dir.to_path_buf(),
-        state.db,
+        db.clone(),
         Arc::clone(&next_segment),
     ));
     for id in state.blob_segments.keys() {
@@ -150,7 +158,7 @@ fn recover(
     // Before anything is written: a database that is refused is left as it was.
     let mut segments = Segments::new();
     for meta in state.partitions().flat_map(|p| &p.segments) {
-        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
+        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, &db, meta.id)?));
     }
     for keyspace in state.keyspaces.values() {
         codec_of(keyspace)?;
@@ -167,7 +175,7 @@ fn recover(
         let read = LogRecovery::recover(
             &vfs,
             dir,
-            state.db,
+            &db,
             state.log_start,
             state.edit,
             state.last_seq,
@@ -200,18 +208,23 @@ fn recover(
         segments,
     };
     if read_only {
-        return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
+        return Ok(assemble(vfs, dir, config, lock, db, &state, None, recovered, None)?.0);
     }
     directory::make_missing(&*vfs, dir)?;
-    serve(vfs, dir, config, lock, state, manifest_id, recovered)
+    if let Some(keys) = db.keys() {
+        keys.finish_change()?;
+    }
+    serve(vfs, dir, config, lock, db, state, manifest_id, recovered)
 }
 
 /// Makes what was recovered durable anew, and opens for writing.
+#[allow(clippy::too_many_arguments)] // as below
 fn serve(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
     config: LightningDbConfig,
     lock: Box<dyn VfsLock>,
+    db: Owner,
     mut state: ManifestState,
     old_manifest: ManifestId,
     recovered: Recovered,
@@ -221,20 +234,22 @@ fn serve(
         let options = LogOptions { segment_bytes: config.wal_segment_size };
         // This file knows of no edit: the manifest that was read may exist only in the system's page
         // cache, and a power cut before CURRENT is swapped would make it older than the file says.
-        Some(Log::create(&vfs, dir, state.db, next_log, last.next(), 0, options)?)
+        Some(Log::create(&vfs, dir, &db, next_log, last.next(), 0, options)?)
     } else {
         None
     };
     let log_start = if log.is_some() { next_log } else { LogId(0) };
+    let writer = Some(old_manifest);
+    let vfs_too = Arc::clone(&vfs);
     let (core, keyspaces) =
-        assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, Some(old_manifest))?;
+        assemble(vfs_too, dir, config, lock, db.clone(), &state, log, recovered, writer)?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
-    let manifest = Manifest::create(&vfs, dir, id, &state)?;
+    let manifest = Manifest::create(&vfs, dir, id, &state, &db)?;
     install_current(&vfs, dir, id, state.db)?;
     if let Some(log) = &core.env.log {
         log.note_manifest_edit(manifest.state().edit);
@@ -287,6 +302,7 @@ fn assemble(
     dir: &Path,
     config: LightningDbConfig,
     lock: Box<dyn VfsLock>,
+    db: Owner,
     state: &ManifestState,
     log: Option<Log>,
     recovered: Recovered,
@@ -305,7 +321,7 @@ fn assemble(
         .unwrap_or_else(|| Arc::new(AtomicU64::new(state.next_segment.max(1))));
     let blobs = recovered.blobs.unwrap_or_else(|| {
         let next = Arc::clone(&next_segment);
-        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), state.db, next))
+        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), db.clone(), next))
     });
     let (log_writer, log_sync) = log.map(Log::split).unzip();
     if let Some(sync) = &log_sync {
@@ -315,7 +331,7 @@ fn assemble(
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
-        db: state.db,
+        db,
         pager,
         cache,
         rows,

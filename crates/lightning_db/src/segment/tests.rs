@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::error::{ErrorKind, Result};
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::PageType;
@@ -40,11 +41,12 @@ impl Place {
     }
 
     fn create(&self, id: SegmentId, kind: SegmentKind) -> SegmentWriter {
-        SegmentWriter::create(&self.vfs, &self.dir, DB, id, kind, KeyspaceId(4)).unwrap()
+        SegmentWriter::create(&self.vfs, &self.dir, &Owner::plain(DB), id, kind, KeyspaceId(4))
+            .unwrap()
     }
 
     fn open(&self, id: SegmentId) -> Result<Segment> {
-        Segment::open(&self.vfs, &self.dir, DB, id)
+        Segment::open(&self.vfs, &self.dir, &Owner::plain(DB), id)
     }
 
     fn exists(&self, id: SegmentId) -> bool {
@@ -163,8 +165,14 @@ fn an_id_is_not_used_twice() {
         let written = write_pages(&mut place.create(ID, SegmentKind::Data), 1, 1);
         assert_eq!(written.len(), 3);
         place.create(ID, SegmentKind::Data).finish().unwrap();
-        let again =
-            SegmentWriter::create(&place.vfs, &place.dir, DB, ID, SegmentKind::Data, KeyspaceId(4));
+        let again = SegmentWriter::create(
+            &place.vfs,
+            &place.dir,
+            &Owner::plain(DB),
+            ID,
+            SegmentKind::Data,
+            KeyspaceId(4),
+        );
         assert_eq!(kind_of(again), ErrorKind::AlreadyExists);
         assert!(place.exists(ID), "the segment of that id is left alone");
     });
@@ -202,7 +210,7 @@ fn foreign_missing_and_swapped_files_are_refused() {
         for id in [ID, other] {
             place.create(id, SegmentKind::Data).finish().unwrap();
         }
-        let foreign = Segment::open(&place.vfs, &place.dir, OTHER_DB, ID);
+        let foreign = Segment::open(&place.vfs, &place.dir, &Owner::plain(OTHER_DB), ID);
         assert_eq!(kind_of(foreign), ErrorKind::Corrupt);
         let missing = place.open(SegmentId(5)).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::Corrupt);

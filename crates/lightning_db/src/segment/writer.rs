@@ -19,11 +19,12 @@ use std::sync::Arc;
 use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use super::segment_path;
 use crate::compress::Codec;
+use crate::crypto::{FileKind, Owner, Sealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_CHUNK_BYTES, MAX_VALUE_BYTES};
 use crate::page::blob::add_checksum;
-use crate::page::envelope::{PageIdentity, PageType, seal};
-use crate::types::{BlobRef, DatabaseId, KeyspaceId, PageAddress, SegmentId};
+use crate::page::envelope::{PageIdentity, PageType, seal, seal_encrypted};
+use crate::types::{BlobRef, KeyspaceId, PageAddress, SegmentId};
 use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// What is gathered before it is written.
@@ -53,6 +54,7 @@ pub struct SegmentWriter {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     header: SegmentHeader,
+    sealer: Option<Sealer>,
     blob_codec: Codec,
     /// Appended, not yet written.
     buffer: Vec<u8>,
@@ -74,22 +76,25 @@ impl SegmentWriter {
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
-        db: DatabaseId,
+        db: &Owner,
         id: SegmentId,
         kind: SegmentKind,
         keyspace: KeyspaceId,
     ) -> Result<Self> {
         let path = segment_path(dir, id);
+        let salt = db.draw_salt(&**vfs, &path)?;
+        let header = SegmentHeader { database: db.id(), id, kind, keyspace, salt };
+        let sealer = db.sealer(salt.as_ref(), FileKind::Segment, &header.bound(), &path)?;
         let file = vfs.create(&path).map_err(|e| Error::io(&path, "create the segment", e))?;
-        let header = SegmentHeader { database: db, id, kind, keyspace };
         // From here on, dropping the writer removes the file.
         let mut writer = Self {
             vfs: Arc::clone(vfs),
             file,
             path,
             header,
+            sealer,
             blob_codec: Codec::None,
-            buffer: header.encode().to_vec(),
+            buffer: header.encode(),
             written: 0,
             synced: 0,
             reached: 0,
@@ -111,7 +116,7 @@ impl SegmentWriter {
     /// Adds a page. It can be read once it is flushed.
     pub fn append(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
         let start = self.mark();
-        let address = self.seal(ty, raw, codec);
+        let address = self.seal(ty, raw, codec).map_err(|e| self.take_back(start, e))?;
         self.write_full_buffer().map_err(|e| self.take_back(start, e))?;
         Ok(address)
     }
@@ -139,7 +144,7 @@ impl SegmentWriter {
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {
-            let page = self.seal(PageType::Blob, chunk, self.blob_codec);
+            let page = self.seal(PageType::Blob, chunk, self.blob_codec)?;
             checksum = add_checksum(checksum, page.checksum);
             self.write_full_buffer()?;
         }
@@ -147,13 +152,16 @@ impl SegmentWriter {
         Ok(checksum)
     }
 
-    fn seal(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> PageAddress {
+    fn seal(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
         let SegmentHeader { database, id: segment, .. } = self.header;
         let offset = self.len();
         let identity = PageIdentity { database, segment, offset };
-        let checksum = seal(&mut self.buffer, &identity, ty, raw, codec);
+        let checksum = match &mut self.sealer {
+            None => seal(&mut self.buffer, &identity, ty, raw, codec),
+            Some(sealer) => seal_encrypted(&mut self.buffer, &identity, ty, raw, codec, sealer)?,
+        };
         self.pages += 1;
-        PageAddress { segment, offset, stored_bytes: (self.len() - offset) as u32, checksum }
+        Ok(PageAddress { segment, offset, stored_bytes: (self.len() - offset) as u32, checksum })
     }
 
     /// Where an append begins: length and pages before it.

@@ -60,7 +60,7 @@ impl<'a> RowWriter<'a> {
             let context = WriterContext {
                 vfs: Arc::clone(&self.env.vfs),
                 dir: self.env.dir.clone(),
-                db: self.env.db,
+                db: self.env.db.clone(),
                 keyspace: self.keyspace.id,
                 codec: self.keyspace.options.codec,
                 page_bytes: self.keyspace.options.page_bytes as usize,

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::Pager;
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
 use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionMeta, PartitionSegment, ViewSpan};
@@ -29,9 +30,7 @@ use crate::page::inner::Child;
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::segment::{Segment, SegmentKind, SegmentWriter, segment_path};
 use crate::sync::Arc;
-use crate::types::{
-    DatabaseId, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
-};
+use crate::types::{EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key};
 use crate::vfs::Vfs;
 
 use super::leaves::{LeafSpan, SpanEnd};
@@ -54,7 +53,7 @@ pub struct WriterContext {
     /// The database's directory.
     pub dir: PathBuf,
     /// The database.
-    pub db: DatabaseId,
+    pub db: Owner,
     /// The keyspace that the partition belongs to.
     pub keyspace: KeyspaceId,
     /// How leaves and inner pages are compressed.
@@ -97,7 +96,9 @@ impl Output {
             none => {
                 let c = &self.ctx;
                 let kind = SegmentKind::Data;
-                none.insert(SegmentWriter::create(&c.vfs, &c.dir, c.db, self.id, kind, c.keyspace)?)
+                none.insert(SegmentWriter::create(
+                    &c.vfs, &c.dir, &c.db, self.id, kind, c.keyspace,
+                )?)
             }
         };
         file.append(ty, raw, codec)
@@ -390,7 +391,7 @@ impl PartitionWriter {
                 filter: Some(filter),
             });
             let c = &self.out.ctx;
-            let segment = Segment::open(&c.vfs, &c.dir, c.db, sealed.id).inspect_err(|_| {
+            let segment = Segment::open(&c.vfs, &c.dir, &c.db, sealed.id).inspect_err(|_| {
                 // Nobody will name it; where this fails too, the next opening removes it.
                 let _ = c.vfs.remove_file(&segment_path(&c.dir, sealed.id));
             })?;

@@ -88,6 +88,12 @@ impl Vfs for OsVfs {
         path.try_exists()
     }
 
+    #[cfg(unix)]
+    fn is_private(&self, path: &Path) -> IoResult<bool> {
+        use std::os::unix::fs::PermissionsExt;
+        Ok(fs::metadata(path)?.permissions().mode() & 0o077 == 0)
+    }
+
     fn list(&self, dir: &Path) -> IoResult<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {

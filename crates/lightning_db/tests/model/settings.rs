@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
+use lightning_db::{CompressionType, KeySource, LightningDbConfig, Profile, WalSyncMode};
 
 /// How many there are.
-pub const SETTINGS: u64 = 12;
+pub const SETTINGS: u64 = 14;
 
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
@@ -47,6 +47,13 @@ pub fn setting(number: u64) -> LightningDbConfig {
             background_threads: 2,
             profile: Profile::ReadOptimized,
             ..small(8 << 10)
+        },
+        11 => LightningDbConfig { encryption: Some(KeySource::key([7; 32])), ..small(4 << 10) },
+        12 => LightningDbConfig {
+            encryption: Some(KeySource::key([8; 32])),
+            background_threads: 2,
+            wal_sync_mode: WalSyncMode::Async,
+            ..small(16 << 10)
         },
         _ => LightningDbConfig {
             write_buffer_size: 1 << 20,

@@ -139,7 +139,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     let c = &f.ctx;
     let id = SegmentId(f.next_id.replace(f.next_id.get() + 1));
     let mut w =
-        SegmentWriter::create(&c.vfs, &c.dir, c.db, id, SegmentKind::Data, c.keyspace).unwrap();
+        SegmentWriter::create(&c.vfs, &c.dir, &c.db, id, SegmentKind::Data, c.keyspace).unwrap();
     let mut live = 0;
     let mut append = |w: &mut SegmentWriter, ty, raw: &[u8]| -> PageAddress {
         let address = w.append(ty, raw, Codec::None).unwrap();
@@ -209,7 +209,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         blobs: Vec::new(),
     });
     spoil(&mut plan, "meta");
-    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
+    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
     Arc::new(PartitionReader::open(plan.meta.unwrap(), vec![opened]).unwrap())
 }
 

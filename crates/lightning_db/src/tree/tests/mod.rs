@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::cache::{PageCache, Pager};
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::manifest::PartitionMeta;
 use crate::segment::Segment;
 use crate::sync::Arc;
@@ -89,7 +90,7 @@ impl Fixture {
         vfs.create_dir_all(&dir.join("seg")).unwrap();
         let (db, keyspace) = (DatabaseId([7; 16]), KeyspaceId(0));
         Self {
-            ctx: WriterContext { vfs, dir, db, keyspace, codec, page_bytes },
+            ctx: WriterContext { vfs, dir, db: Owner::plain(db), keyspace, codec, page_bytes },
             pager: pager(),
             next_id: Cell::new(1),
         }
@@ -112,7 +113,7 @@ impl Fixture {
     fn reopen(&mut self, meta: PartitionMeta) -> Arc<PartitionReader> {
         self.pager = pager();
         let c = &self.ctx;
-        let open = |id| Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
+        let open = |id| Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
         let segments = meta.segments.iter().map(|s| open(s.id)).collect();
         Arc::new(PartitionReader::open(meta, segments).unwrap())
     }
