@@ -1,7 +1,7 @@
 //! What stands in the place of `primitives` in a build without the feature `encryption`: no key can
 //! be made, so nothing is ever sealed or opened, and whoever asks for a key is told why not.
 
-use super::{Secret, TAG_BYTES};
+use super::secret::{Secret, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
 /// There is none.

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::primitives::{self, Aead};
-use super::{KEY_BYTES, Secret, TAG_BYTES};
+use super::secret::{KEY_BYTES, Secret, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What kinds of files are encrypted.

@@ -12,9 +12,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::secret::{KEY_BYTES, Secret};
 use super::slots::{self, Drawn, Epoch, Making, SLOT_BYTES, Slot};
 use super::unlock::{self, Given};
-use super::{KEY_BYTES, Secret};
 use crate::config::KeySource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, RwLock};

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::file_key::{FileKey, FileKind, FileSalt, Sealer};
-use super::keyring::Keyring;
+use super::keyring::{KEYS_FILE, Keyring};
 use crate::config::KeySource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::DatabaseId;
@@ -47,7 +47,7 @@ impl Owner {
         id: DatabaseId,
         source: Option<&KeySource>,
     ) -> Result<Self> {
-        let path = dir.join(super::KEYS_FILE);
+        let path = dir.join(KEYS_FILE);
         if !vfs.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
             return Ok(Self::plain(id));
         }
@@ -72,7 +72,7 @@ impl Owner {
     /// What a new use of a file writes in its header, where the database is encrypted.
     pub fn draw_salt(&self, vfs: &dyn Vfs, file: &Path) -> Result<Option<FileSalt>> {
         let Some(keys) = &self.keys else { return Ok(None) };
-        let mut salt = [0; super::KEY_BYTES];
+        let mut salt = [0; super::secret::KEY_BYTES];
         vfs.fill_random(&mut salt).map_err(|e| Error::io(file, "draw a random salt for", e))?;
         Ok(Some(FileSalt { epoch: keys.newest_epoch(), salt }))
     }

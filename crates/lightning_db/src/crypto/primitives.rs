@@ -8,7 +8,7 @@
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 
-use super::{KEY_BYTES, Secret, TAG_BYTES};
+use super::secret::{KEY_BYTES, Secret, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A key ready for AES-256-GCM.

@@ -29,7 +29,7 @@
 use std::path::Path;
 
 use super::primitives::{self, Aead};
-use super::{KEY_BYTES, Secret, TAG_BYTES};
+use super::secret::{KEY_BYTES, Secret, TAG_BYTES};
 use crate::codec::{u32_at, u64_at};
 use crate::config::PassphraseCost;
 use crate::error::{Error, ErrorKind, Result};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::file_key::{FileKey, FileKind, FileSalt, Sealer};
 use super::primitives::{self, Aead};
+use super::secret::{KEY_BYTES, Secret};
 use super::slots::{self, Drawn, Making, SLOT_BYTES};
-use super::{KEY_BYTES, Secret};
 use crate::config::PassphraseCost;
 use crate::error::ErrorKind;
 use crate::types::DatabaseId;

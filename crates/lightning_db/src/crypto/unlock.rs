@@ -7,8 +7,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::primitives;
+use super::secret::{KEY_BYTES, Secret};
 use super::slots::Making;
-use super::{KEY_BYTES, Secret, primitives};
 use crate::config::{KeySource, PassphraseCost, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vfs::{OpenMode, Vfs, read_exact_at};

@@ -6,7 +6,10 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-static USED: OnceLock<Mutex<HashSet<([u8; 32], u64)>>> = OnceLock::new();
+/// A key and a nonce.
+type Use = ([u8; 32], u64);
+
+static USED: OnceLock<Mutex<HashSet<Use>>> = OnceLock::new();
 
 /// Begins to watch.
 pub fn watch() {

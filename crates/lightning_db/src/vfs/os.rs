@@ -91,7 +91,8 @@ impl Vfs for OsVfs {
     #[cfg(unix)]
     fn is_private(&self, path: &Path) -> IoResult<bool> {
         use std::os::unix::fs::PermissionsExt;
-        Ok(fs::metadata(path)?.permissions().mode() & 0o077 == 0)
+        const OTHERS: u32 = 0o077;
+        Ok(fs::metadata(path)?.permissions().mode() & OTHERS == 0)
     }
 
     fn list(&self, dir: &Path) -> IoResult<Vec<String>> {
