@@ -9,16 +9,22 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, KeySource, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode,
+    CompressionType, Database, ErrorKind, KeySource, LightningDbConfig, OpenAs, VerifyOptions,
+    WalSyncMode,
 };
 
-fn open(vfs: &SimulatedVfs, encrypted: bool, mode: OpenAs) -> lightning_db::Result<Database> {
+fn open(
+    vfs: &SimulatedVfs,
+    mode: OpenAs,
+    (compression_type, encrypted): (CompressionType, bool),
+) -> lightning_db::Result<Database> {
     let config = LightningDbConfig {
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
         background_threads: 0,
         wal_sync_mode: WalSyncMode::Sync,
+        compression_type,
         encryption: encrypted.then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     };
@@ -27,24 +33,27 @@ fn open(vfs: &SimulatedVfs, encrypted: bool, mode: OpenAs) -> lightning_db::Resu
 
 #[test]
 fn damage_is_an_error_and_never_wrong_data() {
-    damage(false);
-}
-
-#[test]
-fn damage_of_encrypted_files_is_told_as_damage_too() {
-    damage(true);
-}
-
-fn damage(encrypted: bool) {
     let number = |name, default| {
         std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok()).unwrap_or(default)
     };
     let rounds = number("LIGHTNING_CORRUPTIONS", 3000);
     let seed = number("LIGHTNING_CORRUPTIONS_FIRST", 5);
+    for codec in [
+        CompressionType::Lz4,
+        CompressionType::None,
+        CompressionType::Zstd,
+        CompressionType::Snappy,
+    ] {
+        damage((codec, false), seed, rounds / 5);
+    }
+    damage((CompressionType::Lz4, true), seed, rounds / 5);
+}
+
+fn damage(codec: (CompressionType, bool), seed: u64, rounds: u64) {
     let original = SimulatedVfs::new(seed);
     let mut written: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(seed);
-    let db = open(&original, encrypted, OpenAs::Create).expect("a database");
+    let db = open(&original, OpenAs::Create, codec).expect("a database");
     for _ in 0..900 {
         let key = format!("key{:04}", rng.u16(0..500)).into_bytes();
         let len = if rng.u8(0..80) == 0 { 20_000 } else { rng.usize(0..400) };
@@ -77,14 +86,14 @@ fn damage(encrypted: bool) {
         })
         .expect("a file");
         let label = format!(
-            "round {round}, {} (again: LIGHTNING_CORRUPTIONS_FIRST={seed} LIGHTNING_CORRUPTIONS={} \
-             cargo test -p lightning_db --test corruption)",
+            "{codec:?}, round {round}, {} (again: LIGHTNING_CORRUPTIONS_FIRST={seed} \
+             LIGHTNING_CORRUPTIONS={} cargo test -p lightning_db --test corruption)",
             path.display(),
-            round + 1
+            4 * (round + 1)
         );
         let read_only = rng.bool();
         let mode = if read_only { OpenAs::ReadOnly } else { OpenAs::Open };
-        let db = match open(&disk, encrypted, mode) {
+        let db = match open(&disk, mode, codec) {
             Ok(db) => db,
             Err(e) => {
                 let told = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat);
@@ -112,6 +121,6 @@ fn damage(encrypted: bool) {
     }
     assert!(refused > 0 && found > 0);
     println!(
-        "tried: {rounds} corruptions, encrypted {encrypted}: {refused} refused at open, {found} found by verify"
+        "tried: {rounds} corruptions with codec and encryption {codec:?} ({refused} refused at open, {found} found by verify)"
     );
 }

@@ -89,6 +89,15 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// How new pages of a keyspace are packed.
+    SetCompression {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// As in the keyspace's state.
+        codec: u8,
+        /// The codec's level; `None` for its own.
+        level: Option<i32>,
+    },
 }
 
 /// One atomic change.
@@ -190,6 +199,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::SetCompression { keyspace, codec, level } => {
+            tagged(out, 14, *keyspace);
+            out.push(*codec);
+            out.push(u8::from(level.is_some()));
+            if let Some(level) = level {
+                l::put_signed(out, *level);
+            }
+        }
     }
 }
 
@@ -230,6 +247,15 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        14 => EditOp::SetCompression {
+            keyspace: KeyspaceId(l::u32_of(r)?),
+            codec: r.u8()?,
+            level: match r.u8()? {
+                0 => None,
+                1 => Some(l::signed(r)?),
+                _ => return Err(Malformed("a level is neither there nor not")),
+            },
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

@@ -106,7 +106,7 @@ pub struct KeyspaceState {
     pub name: String,
     /// Memtable size at which it is sealed.
     pub write_buffer_size: u64,
-    /// Codec of its pages.
+    /// Codec of new pages, as in a page; [`CODEC_OF_DATABASE`] where the database's options say.
     pub codec: u8,
     /// Target size of its leaves.
     pub page_bytes: u32,
@@ -118,7 +118,19 @@ pub struct KeyspaceState {
     pub runs: Vec<RunMeta>,
     /// By key.
     pub base: Vec<PartitionMeta>,
+    /// Level of the codec, where one was chosen with it.
+    pub level: Option<i32>,
 }
+
+impl KeyspaceState {
+    /// Every partition of every row.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
+        self.runs.iter().flat_map(|r| &r.partitions).chain(&self.base)
+    }
+}
+
+/// In place of a codec: the keyspace was made without one of its own.
+pub const CODEC_OF_DATABASE: u8 = 255;
 
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,8 +185,6 @@ impl ManifestState {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.keyspaces
-            .values()
-            .flat_map(|k| k.runs.iter().flat_map(|r| &r.partitions).chain(&k.base))
+        self.keyspaces.values().flat_map(KeyspaceState::partitions)
     }
 }

@@ -9,7 +9,8 @@
 //! | 16 | 16 | database id |
 //! | 32 | 8 | segment id |
 //! | 40 | 4 | keyspace the segment was written for |
-//! | 44 | 16 | kept, zeros |
+//! | 44 | 1 | codec of its pages, as in a page; some may be stored plain |
+//! | 45 | 15 | kept, zeros |
 //! | 60 | 4 | CRC-32C of the 60 bytes before |
 //!
 //! and where it is encrypted
@@ -27,6 +28,7 @@
 use std::path::Path;
 
 use crate::codec::{u32_at, u64_at};
+use crate::compress::Codec;
 use crate::crypto::FileSalt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, KeyspaceId, SegmentId};
@@ -63,6 +65,8 @@ pub struct SegmentHeader {
     pub keyspace: KeyspaceId,
     /// What its key is derived from, where it is encrypted.
     pub salt: Option<FileSalt>,
+    /// How its pages are packed, those that are.
+    pub codec: Codec,
 }
 
 impl SegmentHeader {
@@ -92,6 +96,7 @@ impl SegmentHeader {
         out[16..32].copy_from_slice(&self.database.0);
         out[32..40].copy_from_slice(&self.id.0.to_le_bytes());
         out[40..44].copy_from_slice(&self.keyspace.0.to_le_bytes());
+        out[44] = self.codec.as_byte();
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -124,9 +129,15 @@ impl SegmentHeader {
             2 => SegmentKind::Blob,
             kind => return unsupported(format!("the segment is of the unknown kind {kind}")),
         };
-        if bytes[13] & !ENCRYPTED != 0 || bytes[14..16] != [0; 2] || bytes[44..CRC_AT] != [0; 16] {
+        if bytes[13] & !ENCRYPTED != 0 || bytes[14..16] != [0; 2] || bytes[45..CRC_AT] != [0; 15] {
             return unsupported("the segment uses a feature that this build does not know".into());
         }
+        let Some(codec) = Codec::from_byte(bytes[44]) else {
+            let byte = bytes[44];
+            return unsupported(format!(
+                "the segment's pages are packed by the unknown codec {byte}"
+            ));
+        };
         let salt = if bytes[13] & ENCRYPTED == 0 {
             None
         } else {
@@ -142,6 +153,7 @@ impl SegmentHeader {
             kind,
             keyspace: KeyspaceId(u32_at(bytes, 40)),
             salt,
+            codec,
         })
     }
 }
@@ -157,6 +169,7 @@ mod tests {
             kind: SegmentKind::Blob,
             keyspace: KeyspaceId(5),
             salt: None,
+            codec: Codec::Snappy,
         }
     }
 
@@ -166,7 +179,8 @@ mod tests {
         expect.extend([1, 0, 0, 0, 2, 0, 0, 0]);
         expect.extend([9; 16]);
         expect.extend([2, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0]);
-        expect.extend([0; 16]);
+        expect.push(3);
+        expect.extend([0; 15]);
         expect.extend(crc32c::crc32c(&expect).to_le_bytes());
         let bytes = header().encode();
         assert_eq!(&bytes[..], &expect[..]);
@@ -187,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
-        for at in [8, 11, 12, 13, 15, 44, 59] {
+        for at in [8, 11, 12, 13, 15, 44, 45, 59] {
             let mut bytes = header().encode();
             bytes[at] = 77;
             let crc = crc32c::crc32c(&bytes[..CRC_AT]);

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use super::header::SegmentKind;
 use super::header::{ENCRYPTED_HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
+use crate::compress::Codec;
 use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::check_payload;
@@ -75,6 +76,11 @@ impl Segment {
     /// The segment's id.
     pub fn id(&self) -> SegmentId {
         self.header.id
+    }
+
+    /// How its pages are packed, those that are.
+    pub fn codec(&self) -> Codec {
+        self.header.codec
     }
 
     /// What the segment is for.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use super::segment_path;
-use crate::compress::Codec;
+use crate::compress::{Codec, PackCounts, Packer, Packing, Trial};
 use crate::crypto::{FileKind, Owner, Sealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_CHUNK_BYTES, MAX_VALUE_BYTES};
@@ -45,6 +45,8 @@ pub struct SegmentMeta {
     pub file_bytes: u64,
     /// Pages in it.
     pub pages: u64,
+    /// How packing them went.
+    pub packed: PackCounts,
 }
 
 /// A segment being written.
@@ -56,6 +58,10 @@ pub struct SegmentWriter {
     header: SegmentHeader,
     sealer: Option<Sealer>,
     blob_codec: Codec,
+    packer: Packer,
+    /// By type of page.
+    trials: [Trial; PageType::COUNT],
+    packed: PackCounts,
     /// Appended, not yet written.
     buffer: Vec<u8>,
     /// Bytes of the file that are written: where `buffer` belongs.
@@ -71,8 +77,8 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Makes the file of segment `id` of the database in `dir`, and writes its header. The
-    /// directory `seg` must exist; the caller syncs it.
+    /// Makes the file of segment `id` of the database in `dir`, and writes its header, which says
+    /// that pages may be packed by `codec`. The directory `seg` must exist; the caller syncs it.
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -80,10 +86,11 @@ impl SegmentWriter {
         id: SegmentId,
         kind: SegmentKind,
         keyspace: KeyspaceId,
+        codec: Codec,
     ) -> Result<Self> {
         let path = segment_path(dir, id);
         let salt = db.draw_salt(&**vfs, &path)?;
-        let header = SegmentHeader { database: db.id(), id, kind, keyspace, salt };
+        let header = SegmentHeader { database: db.id(), id, kind, keyspace, salt, codec };
         let sealer = db.sealer(salt.as_ref(), FileKind::Segment, &header.bound(), &path)?;
         let file = vfs.create(&path).map_err(|e| Error::io(&path, "create the segment", e))?;
         // From here on, dropping the writer removes the file.
@@ -94,6 +101,9 @@ impl SegmentWriter {
             header,
             sealer,
             blob_codec: Codec::None,
+            packer: Packer::default(),
+            trials: [Trial::default(); PageType::COUNT],
+            packed: PackCounts::default(),
             buffer: header.encode(),
             written: 0,
             synced: 0,
@@ -113,10 +123,15 @@ impl SegmentWriter {
         self.blob_codec = codec;
     }
 
-    /// Adds a page. It can be read once it is flushed.
-    pub fn append(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
+    /// Adds a page, packed by the codec of the header or plain. It can be read once it is flushed.
+    pub fn append(
+        &mut self,
+        ty: PageType,
+        raw: &[u8],
+        packing: impl Into<Packing>,
+    ) -> Result<PageAddress> {
         let start = self.mark();
-        let address = self.seal(ty, raw, codec).map_err(|e| self.take_back(start, e))?;
+        let address = self.seal(ty, raw, packing.into()).map_err(|e| self.take_back(start, e))?;
         self.write_full_buffer().map_err(|e| self.take_back(start, e))?;
         Ok(address)
     }
@@ -144,7 +159,7 @@ impl SegmentWriter {
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {
-            let page = self.seal(PageType::Blob, chunk, self.blob_codec)?;
+            let page = self.seal(PageType::Blob, chunk, self.blob_codec.into())?;
             checksum = add_checksum(checksum, page.checksum);
             self.write_full_buffer()?;
         }
@@ -152,16 +167,37 @@ impl SegmentWriter {
         Ok(checksum)
     }
 
-    fn seal(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
+    fn seal(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> Result<PageAddress> {
         let SegmentHeader { database, id: segment, .. } = self.header;
         let offset = self.len();
         let identity = PageIdentity { database, segment, offset };
-        let checksum = match &mut self.sealer {
-            None => seal(&mut self.buffer, &identity, ty, raw, codec),
-            Some(sealer) => seal_encrypted(&mut self.buffer, &identity, ty, raw, codec, sealer)?,
+        let packing = self.worth_a_try(ty, packing);
+        let (out, packer) = (&mut self.buffer, &mut self.packer);
+        let sealed = match &mut self.sealer {
+            None => seal(out, &identity, ty, raw, packing, packer),
+            Some(sealer) => seal_encrypted(out, &identity, ty, raw, packing, packer, sealer)?,
         };
+        if packing.codec != Codec::None {
+            let shrank = sealed.codec != Codec::None;
+            self.trials[ty.index()].note(shrank);
+            self.packed.plain += u64::from(!shrank);
+        }
         self.pages += 1;
-        Ok(PageAddress { segment, offset, stored_bytes: (self.len() - offset) as u32, checksum })
+        let stored_bytes = (self.len() - offset) as u32;
+        Ok(PageAddress { segment, offset, stored_bytes, checksum: sealed.checksum })
+    }
+
+    /// `packing`, or none where the last pages of this type did not shrink.
+    fn worth_a_try(&mut self, ty: PageType, packing: Packing) -> Packing {
+        if packing.codec == Codec::None {
+            return packing;
+        }
+        if self.trials[ty.index()].is_due() {
+            self.packed.tried += 1;
+            return packing;
+        }
+        self.packed.skipped += 1;
+        Codec::None.into()
     }
 
     /// Where an append begins: length and pages before it.
@@ -260,7 +296,8 @@ impl SegmentWriter {
         self.sync()?;
         self.finished = true;
         let SegmentHeader { id, kind, keyspace, .. } = self.header;
-        Ok(SegmentMeta { id, kind, keyspace, file_bytes: self.written, pages: self.pages })
+        let (file_bytes, pages, packed) = (self.written, self.pages, self.packed);
+        Ok(SegmentMeta { id, kind, keyspace, file_bytes, pages, packed })
     }
 
     /// Gives back the space that a failed append took; a hint, as sealing does it again.

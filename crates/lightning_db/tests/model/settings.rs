@@ -5,7 +5,7 @@ use std::time::Duration;
 use lightning_db::{CompressionType, KeySource, LightningDbConfig, Profile, WalSyncMode};
 
 /// How many there are.
-pub const SETTINGS: u64 = 14;
+pub const SETTINGS: u64 = 16;
 
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
@@ -48,8 +48,15 @@ pub fn setting(number: u64) -> LightningDbConfig {
             profile: Profile::ReadOptimized,
             ..small(8 << 10)
         },
-        11 => LightningDbConfig { encryption: Some(KeySource::key([7; 32])), ..small(4 << 10) },
+        11 => LightningDbConfig { compression_type: CompressionType::Snappy, ..small(8 << 10) },
         12 => LightningDbConfig {
+            compression_type: CompressionType::Zstd,
+            compression_level: Some(1),
+            background_threads: 2,
+            ..small(4 << 10)
+        },
+        13 => LightningDbConfig { encryption: Some(KeySource::key([7; 32])), ..small(4 << 10) },
+        14 => LightningDbConfig {
             encryption: Some(KeySource::key([8; 32])),
             background_threads: 2,
             wal_sync_mode: WalSyncMode::Async,
