@@ -29,7 +29,8 @@ pub const CODES: &[(u8, &str)] = &[
     (13, "the device failed: reopen the database and look"),
     (14, "closed"),
     (15, "out of memory"),
-    (16, "the key of an encrypted database is missing, wrong or not wanted"),
+    (16, "too old: what was asked for is kept no more"),
+    (17, "the key of an encrypted database is missing, wrong or not wanted"),
 ];
 
 /// The exit code for a kind of error.
@@ -55,9 +56,10 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::TooManyTransactions => 11,
         ErrorKind::ReadOnly => 12,
         ErrorKind::CommitUnknown | ErrorKind::Poisoned => 13,
-        ErrorKind::KeyRequired | ErrorKind::WrongKey | ErrorKind::NotEncrypted => 16,
+        ErrorKind::KeyRequired | ErrorKind::WrongKey | ErrorKind::NotEncrypted => 17,
         ErrorKind::Closed => 14,
         ErrorKind::OutOfMemory => 15,
+        ErrorKind::TooOld => 16,
         // The engine may learn new kinds before this table does.
         _ => 1,
     }
@@ -166,6 +168,7 @@ mod tests {
             K::Poisoned,
             K::Closed,
             K::OutOfMemory,
+            K::TooOld,
         ];
         let mut used: Vec<u8> = kinds.map(code).to_vec();
         assert!(used.iter().all(|c| *c > 2), "no known kind falls through: {used:?}");

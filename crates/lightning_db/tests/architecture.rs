@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["page"],
     &["segment"],
     &["cache", "wal", "manifest", "memtable"],
-    &["tree"],
+    &["tree", "history"],
     &["store"],
     &["commit", "locks"],
     &["maintenance"],
@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["encryption"],
+    &["encryption", "past"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

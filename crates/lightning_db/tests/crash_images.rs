@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
@@ -20,15 +21,16 @@ use lightning_db::{
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 const PATH: &str = "/db";
 
-/// Every second workload is encrypted.
+/// Half of the workloads keep every moment, another half is encrypted.
 fn config(seed: u64) -> LightningDbConfig {
     LightningDbConfig {
+        history_retention: seed.is_multiple_of(2).then_some(Duration::from_secs(1 << 30)),
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
-        encryption: seed.is_multiple_of(2).then(|| KeySource::key([7; 32])),
+        encryption: (!(seed / 2).is_multiple_of(2)).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
 }
@@ -137,7 +139,35 @@ fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Op
     assert!(prefix >= Some(least), "{label}: prefix {prefix:?} lacks promised commit {least}");
     let report = db.verify(VerifyOptions::default()).expect("a report");
     assert!(report.is_clean(), "{label}: {:?}", report.problems);
+    if history.seed.is_multiple_of(2) {
+        check_past(&db, history, label);
+    }
     Some(state)
+}
+
+/// Every moment that is kept is what it was: with the longest retention, every one there was. Some of
+/// them are read.
+fn check_past(db: &Database, history: &History, label: &str) {
+    assert_eq!(db.oldest_moment().0, 0, "{label}: the oldest moment");
+    let last = db.last_commit();
+    let mut rng = fastrand::Rng::with_seed(history.seed ^ last);
+    let mut moments: Vec<u64> = (0..4).map(|_| rng.u64(0..=last)).collect();
+    moments.push(last.saturating_sub(1));
+    for at in moments {
+        let snapshot = db.snapshot_at(at).expect("a moment that is kept");
+        let mut state = State::new();
+        for (which, name) in [(0, "default"), (1, "other")] {
+            if !db.list_keyspaces().iter().any(|n| n == name) {
+                continue;
+            }
+            let keyspace = db.keyspace(name, KeyspaceOptions::default()).expect("a keyspace");
+            for pair in snapshot.range_in(&keyspace, None, None).expect("a range") {
+                let (k, v) = pair.expect("an entry");
+                state.insert((which, k), v);
+            }
+        }
+        assert!(state == history.states[at as usize], "{label}: moment {at} of {last} is another");
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {

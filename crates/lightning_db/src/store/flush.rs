@@ -39,9 +39,7 @@ struct Flushed {
 /// Tells whether there was one. Callers hold the flush latches.
 pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<bool> {
     env.check_writable()?;
-    let floor = env.visible();
-    let views = env.views.raise_floor(floor);
-    let rule = Retention::new(floor, &views);
+    let rule = env.retention();
     let oldest =
         keyspaces.iter().filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m))).min();
     let Some(oldest) = oldest else { return Ok(false) };
@@ -155,8 +153,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
 /// For recovery: writes every sealed memtable out as a run, shows the runs, and gives the edit that
 /// the fresh manifest is to contain.
 pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
-    // Nobody reads yet.
-    let rule = Retention::new(env.visible(), &[]);
+    let rule = env.retention();
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
         let version = keyspace.pin();

@@ -92,8 +92,7 @@ fn tier(
     if inputs.iter().map(|r| r.id).ne(ids.iter().copied()) {
         return Ok(false);
     }
-    let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = env.retention();
     let older = &version.runs[at + ids.len()..];
     let nothing_older = |key: &[u8]| {
         older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
@@ -234,8 +233,7 @@ fn base(
     if old.len() != ids.len() {
         return Ok(false);
     }
-    let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = env.retention();
     let mut sources = Vec::with_capacity(version.runs.len() + 1);
     let mut updates = 0;
     for run in &version.runs {

@@ -18,6 +18,9 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
     let without_log = rng.usize(0..2 * SETTINGS);
     let encrypted = rng.usize(0..SETTINGS);
     let turn = rng.usize(0..SETTINGS);
+    // By sequence: what is kept with one setting is kept with all of them.
+    let seconds = [None, None, Some(1), Some(1 << 30)][rng.usize(0..4)];
+    let history_retention = seconds.map(Duration::from_secs);
     (0..SETTINGS)
         .map(|i| {
             let page_size = [4096, 8192, 16_384, 65_536][(i + turn) % SETTINGS];
@@ -47,6 +50,7 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
                 wal_segment_size,
                 max_wal_size: wal_segment_size * rng.u64(2..6),
                 encryption: (i == encrypted).then(|| KeySource::key([7; 32])),
+                history_retention,
                 transaction_timeout: Duration::from_secs(24 * 3600),
                 ..LightningDbConfig::default()
             }
