@@ -8,6 +8,11 @@
     clippy::disallowed_types,
     reason = "tests look at the files from outside"
 )]
+#![allow(
+    clippy::naive_bytecount,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "sixteen bytes at a time; the names are the engine's own"
+)]
 
 mod keys;
 mod leaks;

@@ -94,11 +94,7 @@ fn a_change_of_the_key_survives_a_crash_at_every_operation() {
             let label = format!("operation {at}, cut {cut}");
             let by = opened_by(&image, [&key(1), &key(2)], &label);
             assert!(changed.is_err() || by == 1, "{label}: it was acknowledged");
-            if by == 1 {
-                new += 1
-            } else {
-                old += 1
-            }
+            *(if by == 1 { &mut new } else { &mut old }) += 1;
             // The recovery finishes what was begun: from then on either slot alone is enough.
             let winner = [key(1), key(2)][by].clone();
             open(&image, Some(winner.clone()), OpenAs::Open)
