@@ -18,9 +18,9 @@ use std::sync::{Arc, OnceLock};
 use super::header::SegmentKind;
 use super::header::{ENCRYPTED_HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
-use crate::compress::Codec;
+use crate::compress::{Codec, Dictionaries, Dictionary};
 use crate::crypto::{FileKey, FileKind, Owner};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::page::check_payload;
 use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType, SEAL_BYTES};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +39,9 @@ pub struct Segment {
     /// The file's length when it was last asked for; it grows while the segment is written.
     file_bytes: AtomicU64,
     obsolete: OnceLock<Arc<AtomicU64>>,
+    /// Read when the first page needs it.
+    dictionary: OnceLock<Arc<Dictionary>>,
+    shared: Option<Arc<Dictionaries>>,
 }
 
 impl Segment {
@@ -70,7 +73,45 @@ impl Segment {
             key,
             file_bytes: AtomicU64::new(file_bytes),
             obsolete: OnceLock::new(),
+            dictionary: OnceLock::new(),
+            shared: None,
         })
+    }
+
+    /// Shares its dictionary with other segments that carry the same one.
+    pub fn sharing(mut self, dictionaries: &Arc<Dictionaries>) -> Self {
+        self.shared = Some(Arc::clone(dictionaries));
+        self
+    }
+
+    /// The dictionary that leaves were packed with; kept from the first call on.
+    pub fn dictionary(&self) -> Result<Arc<Dictionary>> {
+        if let Some(known) = self.dictionary.get() {
+            return Ok(Arc::clone(known));
+        }
+        let (dictionary, _) = self.read_dictionary()?;
+        let dictionary = match &self.shared {
+            Some(all) => all.share(dictionary),
+            None => Arc::new(dictionary),
+        };
+        Ok(Arc::clone(self.dictionary.get_or_init(|| dictionary)))
+    }
+
+    /// Reads the dictionary, the first page; and how long that is.
+    pub fn read_dictionary(&self) -> Result<(Dictionary, u32)> {
+        let at = self.header.len();
+        if self.header.codec != Codec::ZstdDictionary {
+            return Err(Error::corrupt(self.path(), at, "the segment has no dictionary"));
+        }
+        self.check_range(at, envelope::HEADER_BYTES as u64)?;
+        let mut front = [0; envelope::HEADER_BYTES];
+        read_exact_at(&*self.file, &mut front, at)?;
+        let stored_bytes = envelope::claimed_len(&front).ok_or_else(|| {
+            Error::corrupt(self.path(), at, "a dictionary has an impossible length")
+        })? as u32;
+        let raw = self.read(at, stored_bytes, PageType::Dictionary, None)?;
+        let dictionary = Dictionary::new(raw).map_err(malformed_in(self.path(), at))?;
+        Ok((dictionary, stored_bytes))
     }
 
     /// The segment's id.
@@ -87,6 +128,11 @@ impl Segment {
     #[cfg(test)]
     pub fn kind(&self) -> SegmentKind {
         self.header.kind
+    }
+
+    /// Where its first page begins.
+    pub fn first_page(&self) -> u64 {
+        self.header.len()
     }
 
     /// The keyspace it was written for.
@@ -138,8 +184,17 @@ impl Segment {
             let message = "a page is not the one its address was made for";
             return Err(Error::corrupt(self.path(), offset, message));
         }
+        let packed_with = if self.header.codec == Codec::ZstdDictionary
+            && ty != PageType::Dictionary
+            && envelope::claims_dictionary(&stored)
+        {
+            Some(self.dictionary()?)
+        } else {
+            None
+        };
         let (identity, key) = (self.identity(offset), self.key.as_ref());
-        let raw = envelope::open_vec(stored, &identity, ty, self.path(), key)?;
+        let dictionary = packed_with.as_deref();
+        let raw = envelope::open_vec(stored, &identity, ty, self.path(), key, dictionary)?;
         check_payload(ty, &raw, self.path(), offset)?;
         Ok(raw)
     }

@@ -96,6 +96,8 @@ impl Fixture {
                 db: Owner::plain(db),
                 keyspace,
                 packing: codec.into(),
+                dictionary: None,
+                dictionaries: Arc::default(),
                 packed: Arc::default(),
                 page_bytes,
             },
