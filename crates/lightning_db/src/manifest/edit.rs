@@ -6,7 +6,7 @@
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
-use crate::codec::{Malformed, Reader, put_varint};
+use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
 /// The next free ids.
@@ -105,6 +105,13 @@ pub enum EditOp {
         codec: u8,
         /// The codec's level; `None` for its own.
         level: Option<i32>,
+    },
+    /// A keyspace gets its merge operator.
+    SetMergeOperator {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The operator's name.
+        name: String,
     },
 }
 
@@ -220,13 +227,17 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 l::put_signed(out, *level);
             }
         }
+        EditOp::SetMergeOperator { keyspace, name } => {
+            tagged(out, 23, *keyspace);
+            put_bytes(out, name.as_bytes());
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) {
+    if (2..=8).contains(&tag) || tag == 23 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -269,6 +280,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
                 1 => Some(l::signed(r)?),
                 _ => return Err(Malformed("a level is neither there nor not")),
             },
+        },
+        23 => EditOp::SetMergeOperator {
+            keyspace,
+            name: String::from_utf8(r.bytes()?.to_vec())
+                .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
         },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })

@@ -24,6 +24,7 @@ use crate::maintenance::scheduler::Signal;
 use crate::manifest::{EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, current_database, install_current};
 use crate::memtable::Memtable;
+use crate::operators::Merger;
 use crate::segment::Segment;
 use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
@@ -106,6 +107,7 @@ fn create_files(
     let db = Owner::create(vfs, dir, DatabaseId(id), config.encryption.as_ref())?;
     let mut state = ManifestState::new(db.id());
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
+    // (Its merge operator is given with the edit of every open.)
     state.apply(&catalog::creation(default)).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     serve(Arc::clone(vfs), dir, config, lock, db, state, ManifestId(0), Recovered::default())
 }
@@ -165,6 +167,11 @@ fn recover(
         segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
+    let operator = state.keyspaces.get(&KeyspaceId(0)).and_then(|k| k.merge_operator.as_deref());
+    if let (Some(has), Some(wanted)) = (operator, config.merge_operator.as_deref()) {
+        catalog::check_operator(DEFAULT, has, wanted)
+            .map_err(|e| e.with_kind(ErrorKind::InvalidConfig))?;
+    }
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -247,6 +254,10 @@ fn serve(
     let (core, keyspaces) =
         assemble(vfs_too, dir, config, lock, db.clone(), &state, log, recovered, writer)?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    if let Some(name) = &core.config.merge_operator {
+        let name = name.clone();
+        edit.ops.push(EditOp::SetMergeOperator { keyspace: KeyspaceId(0), name });
+    }
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
@@ -367,6 +378,12 @@ fn assemble(
     let mut by_name = BTreeMap::new();
     for keyspace in state.keyspaces.values() {
         let store = open_keyspace(&env, keyspace, &recovered.segments, &config, last)?;
+        // That of the default keyspace is in the manifest before this open lets anybody write.
+        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
+        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
+            let registered = &config.merge_operators;
+            store.set_merger(Merger::new(&keyspace.name, operator, registered));
+        }
         if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
             store.update(|v| {
                 let mut next = v.clone();
