@@ -5,8 +5,8 @@
 //! `LIGHTNING_NONCES` sets how many databases are tried; a failure names the seed, and
 //! `LIGHTNING_NONCES_FIRST` starts there.
 //!
-//! Seen to fail when the counter of a segment was set back with what a failed append takes back, and
-//! when a log file used again kept its salt.
+//! Seen to fail when the nonce of a page was its offset (what a failed append takes back is written
+//! again there) and sealers did not refuse it, and when the salts of files were not drawn.
 #![cfg(feature = "encryption")]
 
 use std::sync::Arc;
