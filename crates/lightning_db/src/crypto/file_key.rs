@@ -85,7 +85,7 @@ impl FileKey {
         let info: [&[u8]; 3] = [b"lightning-db file 1 ", kind.label(), header];
         let key = primitives::derive(&data_key[..], &salt.salt, &info)?;
         Ok(Self {
-            aead: Arc::new(Aead::new(&key)),
+            aead: Arc::new(Aead::new(&key)?),
             epoch: salt.epoch,
             #[cfg(feature = "fuzzing")]
             name: *key,

@@ -16,9 +16,9 @@ pub struct Aead(Aes256Gcm);
 
 impl Aead {
     /// Expands `key`.
-    pub fn new(key: &Secret) -> Self {
+    pub fn new(key: &Secret) -> Result<Self> {
         let key: &[u8; KEY_BYTES] = key;
-        Self(Aes256Gcm::new(key.into()))
+        Ok(Self(Aes256Gcm::new(key.into())))
     }
 
     /// Encrypts `bytes` where they lie; `bound` is vouched for by the tag too.

@@ -195,5 +195,6 @@ fn check_value(outer: &Secret, salt: &[u8], db: DatabaseId) -> Result<Secret> {
 }
 
 fn wrapping_key(outer: &Secret, salt: &[u8], db: DatabaseId) -> Result<Aead> {
-    primitives::derive(&outer[..], salt, &[b"lightning-db wrap 1 ", &db.0]).map(|k| Aead::new(&k))
+    primitives::derive(&outer[..], salt, &[b"lightning-db wrap 1 ", &db.0])
+        .and_then(|k| Aead::new(&k))
 }

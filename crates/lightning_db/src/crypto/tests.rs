@@ -27,7 +27,7 @@ fn secret(byte: u8) -> Secret {
 fn aes_256_gcm_has_the_published_answer() {
     let key: [u8; 32] =
         hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308").try_into().unwrap();
-    let aead = Aead::new(&Secret::new(key));
+    let aead = Aead::new(&Secret::new(key)).unwrap();
     let nonce: [u8; 12] = hex("cafebabefacedbaddecaf888").try_into().unwrap();
     let bound = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
     let plain = hex("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72
