@@ -124,8 +124,11 @@ pub(super) fn decode(file: &Path, bytes: &[u8; SLOT_BYTES]) -> Result<Option<Slo
     }
     let unsupported =
         |what: &str| Err(Error::new(ErrorKind::UnsupportedFormat, what).in_file(file));
-    if u32_at(bytes, 8) != VERSION {
-        return unsupported("the keys are of a format version that this build does not know");
+    let version = u32_at(bytes, 8);
+    if version != VERSION {
+        return unsupported(&format!(
+            "the keys are of format version {version}, this build knows {VERSION}"
+        ));
     }
     if u32_at(bytes, CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
         return Ok(None);

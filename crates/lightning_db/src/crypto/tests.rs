@@ -82,6 +82,19 @@ fn a_slot_gives_back_what_was_wrapped() {
     }
 }
 
+/// `format_tests` reads it back.
+#[test]
+fn a_slot_is_written_as_format_md_shows_it() {
+    let key = |first: u8| Secret::new(std::array::from_fn(|i| first + i as u8));
+    let db = DatabaseId(std::array::from_fn(|i| i as u8));
+    let drawn = Drawn { salt: *key(0x20), nonce: std::array::from_fn(|i| 0x40 + i as u8) };
+    let epochs = [(1, key(0xa0))];
+    let slot = slots::encode(db, 1, Making::Given, &key(0x80), &epochs, &drawn).unwrap();
+    let (front, crc) = (&slot[..172 + 36 + 16], &slot[SLOT_BYTES - 4..]);
+    crate::format_tests::assert_is("KEYS", &[front, crc].concat());
+    assert!(slot[front.len()..SLOT_BYTES - 4].iter().all(|b| *b == 0));
+}
+
 #[test]
 fn a_slot_with_a_flipped_bit_is_not_whole() {
     let good = slot(&secret(7));

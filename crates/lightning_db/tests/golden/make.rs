@@ -3,7 +3,7 @@
 //! Each has a base, two runs or more, tombstones over older rows, versions kept for a snapshot, large
 //! values of one page and (`killed`) of two, a keyspace stored plain, an empty one, and one that was dropped.
 //! `killed` ends with commits that are in the log only; `closed` was closed; `plain` has no compressed
-//! page.
+//! page; `encrypted` ends as `killed` does.
 
 use lightning_db::vfs::SimulatedVfs;
 use lightning_db::{
@@ -104,7 +104,8 @@ fn write_all(making: &mut Making, name: &str) {
 pub fn make(name: &str) -> SimulatedVfs {
     let disk = SimulatedVfs::new(2026);
     let compressed = name != "plain";
-    let config = LightningDbConfig { compression_enabled: compressed, ..config() };
+    let encryption = (name == "encrypted").then(super::key);
+    let config = LightningDbConfig { compression_enabled: compressed, encryption, ..config() };
     let db =
         Database::open_with_vfs(std::sync::Arc::new(disk.clone()), PATH, config, OpenAs::Create)
             .expect("a database");
@@ -121,7 +122,7 @@ pub fn make(name: &str) -> SimulatedVfs {
     let mut making = Making { db: Some(db), held: Contents::new() };
     write_all(&mut making, name);
     let db = making.db.take().expect("open");
-    if name == "killed" {
+    if name == "killed" || name == "encrypted" {
         return disk.kill();
     }
     db.close().expect("a close");
