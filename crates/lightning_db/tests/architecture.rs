@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first; those on one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "types", "codec", "limits", "prefetch", "sync"],
-    &["vfs", "compress", "operators"],
+    &["vfs", "compress", "index", "operators"],
     &["config"],
     &["crypto"],
     &["page"],
@@ -29,10 +29,11 @@ const LAYERS: &[&[&str]] = &[
     &["verify"],
     &["iterators"],
     &["keyspace"],
+    &["indexes"],
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["encryption", "past"],
+    &["encryption", "past", "database_indexes"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

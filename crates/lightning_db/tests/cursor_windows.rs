@@ -19,6 +19,7 @@ fn config(rng: &mut fastrand::Rng) -> LightningDbConfig {
         compression_type: CompressionType::Lz4,
         background_threads: 0,
         background_compaction: false,
+        merge_operator: Some("append".to_owned()),
         ..LightningDbConfig::default()
     }
 }
@@ -42,10 +43,15 @@ fn fill(db: &Database, rng: &mut fastrand::Rng) -> Vec<(Snapshot, Model)> {
             let to = from + if rng.bool() { rng.u32(1..5) } else { rng.u32(50..700) };
             let step = rng.u32(1..4) as usize;
             let deletes = rng.u32(0..4) == 0;
+            let merges = rng.u32(0..4) == 0;
             for n in (from..to).step_by(step) {
                 if deletes {
                     db.delete(key(n)).expect("deletes");
                     model.remove(&key(n));
+                } else if merges {
+                    let operand = vec![b'm'; rng.usize(0..9)];
+                    db.merge(key(n), &operand).expect("merges");
+                    model.entry(key(n)).or_default().extend_from_slice(&operand);
                 } else {
                     let len = if rng.u32(0..400) == 0 { 40_000 } else { rng.usize(0..120) };
                     let value = vec![round as u8; len];

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::key_source::KeySource;
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Extractors;
 use crate::limits;
 use crate::operators::{MergeOperators, check_name};
 use crate::vfs::{OsVfs, Vfs};
@@ -172,6 +173,9 @@ pub struct LightningDbConfig {
     /// (AES-256-GCM), and a plain one refused; see [`KeySource`]. In an option file or variable:
     /// `file:PATH`, `variable:NAME` or `passphrase_variable:NAME`. Default none.
     pub encryption: Option<KeySource>,
+    /// Functions that indexes take their keys from, by name: only in code. An index whose function
+    /// is missing cannot be read, and its keyspace takes no writes. Default none.
+    pub extractors: Extractors,
 }
 
 impl Default for LightningDbConfig {
@@ -204,6 +208,7 @@ impl Default for LightningDbConfig {
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
             encryption: None,
+            extractors: Extractors::default(),
         }
     }
 }

@@ -31,7 +31,7 @@ enum Under {
 }
 
 impl Write {
-    fn new(value: Option<&[u8]>) -> Self {
+    pub(super) fn new(value: Option<&[u8]>) -> Self {
         let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec()));
         Self { under, operands: Vec::new() }
     }
@@ -202,6 +202,12 @@ impl WriteSet {
                     .collect()
             })
             .unwrap_or_default()
+    }
+
+    /// The writes to a keyspace, by key.
+    pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], &Write)> {
+        let writes = self.keyspaces.get(&id).into_iter().flatten();
+        writes.map(|(k, w)| (k.as_slice(), w))
     }
 
     /// All writes, by keyspace and key.
