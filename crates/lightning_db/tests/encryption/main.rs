@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, ErrorKind, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs,
-    PassphraseCost, Result,
+    CompressionType, Database, ErrorKind, IndexSpec, KeySource, KeyspaceOptions, LightningDbConfig,
+    OpenAs, PassphraseCost, Result,
 };
 
 fn config(key: Option<KeySource>) -> LightningDbConfig {
@@ -57,12 +57,17 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
     let other = db.keyspace("canary-keyspace", KeyspaceOptions::default())?;
+    let options =
+        KeyspaceOptions { merge_operator: Some("append".to_owned()), ..KeyspaceOptions::default() };
+    let merged = db.keyspace("canary-merged", options)?;
+    other.create_index("canary-index", IndexSpec::parse(&["value", "key"])?)?;
     for round in 0..rounds {
+        merged.merge(format!("canary-list-{}", round % 5), format!("canary-operand-{round}"))?;
         for i in 0..6 {
             let name = format!("canary-key-{:03}", (round * 7 + i * 13) % 50);
             db.put(&name, format!("canary-value-{round}-").repeat(20))?;
