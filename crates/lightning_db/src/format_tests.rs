@@ -8,15 +8,18 @@ use std::sync::Arc;
 
 use crate::codec::put_varint;
 use crate::compress::{Codec, Packer};
+use crate::crypto::Owner;
 use crate::index::{IndexKey, IndexSpec, IndexValue};
 use crate::manifest::IndexState;
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Lives, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
     install_current, manifest_path,
 };
 use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
+#[cfg(feature = "encryption")]
+use crate::page::envelope::{open_vec, seal_encrypted};
 use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
@@ -24,8 +27,8 @@ use crate::page::{PageType, blob, filter};
 use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
 use crate::types::{
-    BlobRef, DatabaseId, EntryValue, KeyspaceId, LogId, ManifestId, PageAddress, PartitionId,
-    RunId, SegmentId, Seq, hash_key,
+    BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
+    PartitionId, RunId, SegmentId, Seq, Time, hash_key,
 };
 use crate::vfs::{SimulatedVfs, Vfs, write_all_at};
 
@@ -33,12 +36,13 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 17] = [
+const TESTED: [&str; 21] = [
     "varint",
     "hash",
     "CURRENT",
     "manifest",
     "edit",
+    "edit with lifetimes",
     "history",
     "segment",
     "page",
@@ -46,9 +50,12 @@ const TESTED: [&str; 17] = [
     "Zstandard page",
     "Snappy page",
     "leaf",
+    "leaf with expiry",
     "inner",
     "filter",
     "operands",
+    "KEYS",
+    "encrypted segment",
     "index edit",
     "index entry",
 ];
@@ -67,12 +74,12 @@ fn examples() -> BTreeMap<&'static str, Vec<u8>> {
     found
 }
 
-fn example(name: &str) -> Vec<u8> {
+pub(crate) fn example(name: &str) -> Vec<u8> {
     examples().remove(name).unwrap_or_else(|| panic!("FORMAT.md has no example called {name}"))
 }
 
 /// What is written must be the example; where it is not, the right one is shown, to be put there.
-fn assert_is(name: &str, written: &[u8]) {
+pub(crate) fn assert_is(name: &str, written: &[u8]) {
     let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
     assert!(written == example(name), "example {name} of FORMAT.md is to be: {}", hex(written));
 }
@@ -100,12 +107,12 @@ fn segment_headers() {
         id: SegmentId(7),
         kind: SegmentKind::Data,
         keyspace: KeyspaceId(2),
+        salt: None,
         codec: Codec::Lz4,
     };
     assert_is("segment", &header.encode());
     let bytes = example("segment");
-    let bytes = bytes.first_chunk().expect("64 bytes");
-    assert_eq!(SegmentHeader::decode(bytes, Path::new("f")).expect("decodes"), header);
+    assert_eq!(SegmentHeader::decode(&bytes, Path::new("f")).expect("decodes"), header);
 }
 
 #[test]
@@ -124,6 +131,38 @@ fn envelopes() {
     // The checksum of a value of that one page.
     let crc = u32::from_le_bytes(plain[12..16].try_into().expect("four bytes"));
     assert_eq!(blob::add_checksum(0, crc), crc32c::crc32c(&plain[12..16]));
+}
+
+/// `crypto` has a test that the same keys encode to the example of `KEYS`.
+#[cfg(feature = "encryption")]
+#[test]
+fn keys_and_encrypted_segments() {
+    use crate::config::KeySource;
+    use crate::crypto::FileKind;
+    let slot = example("KEYS");
+    let (front, crc) = slot.split_at(slot.len() - 4);
+    let disk = SimulatedVfs::new(1);
+    let keys = disk.create(Path::new("KEYS")).expect("a new file");
+    write_all_at(&*keys, front, 0).expect("writes");
+    write_all_at(&*keys, crc, 4092).expect("writes");
+    let vfs: Arc<dyn Vfs> = Arc::new(disk);
+    let outer = KeySource::key(std::array::from_fn(|i| 0x80 + i as u8));
+    let owner = Owner::open(&vfs, Path::new(""), DB, Some(&outer)).expect("the keys open");
+
+    let (bytes, file) = (example("encrypted segment"), Path::new("f"));
+    let header = SegmentHeader::decode(&bytes, file).expect("decodes");
+    assert_eq!(header.encode(), bytes[..128]);
+    let (salt, bound) = (header.salt.as_ref(), header.bound());
+    let id = PageIdentity { database: DB, segment: header.id, offset: header.len() };
+    let mut sealer = owner.sealer(salt, FileKind::Segment, &bound, file).expect("a key");
+    let sealer = sealer.as_mut().expect("encrypted");
+    let mut page = Vec::new();
+    let plainly = Codec::None.into();
+    seal_encrypted(&mut page, &id, PageType::Blob, b"abc", plainly, &mut Packer::default(), sealer)
+        .expect("sealed");
+    assert_is("encrypted segment", &[&bytes[..128], &page].concat());
+    let opened = open_vec(page, &id, PageType::Blob, file, Some(sealer.key()), None);
+    assert_eq!(opened.expect("opens"), b"abc");
 }
 
 fn address() -> PageAddress {
@@ -157,6 +196,28 @@ fn leaves() {
     let view = LeafView::new(&bytes);
     view.check_tags().expect("tags");
     let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
+    assert_eq!(read, entries);
+}
+
+#[test]
+fn leaves_with_expiry() {
+    let entries = [
+        (&b"apple"[..], EntryValue::Inline(b"red"), Expiry(1_700_000_000_000)),
+        (&b"fig"[..], EntryValue::Tombstone, Expiry::NEVER),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, value, expiry) in entries {
+        builder.push(key, Seq(0), Entry { value, expiry });
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("leaf with expiry", &out);
+    let bytes = example("leaf with expiry");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
+    view.check_tags().expect("tags");
+    let read: Vec<_> =
+        (0..view.len()).map(|i| (view.key(i), view.value(i), view.expiry(i))).collect();
     assert_eq!(read, entries);
 }
 
@@ -220,6 +281,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         level: None,
         page_bytes: 4096,
         profile: 1,
+        default_ttl: 0,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -246,6 +308,7 @@ fn partition() -> PartitionMeta {
         raw_bytes: 50,
         live_bytes: 90,
         max_seq: Seq(5),
+        lives: Lives::default(),
         droppable: {
             let mut droppable = Droppable::default();
             droppable.note(ViewSpan { from: Seq(0), below: Seq(5) }, 8);
@@ -294,6 +357,39 @@ fn edits() {
     edit.encode(&mut out);
     assert_is("edit", &out);
     assert_eq!(Edit::decode(&example("edit")).expect("decodes"), edit);
+}
+
+#[test]
+fn edits_with_lifetimes() {
+    let mut partition = partition();
+    partition.first_key = b"a".to_vec();
+    partition.last_key = b"b".to_vec();
+    partition.segments[0].filter = None;
+    partition.max_seq = Seq(6);
+    partition.droppable = Droppable::default();
+    partition.blobs = Vec::new();
+    for (late, bytes) in [(0, 10), (1_000, 12), (1_000, 8)] {
+        partition.lives.note(Expiry(1_700_000_000_000 + late), bytes);
+    }
+    let run = RunMeta {
+        id: RunId(5),
+        partitions: vec![partition],
+        consumed: Vec::new(),
+        low: Seq(6),
+        high: Seq(6),
+    };
+    let at = KeyspaceId(2);
+    let edit = Edit {
+        ops: vec![
+            EditOp::DefaultTtl { keyspace: at, millis: 3_600_000 },
+            EditOp::Time(Time(1_700_000_000_000)),
+            EditOp::AddRun { keyspace: at, run },
+        ],
+    };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("edit with lifetimes", &out);
+    assert_eq!(Edit::decode(&example("edit with lifetimes")).expect("decodes"), edit);
 }
 
 #[test]
@@ -346,7 +442,8 @@ fn current_and_manifest() {
     let made = Edit { ops: vec![EditOp::CreateKeyspace(keyspace(0, "default"))] };
     state.apply(&made).expect("fits");
     let (vfs, written) = disk();
-    let mut file = Manifest::create(&vfs, dir, ManifestId(1), &state).expect("made");
+    let mut file =
+        Manifest::create(&vfs, dir, ManifestId(1), &state, &Owner::plain(DB)).expect("made");
     install_current(&vfs, dir, ManifestId(1), DB).expect("swapped");
     let then = Edit { ops: vec![EditOp::LogStart(LogId(1)), EditOp::LastSeq(Seq(5))] };
     file.commit(&then).expect("committed");
@@ -363,5 +460,8 @@ fn current_and_manifest() {
         write_all_at(&*file, &example(name), 0).expect("written");
     }
     state.apply(&then).expect("fits");
-    assert_eq!(Manifest::load(&vfs, dir).expect("loads"), (state, ManifestId(1)));
+    assert_eq!(
+        Manifest::load(&vfs, dir, &Owner::plain(DB)).expect("loads"),
+        (state, ManifestId(1))
+    );
 }

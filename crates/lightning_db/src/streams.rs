@@ -135,6 +135,8 @@ impl Keyspace {
     /// value's length. For large values: memory is bounded to some pages of 256 KiB, whatever the
     /// length, which may be up to `max_value_size`.
     ///
+    /// A [default lifetime](Self::set_default_ttl) counts from when all of it has come.
+    ///
     /// The value is written while it comes; then it becomes visible as one commit, as durable as one of
     /// [`put`](Self::put). From 16 MiB on it has a file of its own, fsynced before the commit; a shorter
     /// one of more than one page is written twice, to a file that goes again and to the one that it
@@ -178,7 +180,8 @@ impl Keyspace {
         self.check()?;
         let env = &self.core.env;
         let (version, at) = lookup::moment(env, &self.store);
-        let found = lookup::find_at(env, &self.store, &version, key.as_ref(), at)?;
+        let now = env.lifetimes.moment();
+        let found = lookup::find_at(env, &self.store, &version, key.as_ref(), at, now)?;
         Ok(found.map(|stored| ValueReader::new(stored, self._keep.clone())))
     }
 }
@@ -219,8 +222,9 @@ impl Snapshot {
 
     fn reader_of(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<ValueReader>> {
         self.core.check_open()?;
-        let at = self.view.seq();
-        let found = lookup::find_at(&self.core.env, store, &store.version(), key, at)?;
+        let (env, version) = (&self.core.env, store.version());
+        let (at, now) = (self.view.seq(), self.view.moment());
+        let found = lookup::find_at(env, store, &version, key, at, now)?;
         Ok(found.map(|stored| ValueReader::new(stored, self.keep().clone())))
     }
 }

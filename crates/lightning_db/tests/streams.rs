@@ -5,12 +5,13 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lightning_db::vfs::simulated::FaultError;
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, IndexPart, IndexSpec, KeyspaceOptions, LightningDbConfig, OpenAs,
-    ValueReader, VerifyOptions,
+    Database, ErrorKind, IndexPart, IndexSpec, KeySource, KeyspaceOptions, LightningDbConfig,
+    OpenAs, ValueReader, VerifyOptions,
 };
 
 const CHUNK: usize = 256 * 1024;
@@ -76,8 +77,17 @@ fn clean(db: &Database) {
 
 #[test]
 fn values_of_every_length_come_back_whole_and_in_parts() {
+    come_back(config());
+}
+
+#[test]
+fn encrypted_values_come_back_whole_and_in_parts() {
+    come_back(LightningDbConfig { encryption: Some(KeySource::key([7; 32])), ..config() });
+}
+
+fn come_back(config: LightningDbConfig) {
     let vfs = SimulatedVfs::new(1);
-    let db = simulated(&vfs, config()).expect("opens");
+    let db = simulated(&vfs, config.clone()).expect("opens");
     let lengths =
         [0, 1, 16_383, 16_384, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 4 * CHUNK, 17 << 20];
     let value = |n: usize| noise(lengths[n], n as u64);
@@ -119,7 +129,7 @@ fn values_of_every_length_come_back_whole_and_in_parts() {
     db.compact().expect("compacts");
     check(&db);
     db.close().expect("closes");
-    check(&simulated(&vfs, config()).expect("opens"));
+    check(&simulated(&vfs, config).expect("opens"));
 }
 
 #[test]
@@ -412,4 +422,31 @@ fn cut_off_or_failed_it_is_there_whole_or_not() {
         }
     }
     println!("tried: {tried} streamed values cut off or failed");
+}
+
+/// A large value lives as long as another.
+#[test]
+fn a_default_lifetime_holds_for_a_stream() {
+    let vfs = SimulatedVfs::new(1);
+    let db = simulated(&vfs, config()).expect("opens");
+    db.default_keyspace().set_default_ttl(Some(Duration::from_secs(60))).expect("sets");
+    for (n, len) in [100, 3 * CHUNK, 17 << 20].into_iter().enumerate() {
+        db.put_reader([n as u8], &noise(len, 1)[..], None).expect("writes");
+    }
+    let snapshot = db.snapshot().expect("a snapshot");
+    for flushed in [false, true] {
+        for n in 0..3 {
+            assert!(db.get_reader([n]).expect("reads").is_some(), "{n} {flushed}");
+            let left = db.get_with_ttl([n]).expect("reads").expect("is there").1;
+            assert!(left.expect("a lifetime") <= Duration::from_secs(60));
+        }
+        db.flush().expect("flushes");
+    }
+    vfs.advance_clock(Duration::from_secs(61));
+    for n in 0..3 {
+        assert!(db.get_reader([n]).expect("reads").is_none(), "{n}");
+        let then = snapshot.get_reader([n]).expect("reads");
+        assert!(whole(&mut then.expect("it lived then")).len() >= 100);
+    }
+    clean(&db);
 }

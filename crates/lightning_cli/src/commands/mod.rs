@@ -7,7 +7,7 @@
 //! | `export` | export csv, export jsonl |
 //! | `index` | index create, drop, list, get, range |
 //! | `table` | what an imported table looked like, and its rows as JSON |
-//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
+//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, rotate-key, completions |
 
 mod data;
 mod export;
@@ -25,12 +25,12 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     let format = cli.format;
     match cli.command {
         Command::Create { target } => upkeep::create(format, &target),
-        Command::Put { target, key, value, file, keyspace, durability, hex } => {
+        Command::Put { target, key, value, file, keyspace, durability, hex, ttl } => {
             match (file, value) {
                 (Some(file), _) => data::put_file(&target, &keyspace, &key, &file, hex),
                 (None, value) => {
                     let value = value.unwrap_or_default();
-                    data::put(&target, &keyspace, &key, &value, &durability, hex)
+                    data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
                 }
             }
         }
@@ -71,6 +71,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
         Command::Check { target, deep } => upkeep::check(format, &target, deep),
         Command::Compact { target } => upkeep::compact(format, &target),
+        Command::RotateKey { target, new } => upkeep::rotate_key(format, &target, &new),
         Command::Flush { target } => upkeep::flush(format, &target),
         Command::ListKeyspaces { target } => upkeep::list_keyspaces(format, &target),
         Command::Bench(args) => bench::run(format, &args),

@@ -357,7 +357,7 @@ fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result
             current = Some((op.keyspace, Arc::clone(&keyspace.version().active)));
         }
         let (_, memtable) = current.as_ref().expect("set above");
-        memtable.insert(op.key, seq, op.value)?;
+        memtable.insert(op.key, seq, op.entry)?;
         rows.note_write(op.keyspace, op.key, seq);
     }
     Ok(())
@@ -367,5 +367,5 @@ fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result
 pub fn has_large_values(body: &[u8], threshold: usize) -> bool {
     Operations::new(body)
         .flatten()
-        .any(|op| matches!(op.value, EntryValue::Inline(v) if v.len() >= threshold))
+        .any(|op| matches!(op.entry.value, EntryValue::Inline(v) if v.len() >= threshold))
 }

@@ -119,7 +119,7 @@ fn join(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
 mod tests {
     use super::*;
     use crate::commit::batch::{Operation, encode};
-    use crate::types::EntryValue;
+    use crate::types::{Entry, EntryValue};
 
     #[test]
     fn a_watch_is_hit_by_exactly_what_it_covers() {
@@ -135,7 +135,10 @@ mod tests {
             let probe = key(&mut rng);
             let keyspace = KeyspaceId(rng.u32(1..3));
             let mut body = Vec::new();
-            encode(&mut body, &Operation { keyspace, key: &probe, value: EntryValue::Tombstone });
+            encode(
+                &mut body,
+                &Operation { keyspace, key: &probe, entry: Entry::lasting(EntryValue::Tombstone) },
+            );
             watch.note(&body);
             let inside = |(s, e): &KeyRange| *s <= probe && e.as_ref().is_none_or(|e| probe < *e);
             let expected =

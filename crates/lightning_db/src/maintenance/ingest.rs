@@ -31,8 +31,9 @@ use crate::store::merge::overlaps;
 use crate::store::own_blobs::OwnBlobs;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::version::{Row, Run, Version};
+use crate::sync::atomic::Ordering;
 use crate::tree::PartitionReader;
-use crate::types::{EntryValue, SegmentId, Seq};
+use crate::types::{Entry, EntryValue, Expiry, SegmentId, Seq};
 
 /// How often the room that is left is asked for, in bytes of entries.
 const ROOM_CHECK_BYTES: u64 = 1024 * 1024;
@@ -56,6 +57,7 @@ pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
         row: RowWriter::new(&core.env, keyspace, None),
         blobs: OwnBlobs::new(&core.env.blobs),
         entries: 0,
+        expiry: expiry_of(core, keyspace),
         first: Vec::new(),
         last: Vec::new(),
         unchecked: 0,
@@ -89,6 +91,8 @@ struct Building<'a> {
     row: RowWriter<'a>,
     blobs: OwnBlobs<'a>,
     entries: u64,
+    /// Of all of them.
+    expiry: Expiry,
     first: Vec<u8>,
     last: Vec<u8>,
     /// Bytes of entries since the room was last asked for.
@@ -124,7 +128,7 @@ impl Building<'_> {
         } else {
             EntryValue::Inline(value)
         };
-        self.row.push(key, Seq(0), value)?;
+        self.row.push(key, Seq(0), Entry { value, expiry: self.expiry })?;
         self.entries += 1;
         Ok(())
     }
@@ -162,6 +166,17 @@ impl Built {
         discard(&self.partitions, &[], &core.env);
         if core.env.check_writable().is_ok() {
             core.env.blobs.give_up(&self.blobs);
+        }
+    }
+}
+
+/// When what is put now without a lifetime of its own expires.
+fn expiry_of(core: &Core, keyspace: &KeyspaceStore) -> Expiry {
+    match keyspace.default_ttl.load(Ordering::Acquire) {
+        0 => Expiry::NEVER,
+        ttl => {
+            core.env.lifetimes.enable();
+            core.env.lifetimes.now().after(Expiry(ttl))
         }
     }
 }

@@ -3,11 +3,17 @@
 
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
+use super::lives::Lives;
 use super::state::{BlobUse, FilterRef, IndexState, KeyspaceState, PartitionMeta};
 use super::state::{PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::index::IndexSpec;
 use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
+
+/// Set in a partition's height where it is told at the end when entries expire.
+const HAS_LIVES: u8 = 0x80;
+/// The one that says that it was ingested.
+const INGESTED: u8 = 0x40;
 
 type Decoded<T> = std::result::Result<T, Malformed>;
 
@@ -80,14 +86,12 @@ fn segment(r: &mut Reader<'_>) -> Decoded<PartitionSegment> {
     Ok(PartitionSegment { id, file_bytes, live_bytes, filter })
 }
 
-/// The bit of the height's byte that says that the partition was ingested.
-const INGESTED: u8 = 0x80;
-
 pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
-    let is_ingested = p.ingested > Seq(0);
     put_varint(out, p.id.0);
     out.extend_from_slice(&p.root.encode());
-    out.push(p.height | if is_ingested { INGESTED } else { 0 });
+    let lives = if p.lives.is_empty() { 0 } else { HAS_LIVES };
+    let ingested = if p.ingested == Seq(0) { 0 } else { INGESTED };
+    out.push(p.height | lives | ingested);
     put_bytes(out, &p.first_key);
     put_bytes(out, &p.last_key);
     put_varint(out, p.segments.len() as u64);
@@ -103,7 +107,10 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
         put_varint(out, b.segment.0);
         put_varint(out, b.bytes);
     }
-    if is_ingested {
+    if !p.lives.is_empty() {
+        p.lives.encode(out);
+    }
+    if p.ingested != Seq(0) {
         put_varint(out, p.ingested.0);
     }
 }
@@ -112,11 +119,10 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
     let id = PartitionId(r.varint()?);
     let root = PageAddress::decode(&r.array()?);
     let height = u8_of(r)?;
-    let is_ingested = height & INGESTED != 0;
     let mut partition = PartitionMeta {
         id,
         root,
-        height: height & !INGESTED,
+        height: height & !(HAS_LIVES | INGESTED),
         first_key: r.bytes()?.to_vec(),
         last_key: r.bytes()?.to_vec(),
         segments: list(r, 4, segment)?,
@@ -127,9 +133,10 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         max_seq: Seq(r.varint()?),
         droppable: Droppable::decode(r)?,
         blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
+        lives: if height & HAS_LIVES == 0 { Lives::default() } else { Lives::decode(r)? },
         ingested: Seq(0),
     };
-    if is_ingested {
+    if height & INGESTED != 0 {
         partition.ingested = Seq(r.varint()?);
         if partition.ingested == Seq(0) {
             return Err(Malformed("a partition was ingested by no commit"));
@@ -188,7 +195,8 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         codec: u8_of(r)?,
         page_bytes: u32_of(r)?,
         profile: u8_of(r)?,
-        // Given by a part of its own.
+        // Given by parts of their own.
+        default_ttl: 0,
         merge_operator: None,
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,

@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::manifest::ManifestState;
 use crate::memtable::Memtable;
 use crate::store::blobs::BlobStore;
-use crate::types::{BlobRef, EntryValue, KeyspaceId, Seq};
+use crate::types::{BlobRef, Entry, EntryValue, KeyspaceId, Seq};
 use crate::wal::Visit;
 
 /// Memtables being filled from the log.
@@ -41,7 +41,7 @@ impl<'a> Replay<'a> {
         let mut moved: Vec<BlobRef> = Vec::new();
         for op in Operations::new(body) {
             let Ok(op) = op else { return Ok(Visit::Unusable) };
-            let EntryValue::Blob(blob) = op.value else { continue };
+            let EntryValue::Blob(blob) = op.entry.value else { continue };
             if !self.wants(op.keyspace, seq) {
                 continue;
             }
@@ -59,16 +59,17 @@ impl<'a> Replay<'a> {
             if !self.wants(op.keyspace, seq) {
                 continue;
             }
-            let value = match op.value {
+            let value = match op.entry.value {
                 EntryValue::Blob(_) => EntryValue::Blob(moved.next().expect("one for each")),
                 other => other,
             };
+            let entry = Entry { value, ..op.entry };
             let flushed = self.state.keyspaces[&op.keyspace].flushed;
             let memtable = self
                 .memtables
                 .entry(op.keyspace)
                 .or_insert_with(|| Arc::new(Memtable::new(op.keyspace, flushed.next())));
-            memtable.insert(op.key, seq, value)?;
+            memtable.insert(op.key, seq, entry)?;
             self.operations += 1;
         }
         Ok(Visit::Accept)

@@ -36,7 +36,7 @@ impl BlobPages {
     pub fn open(segment: Arc<Segment>, blob: BlobRef) -> Result<Self> {
         segment.check_blob(&blob)?;
         let pages = page_count(blob.value_bytes);
-        let plain = u64::from(blob.value_bytes) + pages * envelope::HEADER_BYTES as u64;
+        let plain = u64::from(blob.value_bytes) + pages * segment.around_payload() as u64;
         let places = (blob.stored_bytes != plain).then(|| vec![blob.offset]);
         // At most 16,384 of them: lengths are 32 bits.
         let checksums = vec![None; pages as usize];
@@ -53,7 +53,7 @@ impl BlobPages {
         let offset = self.place(n)?;
         let bytes = chunk_bytes(self.blob.value_bytes, n);
         let left = self.end() - offset;
-        let want = left.min((envelope::HEADER_BYTES + bytes) as u64) as usize;
+        let want = left.min((self.segment.around_payload() + bytes) as u64) as usize;
         let mut stored = vec![0; want];
         read_exact_at(self.segment.file(), &mut stored, offset)?;
         let Some(len) = claimed_len(&stored).filter(|len| *len <= want) else {
@@ -65,7 +65,8 @@ impl BlobPages {
         };
         let identity = self.segment.identity(offset);
         let path = self.segment.path();
-        let raw = envelope::open_vec(stored, &identity, PageType::Blob, path, None)?;
+        let key = self.segment.key();
+        let raw = envelope::open_vec(stored, &identity, PageType::Blob, path, key, None)?;
         if raw.len() != bytes {
             return Err(self.corrupt(offset, "a page of a value has not the length of its place"));
         }
@@ -94,7 +95,8 @@ impl BlobPages {
     fn place(&mut self, n: u64) -> Result<u64> {
         let end = self.end();
         let Some(places) = &mut self.places else {
-            return Ok(self.blob.offset + n * (envelope::HEADER_BYTES + BLOB_CHUNK_BYTES) as u64);
+            let page = self.segment.around_payload() + BLOB_CHUNK_BYTES;
+            return Ok(self.blob.offset + n * page as u64);
         };
         let mut last = *places.last().expect("the first is known");
         while places.len() as u64 <= n {

@@ -1,4 +1,5 @@
-//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones left out.
+//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones and
+//! what has expired left out.
 //!
 //! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
 //!    own key; going backward, the mirror image. Turning round seeks every source anew.
@@ -23,7 +24,7 @@ use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
 use crate::store::window::Window;
 use crate::tree::CursorOptions;
-use crate::types::{EntryValue, Seq};
+use crate::types::{EntryValue, Expiry, Seq, Time};
 
 /// Steps that one of several sources has won in a row before a window is tried for it: what it costs,
 /// some comparisons, is little beside them.
@@ -51,15 +52,17 @@ pub struct MergedCursor {
     keyspace: Arc<KeyspaceStore>,
     pager: Pager,
     at: Seq,
+    now: Time,
     /// Keeps blob segments alive (see `BlobStore::retire`).
     version: Arc<Version>,
 }
 
 impl MergedCursor {
-    /// A cursor over the current version of `keyspace` at `at`, standing nowhere yet.
+    /// A cursor over the current version of `keyspace` at `at`, judging by `now`, standing nowhere yet.
     pub fn new(
         keyspace: &Arc<KeyspaceStore>,
         at: Seq,
+        now: Time,
         pager: &Pager,
         blobs: Arc<BlobStore>,
         read_ahead: usize,
@@ -69,7 +72,7 @@ impl MergedCursor {
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
             let cursor = MemtableCursor::new(Arc::clone(memtable));
-            sources.push(VisibleSource::new(Source::Memtable(cursor), at));
+            sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
         }
         let runs = version.runs.iter().map(|r| (&r.row, r.consumed.as_slice()));
         for (row, consumed) in runs.chain([(&version.base, [].as_slice())]) {
@@ -77,7 +80,7 @@ impl MergedCursor {
                 continue;
             }
             let cursor = RowCursor::new(row.seen_at(at), consumed, pager.clone(), options);
-            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
+            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
         }
         Self {
             sources,
@@ -91,6 +94,7 @@ impl MergedCursor {
             keyspace: Arc::clone(keyspace),
             pager: pager.clone(),
             at,
+            now,
             version,
         }
     }
@@ -117,6 +121,11 @@ impl MergedCursor {
         }
     }
 
+    /// When the entry it stands on expires.
+    pub fn expiry(&self) -> Option<Expiry> {
+        Some(self.sources[self.current?].entry().expiry)
+    }
+
     /// The value it stands on, copied, read from its blob pages, or merged.
     pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
         self.guard()?;
@@ -137,7 +146,9 @@ impl MergedCursor {
     #[cold]
     fn folded(&self, source: usize) -> Result<Vec<u8>> {
         let key = self.sources[source].key();
-        fold::get(&self.keyspace, &self.version, &self.pager, &self.blobs, key, self.at)
+        let seen = (self.at, self.now);
+        let found = fold::get(&self.keyspace, &self.version, &self.pager, &self.blobs, key, seen)?;
+        Ok(found.0)
     }
 
     /// Leaves the window, if there is one, with its source standing where it stood.
@@ -322,7 +333,7 @@ impl MergedCursor {
                 self.current = None;
                 return Ok(false);
             }
-            if !source.is_tombstone() {
+            if !source.is_gone() {
                 break;
             }
         }
@@ -374,7 +385,7 @@ impl MergedCursor {
             }
             self.current = best;
             let Some(i) = best else { return Ok(()) };
-            if !self.sources[i].is_tombstone() {
+            if !self.sources[i].is_gone() {
                 return Ok(());
             }
             self.pass_current(i, &step)?;

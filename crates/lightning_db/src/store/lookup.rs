@@ -22,7 +22,7 @@ use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::tree::FoundValue;
-use crate::types::{BlobRef, EntryValue, Seq, hash_key};
+use crate::types::{BlobRef, EntryValue, Expiry, Seq, Time, hash_key};
 
 /// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
 #[inline]
@@ -38,13 +38,17 @@ pub fn get_newest(
     // The version before the number: see the module.
     let version = keyspace.version();
     let at = env.visible();
-    let found = get(env, keyspace, &version, key, hash, at)?;
-    if let Some(value) = &found
-        && Arc::ptr_eq(&version, &keyspace.version())
-    {
-        env.rows.offer(keyspace.id, key, hash, at, value);
+    let moment = || env.lifetimes.moment();
+    let Some(found) = get(env, keyspace, &version, key, hash, at, moment)? else {
+        return Ok(None);
+    };
+    if !found.lasts {
+        return Ok((!found.expiry.is_over(moment())).then_some(found.value));
     }
-    Ok(found)
+    if Arc::ptr_eq(&version, &keyspace.version()) {
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
+    }
+    Ok(Some(found.value))
 }
 
 /// A version and a number, such that the version has every commit up to the number, and nothing that
@@ -63,8 +67,9 @@ pub fn moment<'a>(
     }
 }
 
-/// The newest value of `key` at or below `at`; from the row cache where that has it. `version` is one
-/// that has every commit up to `at`: loaded after a view at `at` was taken, or with it by [`moment`].
+/// The newest value of `key` at or below `at`, unless it has expired at `now`; from the row cache where
+/// that has it. `version` is one that has every commit up to `at`: loaded after a view at `at` was taken,
+/// or with it by [`moment`]. `now` is the view's moment, or the clock's after `at` was read.
 #[inline]
 pub fn get_at(
     env: &Environment,
@@ -72,32 +77,53 @@ pub fn get_at(
     version: &Version,
     key: &[u8],
     at: Seq,
+    now: Time,
 ) -> Result<Option<Value>> {
-    let hash = hash_key(key);
-    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
-        return Ok(Some(Value::in_row(row)));
-    }
-    let found = get(env, keyspace, version, key, hash, at)?;
-    if let Some(value) = &found {
-        env.rows.offer(keyspace.id, key, hash, at, value);
-    }
-    Ok(found)
+    let found = get_expiring_at(env, keyspace, version, key, at, now)?;
+    Ok(found.map(|(value, _)| value))
 }
 
-/// The newest value of `key` at or below `at`, a commit whose entries are in the memtables but which
-/// may not be visible yet: so nothing is offered to the row cache. Merges may meanwhile drop what a
-/// commit past `at` has overwritten; whoever asks must learn of such a commit by itself.
+/// As [`get_at`], with the expiry.
+#[inline]
+pub fn get_expiring_at(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    at: Seq,
+    now: Time,
+) -> Result<Option<(Value, Expiry)>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some((Value::in_row(row), Expiry::NEVER)));
+    }
+    let found = get(env, keyspace, version, key, hash, at, || now)?;
+    let Some(found) = found.filter(|found| !found.expiry.is_over(now)) else {
+        return Ok(None);
+    };
+    if found.lasts {
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
+    }
+    Ok(Some((found.value, found.expiry)))
+}
+
+/// The newest value of `key` at or below `at`, expired or not, and when that expires; `at` is a commit whose
+/// entries are in the memtables but which may not be visible yet: so nothing is offered to the row cache.
+/// Merges may meanwhile drop what a commit past `at` has overwritten; whoever asks must learn of such a
+/// commit by itself.
 pub fn get_applied(
     env: &Environment,
     keyspace: &KeyspaceStore,
     key: &[u8],
     at: Seq,
-) -> Result<Option<Value>> {
+) -> Result<Option<(Value, Expiry)>> {
     let hash = hash_key(key);
     if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
-        return Ok(Some(Value::in_row(row)));
+        return Ok(Some((Value::in_row(row), Expiry::NEVER)));
     }
-    get(env, keyspace, &keyspace.version(), key, hash, at)
+    let now = || env.lifetimes.moment();
+    let found = get(env, keyspace, &keyspace.version(), key, hash, at, now)?;
+    Ok(found.map(|found| (found.value, found.expiry)))
 }
 
 /// What is stored under a key.
@@ -116,12 +142,30 @@ pub fn find_at(
     version: &Version,
     key: &[u8],
     at: Seq,
+    now: Time,
 ) -> Result<Option<Stored>> {
     let pages = |blob: &BlobRef| Ok(Stored::Pages(env.blobs.pages(blob)?));
-    find(env, keyspace, version, (key, hash_key(key)), at, Stored::Value, pages)
+    let key = (key, hash_key(key));
+    let found = find(env, keyspace, version, key, at, || now, Stored::Value, pages)?;
+    Ok(found.filter(|found| !found.expiry.is_over(now)).map(|found| found.value))
 }
 
-/// The newest value of `key` at or below `at`, in that version.
+/// What [`find`] finds.
+struct Found<T> {
+    value: T,
+    expiry: Expiry,
+    /// Whether it is the value at all moments. If not, it is not for the row cache, which knows nothing of
+    /// time.
+    lasts: bool,
+}
+
+impl<T> Found<T> {
+    fn new(value: T, expiry: Expiry) -> Self {
+        Self { value, expiry, lasts: expiry.is_never() }
+    }
+}
+
+/// The newest value of `key` at or below `at`, in that version, expired or not.
 #[inline]
 fn get(
     env: &Environment,
@@ -130,51 +174,56 @@ fn get(
     key: &[u8],
     hash: u64,
     at: Seq,
-) -> Result<Option<Value>> {
+    now: impl FnOnce() -> Time,
+) -> Result<Option<Found<Value>>> {
     let read = |blob: &BlobRef| Ok(Value::owned(env.blobs.read(blob)?));
-    find(env, keyspace, version, (key, hash), at, |value| value, read)
+    find(env, keyspace, version, (key, hash), at, now, |value| value, read)
 }
 
-/// The newest value of a key, given with its hash, at or below `at`, in that version: as `inline` or
-/// `large` gives it.
+/// The newest value of a key, given with its hash, at or below `at`, in that version, expired or not: as
+/// `inline` or `large` gives it.
 #[inline]
+#[allow(clippy::too_many_arguments, reason = "a read, and how its value is given")]
 fn find<T>(
     env: &Environment,
     keyspace: &KeyspaceStore,
     version: &Version,
     (key, hash): (&[u8], u64),
     at: Seq,
+    now: impl FnOnce() -> Time,
     inline: impl Fn(Value) -> T,
     large: impl Fn(&BlobRef) -> Result<T>,
-) -> Result<Option<T>> {
+) -> Result<Option<Found<T>>> {
     let (pager, blobs) = (&env.pager, &*env.blobs);
     let folded = || {
-        let value = fold::get(keyspace, version, pager, blobs, key, at)?;
-        Ok(Some(inline(Value::owned(value))))
+        let (value, lasts) = fold::get(keyspace, version, pager, blobs, key, (at, now()))?;
+        Ok(Some(Found { value: inline(Value::owned(value)), expiry: Expiry::NEVER, lasts }))
     };
     for memtable in version.memtables() {
         if memtable.is_empty() {
             continue;
         }
-        if let Some((_, value)) = memtable.get(key, at) {
-            return match value {
-                EntryValue::Inline(v) => Ok(Some(inline(Value::owned(v.to_vec())))),
-                EntryValue::Blob(blob) => Ok(Some(large(&blob)?)),
-                EntryValue::Tombstone => Ok(None),
-                EntryValue::Operands(_) => folded(),
+        if let Some((_, entry)) = memtable.get_hashed(key, hash, at) {
+            let value = match entry.value {
+                EntryValue::Inline(v) => inline(Value::owned(v.to_vec())),
+                EntryValue::Blob(blob) => large(&blob)?,
+                EntryValue::Tombstone => return Ok(None),
+                EntryValue::Operands(_) => return folded(),
             };
+            return Ok(Some(Found::new(value, entry.expiry)));
         }
     }
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
     for row in runs.chain([&version.base]) {
         let Some(partition) = row.find(key) else { continue };
         if let Some(found) = partition.get(pager, key, hash, at)? {
-            return match found.value {
-                FoundValue::Inline(page, range) => Ok(Some(inline(Value::in_page(page, range)))),
-                FoundValue::Blob(blob) => Ok(Some(large(&blob)?)),
-                FoundValue::Tombstone => Ok(None),
-                FoundValue::Operands => folded(),
+            let value = match found.value {
+                FoundValue::Inline(page, range) => inline(Value::in_page(page, range)),
+                FoundValue::Blob(blob) => large(&blob)?,
+                FoundValue::Tombstone => return Ok(None),
+                FoundValue::Operands => return folded(),
             };
+            return Ok(Some(Found::new(value, found.expiry)));
         }
     }
     Ok(None)

@@ -13,7 +13,7 @@ use crate::store::environment::Environment;
 use crate::store::retention::{Fate, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
-use crate::types::{EntryValue, SegmentId, Seq};
+use crate::types::{Entry, EntryValue, SegmentId, Seq};
 
 /// What a stream of entries does besides being written: moves values out of blob segments that
 /// are being cleaned, and asks now and then whether to give up.
@@ -42,19 +42,19 @@ impl<'a> Tally<'a> {
         out: &mut RowWriter<'_>,
         key: &[u8],
         seq: Seq,
-        value: EntryValue<'_>,
+        mut entry: Entry<'_>,
         seen_by: Option<ViewSpan>,
     ) -> Result<()> {
-        let moved = match (value, self.clean) {
+        let moved = match (entry.value, self.clean) {
             (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
                 Some(self.env.blobs.copy(&blob)?)
             }
             _ => None,
         };
-        let value = moved.map_or(value, EntryValue::Blob);
-        out.push(key, seq, value)?;
+        entry.value = moved.map_or(entry.value, EntryValue::Blob);
+        out.push(key, seq, entry)?;
         if let Some(span) = seen_by {
-            out.note_droppable((key.len() + value.inline_len()) as u64, span);
+            out.note_droppable((key.len() + entry.value.inline_len()) as u64, span);
         }
         Ok(())
     }
@@ -93,20 +93,24 @@ pub fn merge_until(
         let mut chain: Option<KeyChain> = None;
         for source in &mut sources[first..] {
             while source.valid() && source.key() == key {
-                let value = source.value();
-                if chain.is_some() || matches!(value, EntryValue::Operands(_)) {
+                let mut entry = source.entry();
+                let tombstone = rule.is_tombstone(source.seq(), &entry);
+                if tombstone {
+                    // Of what has expired neither value nor expiry is of use any more.
+                    entry = Entry::lasting(EntryValue::Tombstone);
+                }
+                if chain.is_some() || matches!(entry.value, EntryValue::Operands(_)) {
                     let chain = chain.get_or_insert_default();
-                    let version = (source.seq(), value);
+                    let version = (source.seq(), entry);
                     chain.add(folding, &mut judge, &key, version, &mut (&mut *out, &*tally))?;
                     source.next()?;
                     tally.tick()?;
                     continue;
                 }
-                let tombstone = value.is_tombstone();
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && folding.older.is_nothing(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
-                    tally.write(out, &key, seq, value, seen_by)?;
+                    tally.write(out, &key, seq, entry, seen_by)?;
                 }
                 source.next()?;
                 tally.tick()?;
@@ -123,10 +127,10 @@ impl Sink for (&mut RowWriter<'_>, &Tally<'_>) {
         &mut self,
         key: &[u8],
         seq: Seq,
-        value: EntryValue<'_>,
+        entry: Entry<'_>,
         span: Option<ViewSpan>,
     ) -> Result<()> {
-        self.1.write(self.0, key, seq, value, span)
+        self.1.write(self.0, key, seq, entry, span)
     }
 }
 

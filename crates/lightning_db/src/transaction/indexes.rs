@@ -107,12 +107,12 @@ impl Transaction {
         };
         let mut own = Writes::new();
         for (key, write) in self.writes.of(store.id) {
-            let old = lookup::get_at(env, store, &store.version(), key, view.seq())?;
+            let old = lookup::get_at(env, store, &store.version(), key, view.seq(), view.moment())?;
             let had = old.as_ref().map(|old| way.entries_there(key, old)).unwrap_or_default();
-            own.extend(had.into_iter().map(|e| (e.bytes, Write::new(None))));
+            own.extend(had.into_iter().map(|e| (e.bytes, Write::new(None, None))));
             let new = write.value(store, key, old.as_deref())?;
             let has = new.map(|new| way.entries(&live.name, key, &new)).transpose()?;
-            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Write::new(Some(&[])))));
+            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Write::new(Some(&[]), None))));
         }
         own.retain(|entry, _| inside(entry));
         Ok(own)
@@ -126,11 +126,15 @@ impl Transaction {
         view: &View,
     ) -> Result<Option<Vec<u8>>> {
         if self.locks_reads() {
-            // Its entry is locked already: the newest value has it still.
-            return self.get_store(store, key, false);
+            // Its entry is locked already: the newest value has it still, unless it expires just now.
+            let newest = self.get_store(store, key, false)?;
+            if newest.is_some() || !self.core.env.lifetimes.any() {
+                return Ok(newest);
+            }
         }
         let at = view.seq();
-        let found = lookup::get_at(&self.core.env, store, &store.version(), key, at)?;
+        let found =
+            lookup::get_at(&self.core.env, store, &store.version(), key, at, view.moment())?;
         if self.validates_reads() {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }

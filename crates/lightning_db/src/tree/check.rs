@@ -16,12 +16,12 @@ use std::path::PathBuf;
 
 use crate::compress::Codec;
 use crate::error::{Error, Result};
+use crate::manifest::Lives;
 use crate::page::PageType;
 use crate::page::filter;
 use crate::page::inner::{ChildRef, InnerView};
 use crate::page::leaf::LeafView;
 use crate::segment::Segment;
-use crate::segment::header::HEADER_BYTES;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq, hash_key};
 
 use super::levels::Totals;
@@ -74,6 +74,7 @@ impl PartitionReader {
             filters: Vec::new(),
             pages: Vec::new(),
             blobs: BTreeMap::new(),
+            lives: Lives::default(),
             first_key: None,
             last: None,
             gap: false,
@@ -95,6 +96,7 @@ struct Check<'a> {
     /// Segment, offset, length of every page come by.
     pages: Vec<(SegmentId, u64, u64)>,
     blobs: BTreeMap<SegmentId, u64>,
+    lives: Lives,
     first_key: Option<Vec<u8>>,
     last: Option<(Vec<u8>, Seq)>,
     /// Whether leaves were left out since `last`.
@@ -156,7 +158,7 @@ impl Check<'_> {
 
     /// A dictionary is in no sum of the manifest.
     fn read_dictionary(&mut self, id: SegmentId, segment: &Segment) {
-        let (offset, ty) = (HEADER_BYTES as u64, PageType::Dictionary);
+        let (offset, ty) = (segment.first_page(), PageType::Dictionary);
         match segment.read_dictionary() {
             Ok((_, stored_bytes)) => (self.visit)(Visited::Page { offset, stored_bytes, ty }),
             Err(e) => self.failed(id, offset, &e),
@@ -269,6 +271,11 @@ impl Check<'_> {
             sum.tombstones += u64::from(value.is_tombstone());
             sum.raw_bytes += (key.len() + value.inline_len()) as u64;
             sum.max_seq = sum.max_seq.max(seq);
+            let expiry = view.expiry(i);
+            if !expiry.is_never() {
+                sum.min_expiry = sum.min_expiry.min(expiry.0);
+                self.lives.note(expiry, (key.len() + value.inline_len()) as u64);
+            }
             if let EntryValue::Blob(blob) = &value {
                 *self.blobs.entry(blob.segment).or_default() += blob.stored_bytes;
             }
@@ -307,6 +314,19 @@ impl Check<'_> {
             ("entries", meta.entries, found.entries),
             ("tombstones", meta.tombstones, found.tombstones),
             ("raw bytes", meta.raw_bytes, found.raw_bytes),
+        ];
+        for (name, said, found) in fields {
+            if said != found {
+                let message = format!("the manifest says {name} {said}, the pages hold {found}");
+                self.problem(root.0, root.1, message);
+            }
+        }
+        // How they are shared out depends on the order they came in; the sums do not.
+        let fields = [
+            ("expiring entries", meta.lives.entries(), self.lives.entries()),
+            ("expiring bytes", meta.lives.bytes(), self.lives.bytes()),
+            ("earliest expiry", meta.lives.earliest().0, found.min_expiry),
+            ("latest expiry", meta.lives.latest().0, self.lives.latest().0),
         ];
         for (name, said, found) in fields {
             if said != found {

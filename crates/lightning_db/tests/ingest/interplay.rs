@@ -1,5 +1,7 @@
 //! Sorted ingest beside features that look at every write: what it cannot keep true it refuses.
 
+use std::time::Duration;
+
 use lightning_db::vfs::SimulatedVfs;
 use lightning_db::{ErrorKind, IndexPart, IndexSpec};
 
@@ -48,4 +50,36 @@ fn an_index_that_comes_meanwhile_ends_it() {
     assert_eq!(index.get(&b"o"[..]).expect("reads").len(), 1);
     assert_eq!(index.get(&b"n"[..]).expect("reads").len(), 0);
     clean(&db);
+}
+
+#[test]
+fn a_default_lifetime_counts_from_the_call() {
+    let vfs = SimulatedVfs::new(1);
+    let mut db = simulated(&vfs, config()).expect("opens");
+    db.default_keyspace().set_default_ttl(Some(Duration::from_secs(60))).expect("sets");
+    let mut wanted = entries(0, 3000, 1, "new");
+    wanted[7].1 = vec![7; 50_000];
+    db.ingest(wanted.clone()).expect("ingests");
+    db.default_keyspace().set_default_ttl(None).expect("sets");
+    db.ingest(entries(1000, 1010, 1, "stays")).expect("ingests");
+    wanted.splice(1000..1010, entries(1000, 1010, 1, "stays"));
+    for reopened in [false, true] {
+        assert!(all(&db) == wanted);
+        let (_, left) = db.get_with_ttl(key(7)).expect("reads").expect("is there");
+        assert!(left.expect("a lifetime") <= Duration::from_secs(60));
+        assert_eq!(db.get_with_ttl(key(1005)).expect("reads").expect("is there").1, None);
+        clean(&db);
+        if !reopened {
+            db.close().expect("closes");
+            db = simulated(&vfs, config()).expect("opens");
+        }
+    }
+    vfs.advance_clock(Duration::from_secs(61));
+    for compacted in [false, true] {
+        assert!(all(&db) == entries(1000, 1010, 1, "stays"), "{compacted}");
+        assert_eq!(db.get(key(7)).expect("reads"), None);
+        clean(&db);
+        db.compact().expect("compacts");
+    }
+    assert_eq!(db.stats().keyspaces[0].entries, 10, "its space is given back");
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, Keyspace,
+    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, KeySource, Keyspace,
     KeyspaceOptions, LightningDbConfig, OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch,
     WriteOptions,
 };
@@ -61,7 +61,8 @@ pub struct World<'a> {
     pub keys: &'a [Vec<u8>],
     settings: &'a [LightningDbConfig],
     setting: usize,
-    vfs: SimulatedVfs,
+    encryption: Option<KeySource>,
+    pub vfs: SimulatedVfs,
     pub db: Database,
     pub model: Model,
     keyspaces: BTreeMap<&'static str, (Keyspace, Life)>,
@@ -71,9 +72,16 @@ pub struct World<'a> {
     answers: DefaultHasher,
 }
 
-fn open(vfs: &SimulatedVfs, config: &LightningDbConfig, mode: OpenAs) -> Database {
+/// Once made, a database is encrypted or not, whatever else it is opened with.
+fn open(
+    vfs: &SimulatedVfs,
+    config: &LightningDbConfig,
+    encryption: Option<KeySource>,
+    mode: OpenAs,
+) -> Database {
     let shared = Arc::new(vfs.clone()) as Arc<dyn Vfs>;
-    Database::open_with_vfs(shared, PATH, config.clone(), mode).expect("the database opens")
+    let config = LightningDbConfig { encryption, ..config.clone() };
+    Database::open_with_vfs(shared, PATH, config, mode).expect("the database opens")
 }
 
 /// The kind of an error that had to come.
@@ -89,7 +97,8 @@ impl<'a> World<'a> {
         setting: usize,
     ) -> Self {
         let vfs = SimulatedVfs::new(seed);
-        let db = open(&vfs, &settings[setting], OpenAs::Create);
+        let encryption = settings[setting].encryption.clone();
+        let db = open(&vfs, &settings[setting], encryption.clone(), OpenAs::Create);
         let mut model = Model::default();
         let mut keyspaces = BTreeMap::new();
         for name in &NAMES[..2] {
@@ -100,6 +109,7 @@ impl<'a> World<'a> {
             keys,
             settings,
             setting,
+            encryption,
             vfs,
             db,
             model,
@@ -209,6 +219,10 @@ impl<'a> World<'a> {
                 result.expect("put");
                 self.committed(vec![(life, key, Some(value))]);
             }
+            Operation::PutFor { .. }
+            | Operation::TimeLeft { .. }
+            | Operation::DefaultTtl { .. }
+            | Operation::SetClock { .. } => self.time_step(operation),
             Operation::Delete { keyspace: n, key } => {
                 let (keyspace, life) = self.keyspace(n);
                 let result = if n == 0 {
@@ -272,7 +286,7 @@ impl<'a> World<'a> {
                 let (keyspace, life) = self.keyspace(keyspace);
                 let ((start, from), (end, to)) = (self.bound(start), self.bound(end));
                 let got = keyspace.count(start.as_deref(), end.as_deref()).expect("count");
-                let want = self.model.entries(life, from.unwrap_or(0), to, self.model.last).len();
+                let want = self.model.entries(life, from.unwrap_or(0), to, self.model.now()).len();
                 assert_eq!(got, want as u64, "count");
                 self.answer(got);
             }
@@ -334,7 +348,7 @@ impl<'a> World<'a> {
     fn swap(&mut self, n: u8, key: Key, value: Option<Value>, stale: bool) {
         let (keyspace, life) = self.keyspace(n);
         let bytes = &self.keys[key as usize];
-        let there = self.model.get(life, key, self.model.last);
+        let there = self.model.get(life, key, self.model.now());
         let current = there.map(Value::bytes);
         let Some(value) = value else {
             let got = keyspace.take(bytes).expect("take");
@@ -414,7 +428,7 @@ impl<'a> World<'a> {
         let stats = self.db.stats();
         for (name, (_, life)) in &self.keyspaces {
             let held = stats.keyspaces.iter().find(|k| k.name == *name).expect("its figures");
-            let live = self.model.entries(*life, 0, None, self.model.last).len();
+            let live = self.model.entries(*life, 0, None, self.model.now()).len();
             assert_eq!(held.entries, live as u64, "entries of {name} after a compaction");
         }
     }
@@ -447,7 +461,7 @@ impl<'a> World<'a> {
         assert!(names.iter().map(String::as_str).eq(self.keyspaces.keys().copied()), "{names:?}");
         self.answer(names);
         for (keyspace, life) in self.keyspaces.values().cloned().collect::<Vec<_>>() {
-            let entries = self.model.entries(life, 0, None, self.model.last);
+            let entries = self.model.entries(life, 0, None, self.model.now());
             if INDEXED.contains(&keyspace.name()) {
                 self.compare_index(&keyspace, &entries);
             }
@@ -457,7 +471,7 @@ impl<'a> World<'a> {
             self.compare_all("backward", range, entries.into_iter().rev());
             for key in 0..self.keys.len() {
                 let got = keyspace.get(&self.keys[key]).expect("get");
-                let want = self.model.get(life, key as Key, self.model.last);
+                let want = self.model.get(life, key as Key, self.model.now());
                 self.same("get", key as Key, got.as_deref(), want);
             }
         }
@@ -488,6 +502,8 @@ impl<'a> World<'a> {
     }
 
     fn kill(&mut self, setting: u8, seed: u64) {
+        // How late it was is only sure to be known after a close.
+        self.set_clock(self.model.hours_behind());
         let config = &self.settings[self.setting];
         if !config.wal_enabled {
             self.db.checkpoint().expect("checkpoint");
@@ -508,7 +524,7 @@ impl<'a> World<'a> {
         self.setting = (self.setting + setting as usize) % self.settings.len();
         let old = std::mem::replace(
             &mut self.db,
-            open(&self.vfs, &self.settings[self.setting], OpenAs::Open),
+            open(&self.vfs, &self.settings[self.setting], self.encryption.clone(), OpenAs::Open),
         );
         let held = std::mem::take(&mut self.held);
         self.outlive(held, closed);

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::ErrorKind;
-use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionSegment};
+use crate::manifest::{BlobUse, Droppable, FilterRef, Lives, PartitionSegment};
 use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::{Child, InnerBuilder};
 use crate::page::leaf::LeafBuilder;
 use crate::segment::{SegmentKind, SegmentWriter};
-use crate::types::PageAddress;
+use crate::types::{Expiry, PageAddress};
 use crate::vfs::OpenMode;
 
 fn flip(f: &Fixture, file: &Path, offset: u64) {
@@ -138,9 +138,16 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     spoil(&mut plan, "leaves");
     let c = &f.ctx;
     let id = SegmentId(f.next_id.replace(f.next_id.get() + 1));
-    let mut w =
-        SegmentWriter::create(&c.vfs, &c.dir, c.db, id, SegmentKind::Data, c.keyspace, Codec::None)
-            .unwrap();
+    let mut w = SegmentWriter::create(
+        &c.vfs,
+        &c.dir,
+        &c.db,
+        id,
+        SegmentKind::Data,
+        c.keyspace,
+        Codec::None,
+    )
+    .unwrap();
     let mut live = 0;
     let mut append = |w: &mut SegmentWriter, ty, raw: &[u8]| -> PageAddress {
         let address = w.append(ty, raw, Codec::None).unwrap();
@@ -207,11 +214,12 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         live_bytes: live,
         max_seq: honest.iter().map(|c| c.max_seq).max().unwrap(),
         droppable: Droppable::default(),
+        lives: Lives::default(),
         blobs: Vec::new(),
         ingested: Seq(0),
     });
     spoil(&mut plan, "meta");
-    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
+    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
     Arc::new(PartitionReader::open(plan.meta.unwrap(), vec![opened]).unwrap())
 }
 
@@ -264,6 +272,7 @@ fn the_check_finds_every_kind_of_planted_damage() {
         (meta(|m| m.tombstones = 2), "the manifest says tombstones 2"),
         (meta(|m| m.raw_bytes = 0), "the manifest says raw bytes 0"),
         (meta(|m| m.max_seq = Seq(10)), "the manifest says highest number 10"),
+        (meta(|m| m.lives.note(Expiry(7), 5)), "the manifest says expiring entries 1"),
         (meta(|m| m.live_bytes += 1), "live bytes for the partition"),
         (meta(|m| m.segments[0].live_bytes += 1), "the reachable pages have"),
         (meta(|m| m.segments[0].file_bytes += 1), "the manifest says"),
