@@ -27,6 +27,7 @@
 //!
 //! - [`Database`]: open, read, write, scan; [`Keyspace`] for maps of their own beside it
 //! - [`Snapshot`]: reads of one moment; [`Transaction`]: reads and writes as one
+//! - [`AsyncDatabase`]: the same for asynchronous programs, whatever runs their futures
 //! - [`LightningDbConfig`]: every option, by struct, file or environment
 //! - [`Error`] and [`ErrorKind`]: one kind for each reaction a caller can have
 #![cfg_attr(
@@ -76,6 +77,7 @@ mod verify;
 mod database;
 mod database_indexes;
 mod encryption;
+mod futures;
 mod indexes;
 mod ingest;
 mod iterators;
@@ -103,6 +105,7 @@ pub use config::{
 };
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
+pub use futures::{AsyncDatabase, AsyncKeyspace, AsyncOptions, AsyncRange, AsyncSnapshot};
 pub use index::{Extractors, IndexKey, IndexPart, IndexSource, IndexSpec, IndexValue};
 pub use indexes::{Index, IndexInfo, IndexKeys, IndexRange, IndexRow, IndexStatus};
 pub use iterators::{Cursor, Range};

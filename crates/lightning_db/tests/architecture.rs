@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["transaction"],
     &["database"],
     &["encryption", "past", "ingest", "streams", "database_indexes"],
+    &["futures"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

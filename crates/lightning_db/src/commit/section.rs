@@ -142,9 +142,41 @@ impl CommitSection {
         validate: impl FnOnce(&mut SectionState) -> Result<()>,
     ) -> Result<Committed> {
         let crc = crc32c::crc32c(body);
+        self.commit_in(self.state.lock(), (body, crc), wait, validate)
+    }
+
+    /// As [`commit`](Self::commit), where nobody is in the section for longer than a moment; else `None`.
+    pub fn commit_if_free(
+        &self,
+        body: &[u8],
+        wait: Wait,
+        validate: impl FnOnce(&mut SectionState) -> Result<()>,
+    ) -> Option<Result<Committed>> {
+        /// Some commits of others.
+        const TRIES: usize = 100;
+        let crc = crc32c::crc32c(body);
+        let state = (0..TRIES).find_map(|_| {
+            std::hint::spin_loop();
+            self.state.try_lock()
+        })?;
+        Some(self.commit_in(state, (body, crc), wait, validate))
+    }
+
+    /// Whether a commit of `bytes` now would wait for others to be durable, or for the next log file.
+    pub fn waits_for_others(&self, state: &SectionState, bytes: usize) -> bool {
+        !self.is_durable(state.required) || state.log.as_ref().is_some_and(|log| !log.fits(bytes))
+    }
+
+    fn commit_in(
+        &self,
+        state: MutexGuard<'_, SectionState>,
+        (body, crc): (&[u8], u32),
+        wait: Wait,
+        validate: impl FnOnce(&mut SectionState) -> Result<()>,
+    ) -> Result<Committed> {
         let env = &*self.env;
         let (seq, required, sealed, log_upkeep) = {
-            let mut state = self.state.lock();
+            let mut state = state;
             let _guard = PanicGuard(env);
             if state.closed {
                 return Err(Error::new(ErrorKind::Closed, "the database was closed"));

@@ -10,6 +10,7 @@
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `put_stream` | a value that comes as a stream, on its way into blob pages |
 //! | `write` | the way of a write |
+//! | `write_now` | a write that waits for nothing, or is not done |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
 //! | `pacing` | how writers are slowed, smoothly, when the work is behind |
@@ -25,3 +26,4 @@ pub mod put_stream;
 pub mod scheduler;
 pub mod work;
 pub mod write;
+pub mod write_now;

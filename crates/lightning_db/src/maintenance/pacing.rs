@@ -38,6 +38,11 @@ impl Pacer {
         self.pressure.load(Ordering::Relaxed)
     }
 
+    /// Whether writers are slowed at all.
+    pub fn is_slowing(&self) -> bool {
+        self.pressure() > 500
+    }
+
     /// The time that a write of `bytes` should take at this pressure.
     fn cost(pressure: u32, bytes: usize) -> Duration {
         if pressure <= 500 {

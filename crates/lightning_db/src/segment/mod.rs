@@ -6,6 +6,7 @@
 //! | `writer` | writes a new segment |
 //! | `reader` | reads pages of a segment |
 //! | `blob` | reads large values, page by page |
+//! | `in_memory` | reads that touch no file |
 //! | `blob_pages` | reads the pages of a large value one at a time, in any order |
 //!
 //! A segment is [`HEADER_BYTES`](header::HEADER_BYTES) bytes of header and then pages, one right
@@ -15,6 +16,7 @@
 mod blob;
 mod blob_pages;
 pub mod header;
+mod in_memory;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ mod writer;
 
 pub use blob_pages::BlobPages;
 pub use header::SegmentKind;
+pub use in_memory::in_memory;
 pub use reader::Segment;
 #[cfg(test)]
 pub use writer::SegmentMeta;

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 #[cfg(test)]
 use super::header::SegmentKind;
 use super::header::{ENCRYPTED_HEADER_BYTES, SegmentHeader};
-use super::{blob, segment_path};
+use super::{blob, in_memory, segment_path};
 use crate::compress::{Codec, Dictionaries, Dictionary};
 use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
@@ -103,6 +103,7 @@ impl Segment {
         if self.header.codec != Codec::ZstdDictionary {
             return Err(Error::corrupt(self.path(), at, "the segment has no dictionary"));
         }
+        in_memory::check(self.path())?;
         self.check_range(at, envelope::HEADER_BYTES as u64)?;
         let mut front = [0; envelope::HEADER_BYTES];
         read_exact_at(&*self.file, &mut front, at)?;
@@ -177,6 +178,7 @@ impl Segment {
         if !(envelope::HEADER_BYTES..=MAX_STORED_BYTES).contains(&len) {
             return Err(Error::corrupt(self.path(), offset, "an address has an impossible length"));
         }
+        in_memory::check(self.path())?;
         self.check_range(offset, len as u64)?;
         let mut stored = vec![0; len];
         read_exact_at(&*self.file, &mut stored, offset)?;
@@ -228,6 +230,7 @@ impl Segment {
 
     /// Whether `blob` can lie in this file: before memory is taken for it.
     pub(super) fn check_blob(&self, blob: &BlobRef) -> Result<()> {
+        in_memory::check(self.path())?;
         if blob.segment != self.header.id {
             let message = format!("a value in segment {} was looked up here", blob.segment);
             return Err(Error::corrupt(self.path(), blob.offset, message));
@@ -243,7 +246,7 @@ impl Segment {
     /// Tells the system that these bytes will be read soon; a hint.
     pub fn prefetch(&self, offset: u64, len: u64) {
         let end = offset.saturating_add(len).min(self.file_bytes());
-        if offset < end {
+        if offset < end && in_memory::is_allowed() {
             self.file.prefetch(offset, end - offset);
         }
     }

@@ -211,6 +211,12 @@ enum From {
 }
 
 impl LogWriter {
+    /// Whether a body of so many bytes fits into the current file.
+    pub fn fits(&self, body_bytes: usize) -> bool {
+        let tag = self.sealer.as_ref().map_or(0, |_| TAG_BYTES);
+        self.offset + record_space(body_bytes + tag) <= self.capacity
+    }
+
     /// Appends the record of commit `seq`, the one after the last. Only with `CommitUnknown` may it be
     /// there after an error.
     pub fn append(&mut self, seq: Seq, body: &[u8], body_crc: u32) -> Result<()> {
