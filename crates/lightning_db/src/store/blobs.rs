@@ -146,7 +146,7 @@ impl BlobStore {
 
     /// The pages of a value in a segment that is not the store's yet.
     pub(super) fn pages_of_own(&self, blob: &BlobRef) -> Result<BlobPages> {
-        let segment = Segment::open(&self.vfs, &self.dir, self.db, blob.segment)?;
+        let segment = Segment::open(&self.vfs, &self.dir, &self.db, blob.segment)?;
         BlobPages::open(Arc::new(segment), *blob)
     }
 
