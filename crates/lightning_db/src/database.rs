@@ -340,6 +340,16 @@ impl Database {
         self.with_tx(id, |tx| tx.delete(key))
     }
 
+    /// [`Transaction::delete_range`] by id.
+    pub fn delete_range_tx(
+        &self,
+        id: TransactionId,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        self.with_tx(id, |tx| tx.delete_range(start, end))
+    }
+
     /// [`Transaction::get_for_update`] by id.
     pub fn get_for_update_tx(
         &self,
@@ -493,6 +503,11 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::delete_range`].
+    pub fn delete_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.keyspace.delete_range(start, end)
     }
 
     /// See [`Keyspace::compare_and_swap`].

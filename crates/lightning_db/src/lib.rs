@@ -53,6 +53,7 @@ pub mod config;
 mod manifest;
 mod memtable;
 mod page;
+mod ranges;
 mod segment;
 mod wal;
 

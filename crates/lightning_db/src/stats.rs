@@ -14,6 +14,8 @@ pub struct KeyspaceStats {
     pub name: String,
     /// Entries of all parts, overwritten and deleted ones that were not merged yet included.
     pub entries: u64,
+    /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
+    pub range_deletes: u64,
     /// Bytes held by memtables.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
@@ -140,8 +142,10 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
             let live: u64 = metas.iter().map(|m| m.live_bytes).sum();
             KeyspaceStats {
                 name: k.name.clone(),
-                entries: metas.iter().map(|m| m.entries).sum::<u64>()
+                entries: v.data_partitions().map(|p| p.meta().entries).sum::<u64>()
                     + v.memtables().map(|m| m.entries() as u64).sum::<u64>(),
+                range_deletes: v.memtables().map(|m| m.range_delete_count() as u64).sum::<u64>()
+                    + v.runs.iter().map(|r| r.ranges.active.fragments().len() as u64).sum::<u64>(),
                 memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
                 sealed_memtables: v.sealed.len(),
                 runs: v.runs.len(),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first; those on one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "types", "codec", "limits", "sync"],
-    &["vfs", "compress"],
+    &["vfs", "compress", "ranges"],
     &["config"],
     &["page"],
     &["segment"],

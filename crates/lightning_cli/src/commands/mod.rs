@@ -2,7 +2,7 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, get, delete, scan |
+//! | `data` | put, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `table` | what an imported table looked like, and its rows as JSON |
@@ -31,6 +31,10 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         }
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)
+        }
+        Command::DeleteRange { target, prefix, start, end, all, keyspace, durability, hex } => {
+            let bounds = data::Bounds { prefix, start, end, reverse: false, limit: None };
+            data::delete_range(&target, &keyspace, &bounds, all, &durability, hex)
         }
         Command::Scan { target, keyspace, prefix, start, end, reverse, limit, hex } => {
             let bounds = data::Bounds { prefix, start, end, reverse, limit };

@@ -6,6 +6,7 @@
 //! | `car` | one shard's replacement policy and its lists |
 //! | `key` | what a page is known by, and its hash |
 //! | `rows` | newest values by key, in front of everything else |
+//! | `row_ranges` | the last range deletes, which that heeds |
 //! | `pager` | fetches a page from the cache or else from its segment |
 //!
 //! Nothing here knows what is in a page beyond its type. Pages are immutable and segment ids are
@@ -15,6 +16,7 @@ mod car;
 mod key;
 mod page_cache;
 mod pager;
+mod row_ranges;
 mod rows;
 #[cfg(test)]
 mod traces;

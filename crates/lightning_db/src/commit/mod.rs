@@ -2,10 +2,12 @@
 //!
 //! | file | job |
 //! |---|---|
+//! | `apply` | a body, inserted into memtables
 //! | `batch` | the operations of a commit, encoded as their log record's body |
 //! | `watch` | what a commit that is being validated has read |
 //! | `section` | validates, numbers, logs and applies commits, and shows them in order |
 
+pub mod apply;
 pub mod batch;
 pub mod section;
 pub mod watch;

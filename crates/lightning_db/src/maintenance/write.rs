@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::batch::{Operation, Operations, Write, WriteBatch, encode, encode_range};
 use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
 use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,15 @@ pub fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Resu
         return Err(BlobStore::too_large(value as u64, config.max_value_size));
     }
     Ok(())
+}
+
+/// Refuses a range with an end that is over the limit of keys.
+pub fn check_range(
+    config: &LightningDbConfig,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+) -> Result<()> {
+    [start, end].into_iter().flatten().try_for_each(|key| check_entry(config, key.len().max(1), 0))
 }
 
 /// Commits a batch: limits, pace, large values, locks, commit section, and the work that it made
@@ -139,26 +148,35 @@ impl Drop for WriteOwner<'_> {
     }
 }
 
-fn operations(body: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+fn parts(body: &[u8]) -> impl Iterator<Item = Write<'_>> {
     Operations::new(body).map(|op| op.expect("bodies are encoded by this process"))
 }
 
 fn is_locked(core: &Core, owner: u64, body: &[u8]) -> bool {
-    operations(body).any(|op| core.locks.forbids_write(owner, op.keyspace, op.key))
+    parts(body).any(|part| match part {
+        Write::Entry(op) => core.locks.forbids_write(owner, op.keyspace, op.key),
+        Write::DeleteRange(r) => core.locks.forbids_range(owner, r.keyspace, r.start, r.end),
+    })
 }
 
-/// Waits for exclusive locks on every key of a body, in the order of keys.
+/// Waits for exclusive locks on every key and range of a body, in the order of keys.
 fn lock_all(core: &Core, owner: &Arc<Owner>, body: &[u8]) -> Result<()> {
-    let mut keys: Vec<_> = operations(body).map(|op| (op.keyspace, op.key)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for (keyspace, key) in keys {
-        let request = Request {
-            owner: Arc::clone(owner),
-            keyspace,
-            target: Target::Row(key.to_vec()),
-            mode: LockMode::Exclusive,
+    // A range's end is told apart from a single key by the outer option.
+    let mut targets: Vec<_> = parts(body)
+        .map(|part| match part {
+            Write::Entry(op) => (op.keyspace, op.key, None),
+            Write::DeleteRange(r) => (r.keyspace, r.start, Some(r.end)),
+        })
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for (keyspace, key, range) in targets {
+        let target = match range {
+            None => Target::Row(key.to_vec()),
+            Some(end) => Target::Range(key.to_vec(), end.map(<[u8]>::to_vec)),
         };
+        let mode = LockMode::Exclusive;
+        let request = Request { owner: Arc::clone(owner), keyspace, target, mode };
         core.locks.acquire(&request, core.config.lock_timeout, &|| core.env.now())?;
     }
     Ok(())
@@ -210,8 +228,14 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
 /// The body with its large values moved to blob pages.
 fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
+    for part in parts(body) {
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
         let value = match op.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
                 EntryValue::Blob(core.env.blobs.put(v)?)

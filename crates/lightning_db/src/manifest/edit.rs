@@ -89,6 +89,16 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// The range deletes of a run are these now; none, where there are no partitions. Replacing a run by
+    /// another takes them away, setting one leaves them.
+    SetRanges {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Whose.
+        run: RunId,
+        /// By key.
+        partitions: Vec<PartitionMeta>,
+    },
 }
 
 /// One atomic change.
@@ -190,13 +200,21 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::SetRanges { keyspace, run, partitions } => {
+            tagged(out, 16, *keyspace);
+            put_varint(out, run.0);
+            put_varint(out, partitions.len() as u64);
+            for p in partitions {
+                l::put_partition(out, p);
+            }
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) {
+    if (2..=8).contains(&tag) || tag == 16 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -230,6 +248,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        16 => EditOp::SetRanges {
+            keyspace,
+            run: RunId(r.varint()?),
+            partitions: l::list(r, 40, l::partition)?,
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

@@ -4,7 +4,8 @@
 //! 2. A data segment belongs to one partition; a partition has one to three, its root in one of them.
 //! 3. Runs are listed newest first; their numbers never overlap.
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
-//! 5. A blob segment that a partition refers to is listed.
+//! 5. Only runs that are there have range deletes.
+//! 6. A blob segment that a partition refers to is listed.
 //!
 //! `apply` keeps them. No I/O, no threads.
 
@@ -118,6 +119,8 @@ pub struct KeyspaceState {
     pub runs: Vec<RunMeta>,
     /// By key.
     pub base: Vec<PartitionMeta>,
+    /// The range deletes of runs that have any: a row whose keys are where ranges start.
+    pub ranges: BTreeMap<RunId, Vec<PartitionMeta>>,
 }
 
 /// The whole database.
@@ -173,8 +176,9 @@ impl ManifestState {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.keyspaces
-            .values()
-            .flat_map(|k| k.runs.iter().flat_map(|r| &r.partitions).chain(&k.base))
+        self.keyspaces.values().flat_map(|k| {
+            let runs = k.runs.iter().flat_map(|r| &r.partitions);
+            runs.chain(&k.base).chain(k.ranges.values().flatten())
+        })
     }
 }

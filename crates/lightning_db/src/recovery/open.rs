@@ -26,6 +26,7 @@ use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
+use crate::store::range_row::RunRanges;
 use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -404,7 +405,10 @@ fn open_keyspace(
     let runs = state
         .runs
         .iter()
-        .map(|r| open_run(env, segments, r).map(Arc::new))
+        .map(|r| {
+            let ranges = state.ranges.get(&r.id).map_or(&[][..], Vec::as_slice);
+            open_run(env, segments, r, ranges).map(Arc::new)
+        })
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
@@ -422,8 +426,14 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
     Ok(Row { partitions })
 }
 
-fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {
+fn open_run(
+    env: &Environment,
+    segments: &Segments,
+    meta: &RunMeta,
+    ranges: &[PartitionMeta],
+) -> Result<Run> {
     let row = open_row(segments, &meta.partitions)?;
+    let ranges = RunRanges::open(open_row(segments, ranges)?, &meta.consumed, &env.pager)?;
     let mut run = Run {
         id: meta.id,
         low: meta.low,
@@ -431,10 +441,12 @@ fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Ru
         live_bytes: row.live_bytes(),
         row,
         consumed: meta.consumed.clone(),
+        ranges,
     };
     if !run.consumed.is_empty() {
         let everything = crate::manifest::KeyInterval { start: Vec::new(), end: None };
         run.live_bytes = crate::store::merge::stacked_in(&run, &everything, &env.pager)?;
     }
+    run.live_bytes += run.ranges.row.live_bytes();
     Ok(run)
 }

@@ -140,6 +140,12 @@ impl RowCursor {
         self.skip_backward()
     }
 
+    /// Stands nowhere from here on.
+    fn leave(&mut self) {
+        self.current = None;
+        self.index = self.row.partitions.len();
+    }
+
     /// Moves to the next key where that takes no looking at numbers; tells whether it did.
     #[inline]
     fn step_forward_settled(&mut self) -> bool {
@@ -236,6 +242,11 @@ impl Source {
     /// To the last entry.
     pub fn last(&mut self) -> Result<()> {
         each!(self, c => { c.last(); Ok(()) }, r => r.last())
+    }
+
+    /// Behind the last entry: stands nowhere, until the next seek.
+    pub fn leave(&mut self) {
+        each!(self, c => c.leave(), r => r.leave());
     }
 
     /// To the next entry.
@@ -356,6 +367,17 @@ impl VisibleSource {
     pub fn last(&mut self) -> Result<()> {
         self.source.last()?;
         self.settle_backward()
+    }
+
+    /// Behind the last key: stands nowhere, until the next seek.
+    pub fn leave(&mut self) {
+        self.source.leave();
+    }
+
+    /// The number of the entry.
+    #[inline]
+    pub fn seq(&self) -> Seq {
+        self.source.seq()
     }
 
     /// To the next key. Must be valid.

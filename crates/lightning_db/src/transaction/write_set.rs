@@ -1,10 +1,14 @@
 //! The writes of a transaction, by keyspace and key; the last write of a key counts. Where there are
 //! savepoints, what a write replaced is kept, so that it can be put back.
+//!
+//! A range delete takes the writes in it out; what is written there after it counts.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use crate::types::KeyspaceId;
+use crate::ranges::{Fragment, RangeMap, is_before};
+use crate::types::{KeyspaceId, Seq};
 
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -26,18 +30,76 @@ pub(super) struct WriteSet {
     /// Savepoints that stand, oldest first: number, and how much of `undo` there was.
     savepoints: Vec<(u64, usize)>,
     last_savepoint: u64,
-    undo: Vec<(KeyspaceId, Vec<u8>, Replaced)>,
+    undo: Vec<Undo>,
+    /// The ranges deleted; neighbours are joined.
+    ranges: BTreeMap<KeyspaceId, Ranges>,
+}
+
+/// Ranges deleted, and the bytes they take.
+#[derive(Debug, Default, Clone)]
+struct Ranges {
+    map: Arc<RangeMap>,
+    bytes: u64,
+}
+
+/// What to put back.
+#[derive(Debug)]
+enum Undo {
+    Key(KeyspaceId, Vec<u8>, Replaced),
+    Ranges(KeyspaceId, Ranges),
 }
 
 /// Bytes that a write takes besides its key and value.
 const OVERHEAD: u64 = 16;
+/// Bytes that a range delete takes besides its ends.
+const RANGE_OVERHEAD: u64 = 128;
 
 impl WriteSet {
     pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
         let replaced = self.replace(keyspace, key, Some(value.map(<[u8]>::to_vec)));
         if !self.savepoints.is_empty() {
-            self.undo.push((keyspace, key.to_vec(), replaced));
+            self.undo.push(Undo::Key(keyspace, key.to_vec(), replaced));
         }
+    }
+
+    /// Deletes the keys of a range, which holds some.
+    pub(super) fn delete_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) {
+        let covered: Vec<Vec<u8>> = self.range(keyspace, start, end).into_keys().collect();
+        for key in covered {
+            let replaced = self.replace(keyspace, &key, None);
+            if !self.savepoints.is_empty() {
+                self.undo.push(Undo::Key(keyspace, key, replaced));
+            }
+        }
+        let before = self.ranges.get(&keyspace).cloned().unwrap_or_default();
+        let bytes = (start.len() + end.map_or(0, <[u8]>::len)) as u64 + RANGE_OVERHEAD;
+        // The number does not count among the transaction's own.
+        let new = Fragment { start: start.into(), end: end.map(Into::into), seq: Seq(0) };
+        let map = Arc::new(before.map.joined_with(new));
+        self.set_ranges(keyspace, Ranges { map, bytes: before.bytes + bytes });
+        if !self.savepoints.is_empty() {
+            self.undo.push(Undo::Ranges(keyspace, before));
+        }
+    }
+
+    fn set_ranges(&mut self, keyspace: KeyspaceId, ranges: Ranges) {
+        self.bytes += ranges.bytes;
+        let before = if ranges.map.is_empty() {
+            self.ranges.remove(&keyspace)
+        } else {
+            self.ranges.insert(keyspace, ranges)
+        };
+        self.bytes -= before.map_or(0, |b| b.bytes);
+    }
+
+    /// The ranges deleted in a keyspace; `None` where there are none.
+    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap>> {
+        self.ranges.get(&keyspace).map(|r| Arc::clone(&r.map))
+    }
+
+    /// Every range deleted.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (KeyspaceId, Fragment)> {
+        self.ranges.iter().flat_map(|(id, r)| r.map.fragments().into_iter().map(|f| (*id, f)))
     }
 
     fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
@@ -73,8 +135,11 @@ impl WriteSet {
         let Some(at) = known.filter(|_| savepoint.transaction == transaction) else { return false };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
-        for (keyspace, key, replaced) in self.undo.split_off(keep).into_iter().rev() {
-            self.replace(keyspace, &key, replaced);
+        for undo in self.undo.split_off(keep).into_iter().rev() {
+            match undo {
+                Undo::Key(keyspace, key, replaced) => _ = self.replace(keyspace, &key, replaced),
+                Undo::Ranges(keyspace, ranges) => self.set_ranges(keyspace, ranges),
+            }
         }
         true
     }
@@ -82,12 +147,16 @@ impl WriteSet {
     /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
     #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.keyspaces.get(&keyspace)?.get(key).map(|v| v.as_deref())
+        let own = self.keyspaces.get(&keyspace).and_then(|w| w.get(key));
+        if let Some(value) = own {
+            return Some(value.as_deref());
+        }
+        self.ranges.get(&keyspace)?.map.covering(key).map(|_| None)
     }
 
     /// The writes to a keyspace inside `start..end`, copied.
     pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Writes {
-        if end.is_some_and(|e| e <= start) {
+        if !is_before(start, end) {
             return Writes::new();
         }
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
@@ -101,7 +170,7 @@ impl WriteSet {
             .unwrap_or_default()
     }
 
-    /// All writes, by keyspace and key.
+    /// All writes of single keys, by keyspace and key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], Option<&[u8]>)> {
         self.keyspaces
             .iter()
@@ -109,7 +178,7 @@ impl WriteSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keyspaces.is_empty()
+        self.keyspaces.is_empty() && self.ranges.is_empty()
     }
 
     /// How many keys.

@@ -54,6 +54,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
     }
 }
 
