@@ -18,8 +18,10 @@ use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::page::{PageType, blob, filter};
+use crate::ranges::{ListFragment, RangeList};
 use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
+use crate::store::range_row::{decode_end, entries_of};
 use crate::types::{
     BlobRef, DatabaseId, EntryValue, KeyspaceId, LogId, ManifestId, PageAddress, PartitionId,
     RunId, SegmentId, Seq, hash_key,
@@ -30,9 +32,19 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 11] = [
-    "varint", "hash", "CURRENT", "manifest", "edit", "segment", "page", "LZ4 page", "leaf",
-    "inner", "filter",
+const TESTED: [&str; 12] = [
+    "varint",
+    "hash",
+    "CURRENT",
+    "manifest",
+    "edit",
+    "segment",
+    "page",
+    "LZ4 page",
+    "leaf",
+    "range deletes",
+    "inner",
+    "filter",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -134,6 +146,45 @@ fn leaves() {
     LeafView::validate(&bytes).expect("valid");
     let view = LeafView::new(&bytes);
     view.check_tags().expect("tags");
+    let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
+    assert_eq!(read, entries);
+}
+
+/// As the range deletes of a run have them: a start, and as value an end or none.
+#[test]
+fn range_deletes() {
+    let entries = [
+        (&b"a"[..], Seq(7), EntryValue::Inline(b"\x01cd")),
+        (&b"a"[..], Seq(0), EntryValue::Inline(b"\x01cd")),
+        (&b"x"[..], Seq(0), EntryValue::Inline(b"\x00")),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, seq, value) in entries {
+        builder.push(key, seq, value);
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("range deletes", &out);
+    let fragments = [
+        ListFragment {
+            start: b"a"[..].into(),
+            end: Some(b"cd"[..].into()),
+            seqs: [Seq(7), Seq(0)].into(),
+        },
+        ListFragment { start: b"x"[..].into(), end: None, seqs: [Seq(0)].into() },
+    ];
+    let list = RangeList::new(fragments);
+    assert_eq!(entries_of(&list).collect::<Vec<_>>().len(), entries.len());
+    for ((key, seq, value), (start, of, end)) in entries.iter().zip(entries_of(&list)) {
+        assert_eq!((*key, *seq, *value), (start, of, EntryValue::Inline(&end)));
+        assert_eq!(
+            decode_end(value).expect("an end").as_deref(),
+            list.find(key).unwrap().end.as_deref()
+        );
+    }
+    let bytes = example("range deletes");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
     let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
     assert_eq!(read, entries);
 }
@@ -252,6 +303,7 @@ fn edits() {
             EditOp::AddBlobSegment { id: SegmentId(9), bytes: 20_080 },
             EditOp::RemoveBlobSegment(SegmentId(8)),
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
+            EditOp::SetRanges { keyspace: at, run: RunId(6), partitions: Vec::new() },
         ],
     };
     let mut out = Vec::new();

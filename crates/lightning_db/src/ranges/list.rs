@@ -11,6 +11,9 @@ use std::sync::Arc;
 use super::map::{Fragment, Key, RangeMap, is_before};
 use crate::types::Seq;
 
+/// So many neighbours are joined to a stretch, at most; settled ones are one already.
+const NEIGHBOURS: usize = 64;
+
 /// One range of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListFragment {
@@ -174,19 +177,19 @@ impl RangeList {
     }
 
     /// The keys around `key` that a read at `at` sees deleted, if `key` is one of them; neighbours that
-    /// touch count as one.
+    /// touch count as one, up to some: who passes over them asks again.
     pub fn stretch(&self, key: &[u8], at: Seq) -> Option<(&[u8], Option<&[u8]>)> {
         let i = self.first_past(key);
         let f = self.fragments.get(i).filter(|f| *f.start <= *key && f.is_seen(at))?;
         let touches = |a: &ListFragment, b: &ListFragment| a.end.as_ref() == Some(&b.start);
         let (mut first, mut last) = (f, f);
-        for before in self.fragments[..i].iter().rev() {
+        for before in self.fragments[..i].iter().rev().take(NEIGHBOURS) {
             if !touches(before, first) || !before.is_seen(at) {
                 break;
             }
             first = before;
         }
-        for after in &self.fragments[i + 1..] {
+        for after in self.fragments[i + 1..].iter().take(NEIGHBOURS) {
             if !touches(last, after) || !after.is_seen(at) {
                 break;
             }

@@ -36,8 +36,16 @@ fn encode_end(end: Option<&[u8]>) -> Vec<u8> {
     value
 }
 
+/// The entries that a list is written as.
+pub fn entries_of(list: &RangeList) -> impl Iterator<Item = (&[u8], Seq, Vec<u8>)> {
+    list.fragments()
+        .iter()
+        .flat_map(|f| f.seqs.iter().map(|seq| (&*f.start, *seq, encode_end(f.end.as_deref()))))
+}
+
+/// The end of a range, from an entry's value; `None` where it is none.
 #[allow(clippy::option_option)] // not a value of this kind; a range without an end; one with an end
-fn decode_end(value: &EntryValue<'_>) -> Option<Option<Vec<u8>>> {
+pub fn decode_end(value: &EntryValue<'_>) -> Option<Option<Vec<u8>>> {
     match value {
         EntryValue::Inline([0]) => Some(None),
         EntryValue::Inline([1, end @ ..]) => Some(Some(end.to_vec())),
@@ -57,11 +65,8 @@ impl RunRanges {
             return Ok(Self::default());
         }
         let mut out = RowWriter::new(env, keyspace, None);
-        for f in list.fragments() {
-            let value = encode_end(f.end.as_deref());
-            for seq in &f.seqs {
-                out.push(&f.start, *seq, EntryValue::Inline(&value))?;
-            }
+        for (start, seq, end) in entries_of(&list) {
+            out.push(start, seq, EntryValue::Inline(&end))?;
         }
         Ok(Self { row: Row { partitions: out.finish()? }, active: Arc::new(list) })
     }

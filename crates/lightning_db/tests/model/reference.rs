@@ -122,8 +122,11 @@ impl Reference {
             .filter(|(k, _)| start.is_none_or(|s| &k[..] >= s) && end.is_none_or(|e| &k[..] < e))
             .filter_map(|(k, versions)| {
                 let (last, _) = versions.last().filter(|(v, _)| *v > at)?;
-                let by_range = self.by_range.contains(&(keyspace, k.clone(), *last));
-                Some(!by_range || visible(versions, at).is_some())
+                let mut past = k.clone();
+                past.push(0);
+                let forgotten = self.by_range.contains(&(keyspace, k.clone(), *last))
+                    || self.range_deleted_since(keyspace, Some(k), Some(&past), *last);
+                Some(!forgotten || visible(versions, at).is_some())
             })
             .collect()
     }
