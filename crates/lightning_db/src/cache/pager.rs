@@ -212,7 +212,8 @@ mod tests {
         let (dir, db, id) = (Path::new("db"), DatabaseId([7; 16]), SegmentId(1));
         vfs.create_dir_all(&segment_dir(dir)).unwrap();
         let kind = SegmentKind::Data;
-        let mut writer = SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0)).unwrap();
+        let mut writer =
+            SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0), Codec::None).unwrap();
         let mut leaf = LeafBuilder::new();
         let addresses: Vec<PageAddress> = [b"a", b"b"]
             .map(|key| {

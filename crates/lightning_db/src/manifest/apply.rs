@@ -65,6 +65,12 @@ impl ManifestState {
                 partitions: partitions.clone(),
             }));
         }
+        let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
+        ops.extend(leveled.map(|k| EditOp::SetCompression {
+            keyspace: k.id,
+            codec: k.codec,
+            level: k.level,
+        }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
         ops.push(EditOp::LogStart(self.log_start));
@@ -184,6 +190,10 @@ impl ManifestState {
                 self.next_partition = n.partition;
                 self.next_run = n.run;
                 self.next_keyspace = n.keyspace;
+            }
+            EditOp::SetCompression { keyspace, codec, level } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                (k.codec, k.level) = (*codec, *level);
             }
         }
         Ok(())

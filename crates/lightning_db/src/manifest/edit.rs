@@ -89,6 +89,15 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// How new pages of a keyspace are packed.
+    SetCompression {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// As in the keyspace's state.
+        codec: u8,
+        /// The codec's level; `None` for its own.
+        level: Option<i32>,
+    },
     /// The range deletes of a run are these now; none, where there are no partitions. Replacing a run by
     /// another takes them away, setting one leaves them.
     SetRanges {
@@ -200,6 +209,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::SetCompression { keyspace, codec, level } => {
+            tagged(out, 14, *keyspace);
+            out.push(*codec);
+            out.push(u8::from(level.is_some()));
+            if let Some(level) = level {
+                l::put_signed(out, *level);
+            }
+        }
         EditOp::SetRanges { keyspace, run, partitions } => {
             tagged(out, 16, *keyspace);
             put_varint(out, run.0);
@@ -248,6 +265,15 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        14 => EditOp::SetCompression {
+            keyspace: KeyspaceId(l::u32_of(r)?),
+            codec: r.u8()?,
+            level: match r.u8()? {
+                0 => None,
+                1 => Some(l::signed(r)?),
+                _ => return Err(Malformed("a level is neither there nor not")),
+            },
+        },
         16 => EditOp::SetRanges {
             keyspace,
             run: RunId(r.varint()?),

@@ -36,5 +36,6 @@ pub use file::manifest_path;
 pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
-    BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,
+    BlobUse, CODEC_OF_DATABASE, FilterRef, KeyspaceState, ManifestState, PartitionMeta,
+    PartitionSegment, RunMeta,
 };

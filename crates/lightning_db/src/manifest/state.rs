@@ -107,7 +107,7 @@ pub struct KeyspaceState {
     pub name: String,
     /// Memtable size at which it is sealed.
     pub write_buffer_size: u64,
-    /// Codec of its pages.
+    /// Codec of new pages, as in a page; [`CODEC_OF_DATABASE`] where the database's options say.
     pub codec: u8,
     /// Target size of its leaves.
     pub page_bytes: u32,
@@ -121,7 +121,20 @@ pub struct KeyspaceState {
     pub base: Vec<PartitionMeta>,
     /// The range deletes of runs that have any: a row whose keys are where ranges start.
     pub ranges: BTreeMap<RunId, Vec<PartitionMeta>>,
+    /// Level of the codec, where one was chosen with it.
+    pub level: Option<i32>,
 }
+
+impl KeyspaceState {
+    /// Every partition of every row.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
+        let runs = self.runs.iter().flat_map(|r| &r.partitions);
+        runs.chain(&self.base).chain(self.ranges.values().flatten())
+    }
+}
+
+/// In place of a codec: the keyspace was made without one of its own.
+pub const CODEC_OF_DATABASE: u8 = 255;
 
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,9 +189,6 @@ impl ManifestState {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.keyspaces.values().flat_map(|k| {
-            let runs = k.runs.iter().flat_map(|r| &r.partitions);
-            runs.chain(&k.base).chain(k.ranges.values().flatten())
-        })
+        self.keyspaces.values().flat_map(KeyspaceState::partitions)
     }
 }

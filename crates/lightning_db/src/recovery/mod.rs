@@ -13,6 +13,8 @@
 //!
 //! Read-only stops after 2, and writes nothing at all.
 
+#[cfg(test)]
+mod codec_tests;
 pub(crate) mod directory;
 mod open;
 mod replay;
