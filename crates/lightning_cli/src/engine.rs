@@ -104,6 +104,7 @@ pub fn stats(db: &Database) -> Result<Value> {
     Ok(json!({
         "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
         "last_commit": s.last_commit,
+        "oldest_moment": s.oldest_moment,
         "vouched_commit": s.vouched_commit,
         "commits": s.commits,
         "transactions_active": s.transactions_active,

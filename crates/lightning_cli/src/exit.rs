@@ -29,6 +29,7 @@ pub const CODES: &[(u8, &str)] = &[
     (13, "the device failed: reopen the database and look"),
     (14, "closed"),
     (15, "out of memory"),
+    (16, "too old: what was asked for is kept no more"),
 ];
 
 /// The exit code for a kind of error.
@@ -56,6 +57,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         ErrorKind::CommitUnknown | ErrorKind::Poisoned => 13,
         ErrorKind::Closed => 14,
         ErrorKind::OutOfMemory => 15,
+        ErrorKind::TooOld => 16,
         // The engine may learn new kinds before this table does.
         _ => 1,
     }
@@ -164,6 +166,7 @@ mod tests {
             K::Poisoned,
             K::Closed,
             K::OutOfMemory,
+            K::TooOld,
         ];
         let mut used: Vec<u8> = kinds.map(code).to_vec();
         assert!(used.iter().all(|c| *c > 2), "no known kind falls through: {used:?}");

@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Deadlock,
     /// The transaction or the wait took longer than allowed. Retry it.
     TimedOut,
+    /// A moment or commit that is kept no more: the message names the oldest that is. Begin there.
+    TooOld,
     /// Bytes on disk are not what was written there. The rest stays readable; restore or repair.
     Corrupt,
     /// The operating system failed the call.

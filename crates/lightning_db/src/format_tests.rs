@@ -10,8 +10,8 @@ use crate::codec::put_varint;
 use crate::compress::{Codec, Packer};
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
-    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, install_current,
-    manifest_path,
+    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
+    install_current, manifest_path,
 };
 use crate::page::envelope::{PageIdentity, open, seal};
 use crate::page::filter::{FilterBuilder, page_may_contain};
@@ -32,12 +32,13 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 14] = [
+const TESTED: [&str; 15] = [
     "varint",
     "hash",
     "CURRENT",
     "manifest",
     "edit",
+    "history",
     "segment",
     "page",
     "LZ4 page",
@@ -318,6 +319,17 @@ fn edits() {
     edit.encode(&mut out);
     assert_is("edit", &out);
     assert_eq!(Edit::decode(&example("edit")).expect("decodes"), edit);
+}
+
+#[test]
+fn history() {
+    let sample = |millis, seq| TimeSample { millis, seq: Seq(seq), born: 0 };
+    let samples = vec![sample(1000, 4), sample(2500, 5)];
+    let edit = Edit { ops: vec![EditOp::History { floor: Seq(3), samples }] };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("history", &out);
+    assert_eq!(Edit::decode(&example("history")).expect("decodes"), edit);
 }
 
 /// CURRENT and the manifest that it names, put on a disk and loaded; and written. (Loading alone would

@@ -41,6 +41,7 @@
 mod codec;
 pub mod error;
 pub mod limits;
+mod prefetch;
 mod sync;
 mod types;
 
@@ -50,6 +51,7 @@ pub mod vfs;
 mod cache;
 mod compress;
 pub mod config;
+mod history;
 mod manifest;
 mod memtable;
 mod page;
@@ -73,6 +75,7 @@ mod database;
 mod iterators;
 mod keyspace;
 mod metrics;
+mod past;
 mod snapshot;
 mod stats;
 mod update;
@@ -96,6 +99,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
+pub use past::{KeyVersion, Moment};
 #[doc(hidden)]
 pub use recovery::OpenAs;
 pub use snapshot::Snapshot;

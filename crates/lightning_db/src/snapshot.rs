@@ -27,6 +27,11 @@ impl Snapshot {
         Self { core, _keep: keep, view }
     }
 
+    /// A snapshot of a moment whose view is registered.
+    pub(crate) fn at(core: Arc<Core>, keep: Keep, view: View) -> Self {
+        Self { core, _keep: keep, view: Arc::new(view) }
+    }
+
     /// The number of the last commit that it sees.
     pub fn seq(&self) -> u64 {
         self.view.seq().0

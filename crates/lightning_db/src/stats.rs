@@ -47,6 +47,8 @@ pub struct DatabaseStats {
     pub keyspaces: Vec<KeyspaceStats>,
     /// The number of the last visible commit.
     pub last_commit: u64,
+    /// The oldest commit whose moment can be asked for, with `snapshot_at`.
+    pub oldest_moment: u64,
     /// The last commit that the manifest vouches for: a log that ends before it is damaged. With
     /// background threads it reaches the last durable commit after a second without commits.
     pub vouched_commit: u64,
@@ -178,6 +180,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
+        oldest_moment: env.open_from().0,
         vouched_commit: core.vouched().0,
         commits: load(&core.section.commits),
         transactions_active: core.transactions.active() as u64,

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
@@ -20,8 +21,10 @@ use lightning_db::{
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 const PATH: &str = "/db";
 
-fn config() -> LightningDbConfig {
+/// Half of the workloads keep every moment.
+fn config(seed: u64) -> LightningDbConfig {
     LightningDbConfig {
+        history_retention: seed.is_multiple_of(2).then_some(Duration::from_secs(1 << 30)),
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
@@ -31,13 +34,14 @@ fn config() -> LightningDbConfig {
     }
 }
 
-fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
-    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(), mode)
+fn open(vfs: &SimulatedVfs, seed: u64, mode: OpenAs) -> lightning_db::Result<Database> {
+    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(seed), mode)
 }
 
 /// What one run did: the state after each commit, and which were promised what.
 #[derive(Default)]
 struct History {
+    seed: u64,
     states: Vec<State>,
     /// The last commit acknowledged at all, and the last acknowledged as durable.
     acknowledged: usize,
@@ -48,8 +52,8 @@ struct History {
 /// Runs a workload until it ends or the machine goes down.
 fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut history = History { states: vec![State::new()], ..History::default() };
-    let Ok(db) = open(vfs, OpenAs::Create) else { return history };
+    let mut history = History { seed, states: vec![State::new()], ..History::default() };
+    let Ok(db) = open(vfs, seed, OpenAs::Create) else { return history };
     history.created = true;
     let Ok(other) = db.keyspace("other", KeyspaceOptions::default()) else { return history };
     for _ in 0..commits {
@@ -133,7 +137,7 @@ fn read(db: &Database) -> State {
 
 /// Opens an image and checks it; returns what it held.
 fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Option<State> {
-    let db = match open(vfs, OpenAs::Open) {
+    let db = match open(vfs, history.seed, OpenAs::Open) {
         Ok(db) => db,
         Err(e) => {
             let never = !history.created && e.kind() == lightning_db::ErrorKind::NotFound;
@@ -147,7 +151,35 @@ fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Op
     assert!(prefix >= Some(least), "{label}: prefix {prefix:?} lacks promised commit {least}");
     let report = db.verify(VerifyOptions::default()).expect("a report");
     assert!(report.is_clean(), "{label}: {:?}", report.problems);
+    if history.seed.is_multiple_of(2) {
+        check_past(&db, history, label);
+    }
     Some(state)
+}
+
+/// Every moment that is kept is what it was: with the longest retention, every one there was. Some of
+/// them are read.
+fn check_past(db: &Database, history: &History, label: &str) {
+    assert_eq!(db.oldest_moment().0, 0, "{label}: the oldest moment");
+    let last = db.last_commit();
+    let mut rng = fastrand::Rng::with_seed(history.seed ^ last);
+    let mut moments: Vec<u64> = (0..4).map(|_| rng.u64(0..=last)).collect();
+    moments.push(last.saturating_sub(1));
+    for at in moments {
+        let snapshot = db.snapshot_at(at).expect("a moment that is kept");
+        let mut state = State::new();
+        for (which, name) in [(0, "default"), (1, "other")] {
+            if !db.list_keyspaces().iter().any(|n| n == name) {
+                continue;
+            }
+            let keyspace = db.keyspace(name, KeyspaceOptions::default()).expect("a keyspace");
+            for pair in snapshot.range_in(&keyspace, None, None).expect("a range") {
+                let (k, v) = pair.expect("an entry");
+                state.insert((which, k), v);
+            }
+        }
+        assert!(state == history.states[at as usize], "{label}: moment {at} of {last} is another");
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -199,10 +231,10 @@ fn try_seeds(first: u64, seeds: u64) -> (u64, u64) {
                 // The recovery is cut off too, and what it left is opened.
                 let trial = disk.fork();
                 let before = trial.operations();
-                drop(open(&trial, OpenAs::Open));
+                drop(open(&trial, seed, OpenAs::Open));
                 let span = trial.operations() - before;
                 disk.crash_after(disk.operations() + rng.u64(0..span.max(1)));
-                drop(open(&disk, OpenAs::Open));
+                drop(open(&disk, seed, OpenAs::Open));
                 let again = disk.power_cut(rng.u64(..));
                 recoveries += 1;
                 check(&again, &history, history.durable, &format!("{label}, in recovery"));

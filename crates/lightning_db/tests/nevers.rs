@@ -315,6 +315,14 @@ fn never_an_option_that_does_nothing() {
         db.put(n.to_be_bytes(), value).err()
     });
     bounded("max_database_size", filled.is_some_and(|e| e.kind() == ErrorKind::StorageFull));
+    let past = |change: Change| {
+        let db = open(change);
+        db.put(b"k", b"1").expect("writes");
+        db.put(b"k", b"2").expect("writes");
+        db.snapshot_at(1).is_ok()
+    };
+    let hour: Change = |c| c.history_retention = Some(Duration::from_secs(3600));
+    bounded("history_retention", past(hour) && !past(|_| ()));
     let db = open(|c| c.max_active_transactions = 2);
     let held = (db.transaction().expect("one"), db.transaction().expect("two"));
     bounded("max_active_transactions", kind(db.transaction()) == ErrorKind::TooManyTransactions);

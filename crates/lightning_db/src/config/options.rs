@@ -28,6 +28,7 @@ const MAX_ACTIVE_TRANSACTIONS: usize = 1_000_000;
 /// What `Periodic` means for a write that asks for it in a database whose own mode is another.
 const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_HISTORY: Duration = Duration::from_secs(876_000 * 3600);
 
 /// How pages are compressed. Each codec is a Cargo feature of the same name (`lz4`, `zstd`,
 /// `snappy`); one that is not built in is refused, in options and in databases that use it.
@@ -127,6 +128,10 @@ pub struct LightningDbConfig {
     pub prefetch_enabled: bool,
     /// How many leaves a scan reads ahead; 1 to 1024. Default 8.
     pub prefetch_distance: usize,
+    /// How far back `snapshot_at` and `history` can look; 1 s to 100 years. Every version of a key takes
+    /// its space until it is that old. A longer one than before brings nothing back, and without one
+    /// the past is dropped as merges meet it. Default none.
+    pub history_retention: Option<Duration>,
     /// The most bytes that the files of data may take, large values included and the log (see
     /// `max_wal_size`) aside; past that, commits that put anything fail with `StorageFull`, and
     /// those that only delete go on. `None`: what the disk holds.
@@ -171,6 +176,7 @@ impl Default for LightningDbConfig {
             compaction_interval: Duration::from_secs(60),
             prefetch_enabled: true,
             prefetch_distance: 8,
+            history_retention: None,
             max_database_size: None,
             max_key_size: limits::MAX_KEY_BYTES,
             max_value_size: limits::MAX_VALUE_BYTES,
@@ -286,6 +292,12 @@ impl LightningDbConfig {
         within("background_threads", threads, 0, MAX_BACKGROUND_THREADS)?;
         lasting("compaction_interval", self.compaction_interval)?;
         within("prefetch_distance", self.prefetch_distance, 1, MAX_PREFETCH_DISTANCE)?;
+        if let Some(kept) = self.history_retention
+            && !(Duration::from_secs(1)..=LONGEST_HISTORY).contains(&kept)
+        {
+            let why = "must last from 1s to 876000h, or none";
+            return refuse("history_retention", why, format!("{kept:?}"));
+        }
         if self.max_database_size == Some(0) {
             return refuse("max_database_size", "must be at least 1, or none", 0);
         }
@@ -430,6 +442,8 @@ mod tests {
             |c| c.compaction_interval = Duration::from_millis(1),
             |c| c.prefetch_distance = 1,
             |c| c.prefetch_distance = 1024,
+            |c| c.history_retention = Some(Duration::from_secs(1)),
+            |c| c.history_retention = Some(LONGEST_HISTORY),
             |c| c.max_database_size = Some(1),
             |c| c.max_key_size = 1,
             |c| c.max_value_size = 0,
@@ -473,6 +487,8 @@ mod tests {
             ("compaction_interval", |c| c.compaction_interval = Duration::MAX),
             ("prefetch_distance", |c| c.prefetch_distance = 0),
             ("prefetch_distance", |c| c.prefetch_distance = 1025),
+            ("history_retention", |c| c.history_retention = Some(Duration::from_millis(999))),
+            ("history_retention", |c| c.history_retention = Some(Duration::MAX)),
             ("max_database_size", |c| c.max_database_size = Some(0)),
             ("max_key_size", |c| c.max_key_size = 0),
             ("max_key_size", |c| c.max_key_size = limits::MAX_KEY_BYTES + 1),

@@ -51,6 +51,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("database", "compaction_interval"),
     option("database", "prefetch_enabled"),
     option("database", "prefetch_distance"),
+    option("database", "history_retention"),
     option("database", "max_database_size"),
     option("database", "max_key_size"),
     option("database", "max_value_size"),
@@ -138,6 +139,7 @@ impl LightningDbConfig {
             "compaction_interval" => self.compaction_interval = given.duration()?,
             "prefetch_enabled" => self.prefetch_enabled = given.boolean()?,
             "prefetch_distance" => self.prefetch_distance = given.count()?,
+            "history_retention" => self.history_retention = given.duration_or_none()?,
             "max_database_size" => self.max_database_size = given.size_or_none()?,
             "max_key_size" => self.max_key_size = given.memory_size()?,
             "max_value_size" => self.max_value_size = given.size()?,
@@ -360,6 +362,13 @@ impl Given {
         match self {
             Self::Text(s) => parse_duration(s),
             _ => Err(self.but_expected("a duration such as \"10ms\" or \"2s\"")),
+        }
+    }
+
+    fn duration_or_none(&self) -> std::result::Result<Option<Duration>, String> {
+        match self {
+            Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
+            _ => self.duration().map(Some),
         }
     }
 

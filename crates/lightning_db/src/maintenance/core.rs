@@ -185,6 +185,29 @@ impl Core {
         self.env.publish(Edit { ops: vec![EditOp::LastSeq(durable)] }, || ())
     }
 
+    /// Notes when the newest commit became visible, and sees to it that it is written down.
+    #[inline]
+    pub fn note_time(&self) {
+        let env = &self.env;
+        if !env.history.is_kept() || !env.history.observe(|| env.visible(), || env.clocks()) {
+            return;
+        }
+        if self.config.background_threads > 0 {
+            self.signal.raise();
+        } else {
+            // The commit stands; what could not be written goes with the next edit.
+            let _ = self.write_times();
+        }
+    }
+
+    /// Writes down which commits were visible when, where that is due.
+    pub fn write_times(&self) -> Result<()> {
+        if self.env.history.has_pending() {
+            self.env.publish(Edit::default(), || ())?;
+        }
+        Ok(())
+    }
+
     /// The last commit that the manifest vouches for.
     pub fn vouched(&self) -> Seq {
         self.env.manifest.lock().as_ref().map_or(Seq(0), |m| m.state().last_seq)

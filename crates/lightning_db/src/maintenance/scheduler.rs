@@ -168,7 +168,10 @@ fn run(core: &Core, role: Role) {
 fn step(core: &Core, role: Role) -> Result<bool> {
     let mut done = false;
     if role != Role::Merge {
-        done |= core.noting(Work::Flush, || Ok(core.flush_step()? | core.bound_log()?))?;
+        done |= core.noting(Work::Flush, || {
+            core.write_times()?;
+            Ok(core.flush_step()? | core.bound_log()?)
+        })?;
     }
     if role != Role::Flush && core.config.background_compaction {
         done |= core.noting(Work::Merge, || Ok(core.merge_step()? | core.clean_blobs()?))?;

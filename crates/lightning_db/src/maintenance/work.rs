@@ -158,8 +158,7 @@ impl Core {
 
     /// The views there are, for choosing work: the work itself looks again.
     fn live_views(&self) -> LiveViews {
-        let visible = self.env.visible();
-        LiveViews { open_from: visible, live: self.env.views.live() }
+        LiveViews { open_from: self.env.open_from(), live: self.env.views.live() }
     }
 
     /// Merges everything inside `within` into the base, and gives back what is dead there.

@@ -248,6 +248,7 @@ fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+    core.note_time();
     // The first commit after a pause.
     if core.log_thread_sleeps.load(Ordering::Relaxed)
         && core.log_thread_sleeps.swap(false, Ordering::AcqRel)

@@ -81,6 +81,9 @@ impl ManifestState {
             run: self.next_run,
             keyspace: self.next_keyspace,
         }));
+        if let Some(floor) = self.history_floor {
+            ops.push(EditOp::History { floor, samples: self.times.samples().to_vec() });
+        }
         Edit { ops }
     }
 
@@ -190,6 +193,18 @@ impl ManifestState {
                 self.next_partition = n.partition;
                 self.next_run = n.run;
                 self.next_keyspace = n.keyspace;
+            }
+            EditOp::History { floor, samples } => {
+                if self.history_floor.is_some_and(|known| *floor < known) {
+                    return Err(Malformed("the floor of the past goes back"));
+                }
+                self.history_floor = Some(*floor);
+                for sample in samples {
+                    if !self.times.note(*sample) {
+                        return Err(Malformed("samples of time out of order"));
+                    }
+                }
+                self.times.forget_before(*floor);
             }
             EditOp::SetCompression { keyspace, codec, level } => {
                 let k = self.keyspace_mut(*keyspace)?;

@@ -5,6 +5,7 @@
 
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
+use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
@@ -89,6 +90,13 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// How far back the past is kept, and what is new of its times.
+    History {
+        /// Moments before this commit may have been dropped.
+        floor: Seq,
+        /// Newer than those before.
+        samples: Vec<TimeSample>,
+    },
     /// How new pages of a keyspace are packed.
     SetCompression {
         /// Where.
@@ -209,6 +217,11 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::History { floor, samples } => {
+            out.push(19);
+            put_varint(out, floor.0);
+            TimeMap::encode(samples, out);
+        }
         EditOp::SetCompression { keyspace, codec, level } => {
             tagged(out, 14, *keyspace);
             out.push(*codec);
@@ -265,6 +278,7 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        19 => EditOp::History { floor: Seq(r.varint()?), samples: TimeMap::decode(r)? },
         14 => EditOp::SetCompression {
             keyspace: KeyspaceId(l::u32_of(r)?),
             codec: r.u8()?,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `state` | what the edits add up to: keyspaces, rows, partitions, segments |
 //! | `droppable` | how much of a partition only some views can see |
+//! | `time_map` | which commit was the newest at which time |
 //! | `interval` | key intervals that runs have given to the base |
 //! | `edit` | one atomic change and its bytes |
 //! | `apply` | how an edit changes the state, and what it must not do |
@@ -25,6 +26,7 @@ mod read;
 mod state;
 #[cfg(test)]
 mod tests;
+mod time_map;
 
 pub use current::install_current;
 pub use droppable::{Droppable, ViewSpan};
@@ -39,3 +41,4 @@ pub use state::{
     BlobUse, CODEC_OF_DATABASE, FilterRef, KeyspaceState, ManifestState, PartitionMeta,
     PartitionSegment, RunMeta,
 };
+pub use time_map::{TimeMap, TimeSample};

@@ -13,6 +13,7 @@ use super::droppable::Droppable;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
+use super::time_map::TimeMap;
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
 };
@@ -160,6 +161,11 @@ pub struct ManifestState {
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
     /// Blob segments in use, with their lengths.
     pub blob_segments: BTreeMap<SegmentId, u64>,
+    /// Moments before this commit may have been dropped from the rows; where it is not known, all
+    /// before the last.
+    pub history_floor: Option<Seq>,
+    /// Which commit was the newest at which time.
+    pub times: TimeMap,
 }
 
 impl ManifestState {
@@ -176,6 +182,8 @@ impl ManifestState {
             last_seq: Seq(0),
             keyspaces: BTreeMap::new(),
             blob_segments: BTreeMap::new(),
+            history_floor: None,
+            times: TimeMap::default(),
         }
     }
 

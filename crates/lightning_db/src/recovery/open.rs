@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::OpenAs;
 use super::directory::{self, Found};
@@ -11,6 +12,7 @@ use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Clocks, History};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
@@ -230,6 +232,10 @@ fn serve(
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    // Not by an edit: what the old manifest knew of commits that are lost is taken back.
+    let floor = core.env.views.floor();
+    state.history_floor = Some(floor);
+    state.times = core.env.history.durable_map(floor);
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
     let manifest = Manifest::create(&vfs, dir, id, &state)?;
     install_current(&vfs, dir, id, state.db)?;
@@ -309,6 +315,10 @@ fn assemble(
         let blobs = Arc::clone(&blobs);
         sync.set_before_sync(Box::new(move || blobs.sync()));
     }
+    let clocks = Clocks { wall: vfs.wall_clock(), steady: vfs.monotonic() };
+    let floor = state.history_floor.unwrap_or(last).min(last);
+    // Who only reads drops nothing.
+    let retention = config.history_retention.or(writer.is_none().then_some(Duration::MAX));
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
@@ -316,7 +326,8 @@ fn assemble(
         pager,
         cache,
         rows,
-        views: Arc::new(ViewRegistry::new(Seq(0))),
+        history: History::new(retention, state.times.clone(), last, clocks),
+        views: Arc::new(ViewRegistry::new(floor)),
         visible: Arc::new(AtomicU64::new(last.0)),
         manifest: Mutex::new(None),
         next_segment,
@@ -433,7 +444,7 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
             PartitionReader::open(meta.clone(), own).map(Arc::new)
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(Row { partitions })
+    Ok(Row { partitions: partitions.into() })
 }
 
 fn open_run(

@@ -16,8 +16,10 @@ use crate::cache::Pager;
 use crate::cache::RowCache;
 use crate::compress::PackCounters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
 use crate::store::blobs::BlobStore;
+use crate::store::retention::Retention;
 use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +66,8 @@ pub struct Environment {
     pub cache: Arc<PageCache>,
     /// Newest values by key.
     pub rows: RowCache,
+    /// How far back the past is kept.
+    pub history: History,
     /// Live read views.
     pub views: Arc<ViewRegistry>,
     /// The newest commit that readers may see.
@@ -121,6 +125,25 @@ impl Environment {
         self.vfs.monotonic()
     }
 
+    /// The time on both clocks.
+    pub fn clocks(&self) -> Clocks {
+        Clocks { wall: self.vfs.wall_clock(), steady: self.vfs.monotonic() }
+    }
+
+    /// The floor as it may be now: the oldest moment that the kept past, or a view opened from now on,
+    /// can ask for.
+    pub fn open_from(&self) -> Seq {
+        let visible = self.visible();
+        self.history.floor(visible, || self.clocks()).max(self.views.floor())
+    }
+
+    /// Raises the floor as far as the kept past allows, and gives the rule for a flush or merge that
+    /// begins now.
+    pub fn retention(&self) -> Retention {
+        let floor = self.open_from();
+        Retention::new(floor, &self.views.raise_floor(floor))
+    }
+
     /// Makes the entries of the segment directory durable. A failure poisons the handle: it may have
     /// lost the names of other jobs' files, whose own syncs would then falsely succeed.
     pub fn sync_segment_dir(&self) -> Result<()> {
@@ -162,6 +185,9 @@ impl Environment {
 
     /// Makes `edit` durable, then calls `show` to make it visible, as one step in the order of
     /// edits. An edit that failed half way poisons the handle: whether it took place is not known.
+    ///
+    /// With it go the floor, which is so never behind what the edit's rows have dropped, and new samples
+    /// of time.
     pub fn publish<R>(&self, mut edit: Edit, show: impl FnOnce() -> R) -> Result<R> {
         let mut manifest = self.manifest.lock();
         self.check_writable()?;
@@ -174,6 +200,10 @@ impl Environment {
             run: self.next_run.load(Ordering::Relaxed),
             keyspace: self.next_keyspace.load(Ordering::Relaxed) as u32,
         }));
+        let (floor, samples) = (self.views.floor(), self.history.pending());
+        if manifest.state().history_floor != Some(floor) || !samples.is_empty() {
+            edit.ops.push(EditOp::History { floor, samples: samples.clone() });
+        }
         if let Err(e) = manifest.commit(&edit) {
             if manifest.has_failed() {
                 self.poison(&e);
@@ -183,6 +213,7 @@ impl Environment {
         if let Some(log) = &self.log {
             log.note_manifest_edit(manifest.state().edit);
         }
+        self.history.written(&samples, floor);
         Ok(show())
     }
 

@@ -54,9 +54,7 @@ impl Flushed {
 /// Tells whether there was one. Callers hold the flush latches.
 pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<bool> {
     env.check_writable()?;
-    let floor = env.visible();
-    let views = env.views.raise_floor(floor);
-    let rule = Retention::new(floor, &views);
+    let rule = env.retention();
     let oldest =
         keyspaces.iter().filter_map(|k| k.version().sealed.last().map(|m| sealed_at(m))).min();
     let Some(oldest) = oldest else { return Ok(false) };
@@ -167,7 +165,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
     for (id, _) in &new_blobs {
         env.blobs.named(*id);
     }
-    let written = flushed.iter().flat_map(|f| f.partitions.iter().chain(&f.ranges.row.partitions));
+    let written = flushed.iter().flat_map(|f| f.partitions.iter().chain(&*f.ranges.row.partitions));
     let bytes: u64 = written.map(|p| p.meta().live_bytes).sum();
     env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
     env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -177,8 +175,7 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
 /// For recovery: writes every sealed memtable out as a run, shows the runs, and gives the edit that
 /// the fresh manifest is to contain.
 pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Result<Edit> {
-    // Nobody reads yet.
-    let rule = Retention::new(env.visible(), &[]);
+    let rule = env.retention();
     let mut flushed = Vec::new();
     for keyspace in keyspaces {
         let version = keyspace.pin();
@@ -202,7 +199,7 @@ fn show(f: &Flushed) {
         let mut next = v.clone();
         next.sealed.retain(|m| !Arc::ptr_eq(m, &f.memtable));
         if !f.is_empty() {
-            let row = Row { partitions: f.partitions.clone() };
+            let row = Row { partitions: f.partitions.clone().into() };
             let live_bytes = row.live_bytes() + f.ranges.row.live_bytes();
             next.runs.insert(
                 0,

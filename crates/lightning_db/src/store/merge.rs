@@ -94,8 +94,7 @@ fn tier(
     if inputs.iter().map(|r| r.id).ne(ids.iter().copied()) {
         return Ok(false);
     }
-    let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = env.retention();
     let older = &version.runs[at + ids.len()..];
     let nothing_older = |key: &[u8]| {
         older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
@@ -130,7 +129,7 @@ fn tier(
     let list = merge_ranges::to_write(&list, &rule, older, &version);
     let new_ranges = RunRanges::write(env, keyspace, list)?;
     let row = out.finish().inspect_err(|_| discard(&new_ranges.row.partitions, &[], env))?;
-    let new: Vec<_> = row.iter().chain(&new_ranges.row.partitions).cloned().collect();
+    let new: Vec<_> = row.iter().chain(&*new_ranges.row.partitions).cloned().collect();
     let old: Vec<_> = inputs.iter().flat_map(|r| r.partitions().cloned()).collect();
     let run = RunMeta {
         id: env.new_run(),
@@ -158,7 +157,7 @@ fn tier(
             let at = next.runs.iter().position(|r| r.id == ids[0]).expect("merge latch is held");
             next.runs.drain(at..at + ids.len());
             if !new.is_empty() {
-                let row = Row { partitions: row.clone() };
+                let row = Row { partitions: row.clone().into() };
                 let live_bytes = row.live_bytes() + new_ranges.row.live_bytes();
                 let run = Run {
                     id: run.id,
@@ -194,7 +193,7 @@ fn tier(
 fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<PartitionReader>)> {
     let mut found = Vec::new();
     for (i, run) in runs.iter().enumerate() {
-        for p in &run.row.partitions {
+        for p in &*run.row.partitions {
             let m = p.meta();
             let large = m.live_bytes >= keyspace.options.partition_bytes() / 4;
             let clear = runs
@@ -252,8 +251,7 @@ fn base(
     if old.len() != ids.len() {
         return Ok(false);
     }
-    let floor = env.visible();
-    let rule = Retention::new(floor, &env.views.raise_floor(floor));
+    let rule = env.retention();
     let lists = version.runs.iter().map(|r| Arc::clone(&r.ranges.active));
     let mut ranges = MergeRanges::new(lists, &rule);
     let mut sources = Vec::with_capacity(version.runs.len() + 1);
@@ -284,7 +282,7 @@ fn base(
     let mut tally = Tally::stoppable(env, clean);
     let end = range.end.as_deref();
     let mut adopted = 0;
-    let row = ranges.alive(version.runs.len(), &Row { partitions: old.clone() });
+    let row = ranges.alive(version.runs.len(), &Row { partitions: old.clone().into() });
     let adoptable = adoptable && !row.partitions.is_empty();
     sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
@@ -362,7 +360,7 @@ fn renew(
 /// The estimated bytes of `run` inside `range` that the base does not have yet.
 pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> {
     let mut bytes = 0;
-    for p in &run.row.partitions {
+    for p in &*run.row.partitions {
         let m = p.meta();
         if range.end.as_ref().is_some_and(|e| *e <= m.first_key) || m.last_key < range.start {
             continue;
@@ -436,7 +434,7 @@ fn publish_base(
             id: run.id,
             low: run.low,
             high: run.high,
-            row: Row { partitions: left },
+            row: Row { partitions: left.into() },
             consumed,
             ranges,
             live_bytes: 0,
@@ -463,9 +461,11 @@ fn publish_base(
                     }
                 }
             }
-            next.base.partitions.retain(|p| !old.iter().any(|o| Arc::ptr_eq(o, p)));
-            next.base.partitions.extend(new.iter().cloned());
-            next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+            let kept =
+                next.base.partitions.iter().filter(|p| !old.iter().any(|o| Arc::ptr_eq(o, p)));
+            let mut base: Vec<_> = kept.chain(new).cloned().collect();
+            base.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+            next.base.partitions = base.into();
             next
         });
     })?;
@@ -502,7 +502,7 @@ fn adopt(
             id: run.id,
             low: run.low,
             high: run.high,
-            row: Row { partitions: left },
+            row: Row { partitions: left.into() },
             consumed: run.consumed.clone(),
             ranges: run.ranges.clone(),
             live_bytes: run.live_bytes.saturating_sub(partition.meta().live_bytes),
@@ -526,7 +526,9 @@ fn adopt(
                 }
             }
             let at = next.base.first_ending_at_or_after(&partition.meta().first_key);
-            next.base.partitions.insert(at, Arc::clone(&partition));
+            let mut base = next.base.partitions.to_vec();
+            base.insert(at, Arc::clone(&partition));
+            next.base.partitions = base.into();
             next
         });
     })?;

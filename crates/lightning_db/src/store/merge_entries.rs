@@ -86,7 +86,9 @@ pub fn merge_until(
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && nothing_older(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
-                    if let Some(delete) = pending.take().filter(|d| Some(*d) != written) {
+                    // Above what is deleted already there is nothing to hide.
+                    let delete = pending.take().filter(|d| !tombstone && Some(*d) != written);
+                    if let Some(delete) = delete {
                         out.push(&key, delete, EntryValue::Tombstone)?;
                         // It hides what older views still see.
                         let span = ViewSpan { from: Seq(0), below: delete };

@@ -11,6 +11,7 @@
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
 //! | `hidden` | what range deletes hide from them |
+//! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `range_row` | the range deletes of a run on disk |
@@ -44,3 +45,4 @@ pub mod source;
 pub mod value;
 pub mod version;
 pub mod view;
+mod window;

@@ -68,13 +68,13 @@ impl RunRanges {
         for (start, seq, end) in entries_of(&list) {
             out.push(start, seq, EntryValue::Inline(&end))?;
         }
-        Ok(Self { row: Row { partitions: out.finish()? }, active: Arc::new(list) })
+        Ok(Self { row: Row { partitions: out.finish()?.into() }, active: Arc::new(list) })
     }
 
     /// Reads those of a run which has given `consumed` to the base.
     pub fn open(row: Row, consumed: &[KeyInterval], pager: &Pager) -> Result<Self> {
         let mut all: Vec<ListFragment> = Vec::new();
-        for partition in &row.partitions {
+        for partition in &*row.partitions {
             read(partition, pager, &mut all)?;
         }
         let active = Arc::new(RangeList::new(all).without(holes(consumed)));

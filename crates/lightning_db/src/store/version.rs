@@ -19,8 +19,8 @@ use crate::types::{RunId, Seq};
 /// Partitions in key order that do not overlap.
 #[derive(Debug, Default, Clone)]
 pub struct Row {
-    /// The partitions, by key.
-    pub partitions: Vec<Arc<PartitionReader>>,
+    /// The partitions, by key. Shared: each cursor has them.
+    pub partitions: Arc<[Arc<PartitionReader>]>,
 }
 
 impl Row {
@@ -96,7 +96,7 @@ impl Run {
 
     /// Every partition, those of range deletes too.
     pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
-        self.row.partitions.iter().chain(&self.ranges.row.partitions)
+        self.row.partitions.iter().chain(&*self.ranges.row.partitions)
     }
 
     /// The run as the manifest keeps it, but for its range deletes.
@@ -132,12 +132,12 @@ impl Version {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
-        self.runs.iter().flat_map(|r| r.partitions()).chain(&self.base.partitions)
+        self.runs.iter().flat_map(|r| r.partitions()).chain(&*self.base.partitions)
     }
 
     /// Every partition that has keys and values: all but those of range deletes.
     pub fn data_partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
-        self.runs.iter().flat_map(|r| &r.row.partitions).chain(&self.base.partitions)
+        self.runs.iter().flat_map(|r| &*r.row.partitions).chain(&*self.base.partitions)
     }
 
     /// Stored bytes of the runs that the base does not have yet.

@@ -126,6 +126,29 @@ impl ViewRegistry {
         ShortView { registry: self, place, seq: Seq(seq) }
     }
 
+    /// Begins a view at `seq`, which the caller has seen to be visible; `None` where that moment is
+    /// below the floor. The proof is that of (2): the number is published before the floor is read,
+    /// and taken back where it is below.
+    pub fn register_at(self: &Arc<Self>, seq: Seq, now: Duration) -> Option<View> {
+        let place = match self.claim(seq.0) {
+            Some(index) => {
+                self.slots[index].since_nanos.store(nanos(now), Ordering::Relaxed);
+                fence(Ordering::SeqCst); // R2
+                Place::Slot(index)
+            }
+            None => {
+                let mut overflow = self.overflow.lock();
+                let ticket = overflow.next_ticket;
+                overflow.next_ticket += 1;
+                overflow.views.insert((seq.0, ticket), nanos(now));
+                Place::Overflow { ticket }
+            }
+        };
+        // A merge that looked into the overflow map before had raised the floor before that.
+        let view = View { registry: Arc::clone(self), place, seq };
+        (seq >= self.floor()).then_some(view)
+    }
+
     /// Lets merges drop what only views below `to` could see, and returns the numbers of the views
     /// that live, in order and without repeats (some may be below `to`: they began earlier, and
     /// must be served). `to` must not be above the visible number as the caller has read it.

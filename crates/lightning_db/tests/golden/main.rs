@@ -32,7 +32,7 @@ use lightning_db::{
 /// Where a golden database lies on a simulated disk.
 const PATH: &str = "/golden";
 /// The golden databases.
-const NAMES: [&str; 4] = ["killed", "closed", "plain", "ranges"];
+const NAMES: [&str; 3] = ["killed", "closed", "plain"];
 
 /// Every keyspace with every key and value.
 type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;

@@ -3,7 +3,7 @@
 //! Each has a base, two runs or more, tombstones over older rows, versions kept for a snapshot, large
 //! values of one page and (`killed`) of two, a keyspace stored plain, an empty one, and one that was dropped.
 //! `killed` ends with commits that are in the log only; `closed` was closed; `plain` has no compressed
-//! page. `ranges` is about range deletes, and was killed too.
+//! page.
 
 use lightning_db::vfs::SimulatedVfs;
 use lightning_db::{
@@ -38,18 +38,6 @@ impl Making {
                 None => pairs.remove(&key),
             };
         }
-    }
-
-    fn delete_range(&mut self, keyspace: &str, start: Option<Vec<u8>>, end: Option<Vec<u8>>) {
-        if let Some(db) = &self.db {
-            let keyspace = db.keyspace(keyspace, KeyspaceOptions::default()).expect("a keyspace");
-            keyspace.delete_range(start.as_deref(), end.as_deref()).expect("a range delete");
-        }
-        let pairs = self.held.entry(keyspace.to_string()).or_default();
-        let inside = |k: &Vec<u8>| {
-            start.as_ref().is_none_or(|s| k >= s) && end.as_ref().is_none_or(|e| k < e)
-        };
-        pairs.retain(|k, _| !inside(k));
     }
 
     fn upkeep(&self, what: fn(&Database) -> lightning_db::Result<()>) {
@@ -112,34 +100,6 @@ fn write_all(making: &mut Making, name: &str) {
     making.write("users", vec![(key(6), None), (b"last".to_vec(), Some(name.into()))]);
 }
 
-/// Range deletes in a run of their own, in runs beside values, one that is given to the base in part, some
-/// that a snapshot must be told apart from, and in the log.
-fn write_ranges(making: &mut Making) {
-    making.write("default", puts(0..3000, 1));
-    making.write("users", puts(0..40, 1));
-    making.upkeep(Database::compact);
-    making.delete_range("default", Some(key(100)), Some(key(200)));
-    making.delete_range("default", Some(key(150)), Some(key(250)));
-    making.upkeep(Database::flush);
-    making.write("default", puts((0..300).step_by(10), 2));
-    let snapshot = making.db.as_ref().map(|db| db.snapshot().expect("a snapshot"));
-    making.delete_range("default", Some(key(1000)), Some(key(2900)));
-    making.delete_range("default", Some(key(5)), Some(key(15)));
-    making.write("default", puts([1500, 1501].into_iter(), 3));
-    making.delete_range("users", Some(key(30)), None);
-    making.delete_range("users", None, Some(key(2)));
-    making.upkeep(Database::flush);
-    // A part of it in the base.
-    making.upkeep(|db| db.default_keyspace().compact_range(None, Some(b"key/00001")));
-    making.delete_range("default", Some(key(20)), Some(key(40)));
-    making.write("default", puts(30..32, 4));
-    making.upkeep(Database::flush);
-    drop(snapshot);
-    making.delete_range("default", Some(key(2950)), None);
-    making.write("default", puts(2990..2992, 5));
-    making.delete_range("users", Some(key(10)), Some(key(20)));
-}
-
 /// The disk that holds the golden database.
 pub fn make(name: &str) -> SimulatedVfs {
     let disk = SimulatedVfs::new(2026);
@@ -159,12 +119,9 @@ pub fn make(name: &str) -> SimulatedVfs {
     drop(dropped);
     db.drop_keyspace("dropped").expect("dropped");
     let mut making = Making { db: Some(db), held: Contents::new() };
-    match name {
-        "ranges" => write_ranges(&mut making),
-        _ => write_all(&mut making, name),
-    }
+    write_all(&mut making, name);
     let db = making.db.take().expect("open");
-    if name == "killed" || name == "ranges" {
+    if name == "killed" {
         return disk.kill();
     }
     db.close().expect("a close");
@@ -174,10 +131,7 @@ pub fn make(name: &str) -> SimulatedVfs {
 /// What it holds.
 pub fn model(name: &str) -> Contents {
     let mut making = Making { db: None, held: Contents::new() };
-    match name {
-        "ranges" => write_ranges(&mut making),
-        _ => write_all(&mut making, name),
-    }
+    write_all(&mut making, name);
     making.held.insert("empty".to_string(), std::collections::BTreeMap::new());
     making.held
 }

@@ -13,7 +13,7 @@ pub type Pair = (Vec<u8>, Bytes);
 pub type Change = (u32, Vec<u8>, Option<Bytes>);
 
 /// The versions of a key, oldest first; `None` is a deletion.
-type Versions = Vec<(u64, Option<Bytes>)>;
+pub type Versions = Vec<(u64, Option<Bytes>)>;
 
 /// One part of a commit.
 #[derive(Debug, Clone)]
@@ -133,6 +133,15 @@ impl Reference {
 
     pub fn get(&self, keyspace: u32, key: &[u8], at: u64) -> Option<&Bytes> {
         visible(self.keyspaces.get(&keyspace)?.get(key)?, at)
+    }
+
+    /// What a key became after a moment, newest first, and as the last what it was then, numbered 0.
+    pub fn history(&self, keyspace: u32, key: &[u8], oldest: u64) -> Versions {
+        let versions = self.keyspaces.get(&keyspace).and_then(|k| k.get(key));
+        let Some(versions) = versions else { return Versions::new() };
+        let mut found: Versions = versions.iter().rev().filter(|v| v.0 > oldest).cloned().collect();
+        found.extend(visible(versions, oldest).map(|value| (0, Some(value.clone()))));
+        found
     }
 
     /// The entries with `start <= key < end` at a moment.

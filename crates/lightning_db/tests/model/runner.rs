@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
@@ -422,6 +423,33 @@ impl Runner {
             O::Snapshot(slot) => {
                 let snapshot = told("snapshot", self.db().snapshot())?;
                 self.held.snapshots[*slot] = Some((snapshot, now));
+            }
+            O::SnapshotAt(slot, part) => {
+                let oldest = self.db().oldest_moment().0;
+                if self.config.history_retention.is_some_and(|kept| kept > Duration::from_secs(99))
+                {
+                    same("the oldest moment", &oldest, &0, u64::to_string)?;
+                }
+                let at = oldest + (now - oldest) * part / 1000;
+                let snapshot = told("snapshot at", self.db().snapshot_at(at))?;
+                same("its number", &snapshot.seq(), &at, u64::to_string)?;
+                self.held.snapshots[*slot] = Some((snapshot, at));
+            }
+            O::History(ks, key) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let oldest = self.db().oldest_moment().0;
+                let found = told("history", keyspace.history(key))?;
+                let found = found.into_iter().map(|v| (v.commit, v.value.map(Bytes::from)));
+                let expected = self.reference.history(id, key, oldest);
+                // What stands before the oldest moment may have lost its number.
+                let known = |(n, v)| (if n <= oldest { 0 } else { n }, v);
+                let found: Vec<_> = found.map(known).collect();
+                same("history", &found, &expected, |all| {
+                    format!(
+                        "{:?}",
+                        all.iter().map(|(n, v)| (n, v.as_deref().map(short))).collect::<Vec<_>>()
+                    )
+                })?;
             }
             O::DropSnapshot(slot) => self.held.snapshots[*slot] = None,
             O::SnapshotGet(slot, ks, key) => {

@@ -24,13 +24,14 @@ fn small(page_size: usize) -> LightningDbConfig {
 
 pub fn setting(number: u64) -> LightningDbConfig {
     let interval = Duration::from_millis(5);
+    let (ages, second) = (Some(Duration::from_secs(1 << 30)), Some(Duration::from_secs(1)));
     match number % SETTINGS {
-        0 => small(4 << 10),
+        0 => LightningDbConfig { history_retention: ages, ..small(4 << 10) },
         1 => LightningDbConfig { compression_type: CompressionType::None, ..small(8 << 10) },
         2 => LightningDbConfig { profile: Profile::ReadOptimized, ..small(16 << 10) },
         3 => LightningDbConfig { profile: Profile::WriteOptimized, ..small(4 << 10) },
-        4 => LightningDbConfig { background_threads: 2, ..small(4 << 10) },
-        5 => LightningDbConfig { wal_enabled: false, ..small(4 << 10) },
+        4 => LightningDbConfig { background_threads: 2, history_retention: ages, ..small(4 << 10) },
+        5 => LightningDbConfig { wal_enabled: false, history_retention: ages, ..small(4 << 10) },
         6 => LightningDbConfig { wal_sync_mode: WalSyncMode::Async, ..small(64 << 10) },
         7 => LightningDbConfig {
             wal_sync_mode: WalSyncMode::Periodic { interval },
@@ -38,7 +39,11 @@ pub fn setting(number: u64) -> LightningDbConfig {
             profile: Profile::WriteOptimized,
             ..small(16 << 10)
         },
-        8 => LightningDbConfig { background_compaction: false, ..small(4 << 10) },
+        8 => LightningDbConfig {
+            background_compaction: false,
+            history_retention: second,
+            ..small(4 << 10)
+        },
         9 => {
             LightningDbConfig { prefetch_enabled: false, compression_enabled: false, ..small(4096) }
         }

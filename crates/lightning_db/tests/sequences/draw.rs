@@ -278,6 +278,10 @@ impl Maker {
         match self.rng.u8(0..8) {
             0 | 1 => Operation::TakeSnapshot,
             2 => Operation::DropSnapshot { slot },
+            3 => {
+                let (keyspace, key) = (self.ks(), self.key());
+                Operation::LookBack { keyspace, key, part: self.rng.u16(0..=1000) }
+            }
             _ => Operation::ReadSnapshot { slot, keyspace: self.ks(), key: self.key() },
         }
     }

@@ -172,6 +172,7 @@ impl World<'_> {
                 assert_eq!(snapshot.seq(), last, "the snapshot's number");
                 self.held.snapshots.push(HeldSnapshot { snapshot, at: last, view: Rc::new(()) });
             }
+            Operation::LookBack { keyspace, key, part } => self.look_back(keyspace, key, part),
             Operation::ReadSnapshot { slot, keyspace, key } => {
                 if let Some(i) = place(slot, self.held.snapshots.len()) {
                     let (keyspace, life) = self.keyspace(keyspace);

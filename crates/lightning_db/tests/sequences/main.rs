@@ -11,6 +11,7 @@ mod draw;
 mod held;
 mod model;
 mod operation;
+mod past;
 mod setting;
 mod shrink;
 mod transactions;

@@ -12,7 +12,7 @@ use crate::operation::{Key, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Life(pub u32);
 
-type Versions = Vec<(u64, Option<Value>)>;
+pub type Versions = Vec<(u64, Option<Value>)>;
 
 /// One write: where, and what it becomes.
 pub type Change = (Life, Key, Option<Value>);
@@ -92,6 +92,12 @@ impl Model {
     /// The number of the last commit that wrote `key`.
     pub fn written(&self, life: Life, key: Key) -> Option<u64> {
         Some(self.keyspaces.get(&life)?.get(&key)?.last()?.0)
+    }
+
+    /// What `key` became after a moment, newest first.
+    pub fn versions_after(&self, life: Life, key: Key, at: u64) -> Versions {
+        let versions = self.keyspaces.get(&life).and_then(|k| k.get(&key));
+        versions.into_iter().flatten().rev().filter(|(n, _)| *n > at).copied().collect()
     }
 
     pub fn get(&self, life: Life, key: Key, at: u64) -> Option<Value> {

@@ -210,6 +210,13 @@ pub enum Operation {
         slot: u8,
     },
     TakeSnapshot,
+    /// Reads a key, a history and everything at a moment so many thousandths of the way from the oldest
+    /// one kept to now.
+    LookBack {
+        keyspace: u8,
+        key: Key,
+        part: u16,
+    },
     ReadSnapshot {
         slot: u8,
         keyspace: u8,

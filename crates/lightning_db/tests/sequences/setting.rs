@@ -17,6 +17,9 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
     let mut rng = Rng::with_seed(seed ^ 0x5E77);
     let without_log = rng.usize(0..2 * SETTINGS);
     let turn = rng.usize(0..SETTINGS);
+    // By sequence: what is kept with one setting is kept with all of them.
+    let seconds = [None, None, Some(1), Some(1 << 30)][rng.usize(0..4)];
+    let history_retention = seconds.map(Duration::from_secs);
     (0..SETTINGS)
         .map(|i| {
             let page_size = [4096, 8192, 16_384, 65_536][(i + turn) % SETTINGS];
@@ -45,6 +48,7 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
                 ][rng.usize(0..3)],
                 wal_segment_size,
                 max_wal_size: wal_segment_size * rng.u64(2..6),
+                history_retention,
                 transaction_timeout: Duration::from_secs(24 * 3600),
                 ..LightningDbConfig::default()
             }

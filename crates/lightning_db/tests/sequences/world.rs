@@ -103,6 +103,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// How much of the past is kept.
+    pub fn retention(&self) -> Option<std::time::Duration> {
+        self.settings[self.setting].history_retention
+    }
+
     /// The hash of every answer so far.
     pub fn answers(&self) -> u64 {
         self.answers.finish()
@@ -396,7 +401,7 @@ impl<'a> World<'a> {
 
     fn compact(&mut self) {
         self.db.compact().expect("compact");
-        if self.held.views() > 0 {
+        if self.held.views() > 0 || self.settings[self.setting].history_retention.is_some() {
             return;
         }
         // Nobody sees old versions, so that none is left.

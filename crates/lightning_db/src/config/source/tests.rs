@@ -18,6 +18,7 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("compaction_interval", "\"5s\"", "5s", "60", "0s"),
     ("prefetch_enabled", "false", "false", "0", "maybe"),
     ("prefetch_distance", "3", "3", "0", "\"3\""),
+    ("history_retention", "\"168h\"", "30s", "\"1ms\"", "7"),
     ("max_database_size", "\"10GB\"", "10GB", "0", "0"),
     ("max_key_size", "100", "100", "65537", "1MB"),
     ("max_value_size", "\"1MiB\"", "1MiB", "\"4GiB\"", "-1"),

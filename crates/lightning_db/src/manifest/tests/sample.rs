@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState,
-    NextIds, PartitionMeta, PartitionSegment, RunMeta, ViewSpan, covers,
+    NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
 };
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
@@ -140,9 +140,10 @@ impl Draw<'_> {
             }
             3 => self.drop_unused_blobs(),
             4 => self.ops.push(EditOp::LogStart(LogId(self.state.log_start.0 + 1))),
+            15 => self.history(),
             5..=8 if !k.runs.is_empty() => self.merge_runs(k),
             9..=12 => self.renew_base(k),
-            15 if !k.ranges.is_empty() => {
+            16 if !k.ranges.is_empty() => {
                 let runs: Vec<RunId> = k.ranges.keys().copied().collect();
                 let run = self.rng.choice(runs).expect("there is one");
                 let (keyspace, partitions) = (k.id, Vec::new());
@@ -161,6 +162,24 @@ impl Draw<'_> {
         k.page_bytes = 4096 << self.rng.u32(0..5);
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
+    }
+
+    fn history(&mut self) {
+        let floor = self.state.history_floor.unwrap_or_default();
+        let floor = Seq(floor.0 + self.rng.u64(0..5));
+        let newest = self.state.times.samples().last().map_or(0, |s| s.seq.0);
+        let count = self.rng.u64(0..4);
+        let samples = (1..=count).map(|i| TimeSample {
+            millis: self.rng.u64(0..COUNT),
+            seq: Seq(newest + i),
+            born: 0,
+        });
+        let mut samples: Vec<_> = samples.collect();
+        samples.sort_by_key(|s| s.millis);
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.seq = Seq(newest + 1 + i as u64);
+        }
+        self.ops.push(EditOp::History { floor, samples });
     }
 
     fn drop_unused_blobs(&mut self) {
