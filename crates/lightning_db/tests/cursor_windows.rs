@@ -42,6 +42,11 @@ fn fill(db: &Database, rng: &mut fastrand::Rng) -> Vec<(Snapshot, Model)> {
             let to = from + if rng.bool() { rng.u32(1..5) } else { rng.u32(50..700) };
             let step = rng.u32(1..4) as usize;
             let deletes = rng.u32(0..4) == 0;
+            if rng.u32(0..5) == 0 {
+                db.delete_range(Some(&key(from)), Some(&key(to))).expect("deletes a range");
+                model.retain(|k, _| *k < key(from) || *k >= key(to));
+                continue;
+            }
             for n in (from..to).step_by(step) {
                 if deletes {
                     db.delete(key(n)).expect("deletes");

@@ -10,6 +10,7 @@ use super::directory::{self, Found};
 use super::replay::Replay;
 use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
+use crate::compress::Dictionaries;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
@@ -117,6 +118,7 @@ struct Recovered {
     blobs: Option<Arc<BlobStore>>,
     next_segment: Option<Arc<AtomicU64>>,
     segments: Segments,
+    dictionaries: Arc<Dictionaries>,
 }
 
 /// One part in so many of `cache_size` is for rows.
@@ -149,9 +151,11 @@ fn recover(
         blobs.open_segment(*id)?;
     }
     // Before anything is written: a database that is refused is left as it was.
+    let dictionaries = Arc::<Dictionaries>::default();
     let mut segments = Segments::new();
     for meta in state.partitions().flat_map(|p| &p.segments) {
-        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
+        let segment = Segment::open(&vfs, dir, state.db, meta.id)?.sharing(&dictionaries);
+        segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
     let mut replay = Replay::new(&state, &blobs, !read_only);
@@ -197,6 +201,7 @@ fn recover(
         blobs: Some(blobs),
         next_segment: Some(next_segment),
         segments,
+        dictionaries,
     };
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
@@ -339,6 +344,7 @@ fn assemble(
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
+        dictionaries: recovered.dictionaries,
         packed: Arc::default(),
         read_ahead: if config.prefetch_enabled { config.prefetch_distance } else { 0 },
     });

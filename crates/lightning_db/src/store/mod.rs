@@ -15,6 +15,7 @@
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `range_row` | the range deletes of a run on disk |
+//! | `dictionaries` | what leaves are packed with, where Zstandard gains by it |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
 //! | `merge_entries` | the stream of a merge, judged and written |
@@ -27,6 +28,7 @@
 pub mod blobs;
 pub mod changes;
 pub mod cursor;
+pub mod dictionaries;
 pub mod environment;
 pub mod flush;
 mod hidden;
