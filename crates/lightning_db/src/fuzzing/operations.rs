@@ -241,9 +241,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     for upkeep in [24, 25, 26, 27] {
         let mut seed = Vec::new();
         for i in 0..20_u8 {
-            seed.extend([32, i, 90, 0x60, 64 | i, 120, 128 | i, 3]);
+            seed.extend([32, i, 90, 0x60, 64 + i, 120, 128 + i, 3]);
             if i % 5 == 4 {
-                seed.extend([upkeep, 192 + 32, 128 | (i - 3), 4, i, 100, 192 | i, 2, i, 250]);
+                seed.extend([upkeep, 224, 125 + i, 4, i, 100, 192 + i, 2, i, 250]);
             }
         }
         seed.extend([29, 2 * upkeep, upkeep, 32, 130, 31, upkeep]);

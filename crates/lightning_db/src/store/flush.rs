@@ -74,16 +74,22 @@ pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Resu
                 run: env.new_run(),
             }),
             Err(e) => {
-                flushed.iter().for_each(|f| f.discard(env));
+                discard_all(env, &flushed);
                 return Err(e);
             }
         }
     }
     let result = publish(env, &flushed);
     if result.is_err() {
-        flushed.iter().for_each(|f| f.discard(env));
+        discard_all(env, &flushed);
     }
     result.map(|()| true)
+}
+
+fn discard_all(env: &Environment, flushed: &[Flushed]) {
+    for f in flushed {
+        f.discard(env);
+    }
 }
 
 fn write_run(

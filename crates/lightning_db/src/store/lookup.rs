@@ -105,10 +105,7 @@ fn get(
             };
         }
     }
-    let found = match find_in_rows(version, pager, key, hash, at)? {
-        Some(found) => found,
-        None => return Ok(None),
-    };
+    let Some(found) = find_in_rows(version, pager, key, hash, at)? else { return Ok(None) };
     match found.value {
         FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
         FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
