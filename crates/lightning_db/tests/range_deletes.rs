@@ -105,22 +105,22 @@ impl World {
             }
             24..30 => {
                 let mut batch = WriteBatch::new();
-                let mut told = String::from("batch");
+                let mut told = vec!["batch".to_owned()];
                 for _ in 0..rng.usize(1..8) {
                     if rng.bool() {
                         let range = draw(rng);
                         batch.delete_range(range.0.as_deref(), range.1.as_deref());
                         self.state.retain(|k, _| !inside(k, &range));
-                        told += &format!(", delete_range {range:?}");
+                        told.push(format!("delete_range {range:?}"));
                     } else {
                         let (k, v) = (key(rng.u16(0..KEYS)), value(rng));
                         batch.put(&k, &v);
-                        told += &format!(", put {k:?}");
+                        told.push(format!("put {k:?}"));
                         self.state.insert(k, v);
                     }
                 }
                 self.db().write(batch, WriteOptions::default()).expect("writes");
-                told
+                told.join(", ")
             }
             30..33 => {
                 self.db().flush().expect("flushes");
@@ -371,7 +371,7 @@ fn one_hundred_thousand_range_deletes_cost_little_to_keep() {
 /// Seeks and gets each second, and range deletes; a measurement, not a test. In `docs/performance.md`.
 #[test]
 #[ignore = "a measurement: run it alone, with --nocapture"]
-#[allow(clippy::disallowed_methods, reason = "it measures")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures")]
 fn seeks_after_many_range_deletes() {
     const ENTRIES: u64 = 1_000_000;
     let config = LightningDbConfig { cache_size: 1 << 30, ..LightningDbConfig::default() };
