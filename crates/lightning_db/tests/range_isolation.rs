@@ -33,8 +33,11 @@ impl World {
     }
 
     fn begin(&self) -> Transaction {
-        let options =
-            TransactionOptions { isolation: self.level, mode: self.mode, ..Default::default() };
+        let options = TransactionOptions {
+            isolation: self.level,
+            mode: self.mode,
+            ..TransactionOptions::default()
+        };
         self.db.transaction_with(options).expect("begins")
     }
 
@@ -265,7 +268,7 @@ fn limits_are_those_of_keys() {
         assert_eq!(kind(w.begin().delete_range(start, end)), Some(ErrorKind::KeyTooLarge));
         let mut batch = lightning_db::WriteBatch::new();
         batch.delete_range(start, end);
-        let result = w.db.write(batch, Default::default());
+        let result = w.db.write(batch, lightning_db::WriteOptions::default());
         assert_eq!(kind(result), Some(ErrorKind::KeyTooLarge));
     }
     let commits = w.db.stats().last_commit;
@@ -274,8 +277,9 @@ fn limits_are_those_of_keys() {
     }
     w.db.delete_range(None, Some(b"")).expect("nothing to do");
     assert_eq!(w.db.stats().last_commit, commits, "no commit");
-    let reader =
-        w.db.transaction_with(TransactionOptions { read_only: true, ..Default::default() });
+    let reader = w
+        .db
+        .transaction_with(TransactionOptions { read_only: true, ..TransactionOptions::default() });
     let mut reader = reader.expect("begins");
     assert_eq!(kind(range(&mut reader, "1", "2")), Some(ErrorKind::ReadOnly));
     assert_eq!(w.keys(), "1,2,3");
