@@ -23,11 +23,14 @@ pub enum Part {
     Range(u32, Option<Vec<u8>>, Option<Vec<u8>>),
 }
 
+/// A start or an end, if there is one.
+type End = Option<Vec<u8>>;
+
 #[derive(Default)]
 pub struct Reference {
     pub now: u64,
     /// Range deletes: when, and what.
-    ranges: Vec<(u64, u32, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    ranges: Vec<(u64, u32, End, End)>,
     /// The versions that are deletions by a range delete.
     by_range: BTreeSet<(u32, Vec<u8>, u64)>,
     keyspaces: BTreeMap<u32, BTreeMap<Vec<u8>, Versions>>,
