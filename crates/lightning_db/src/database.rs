@@ -407,6 +407,12 @@ impl Database {
         self.keyspace.delete_range(start, end)
     }
 
+    /// See [`Keyspace::merge`]. The default keyspace's operator is named by
+    /// [`LightningDbConfig::merge_operator`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.keyspace.merge(key, operand)
+    }
+
     /// See [`Keyspace::compare_and_swap`].
     pub fn compare_and_swap(
         &self,

@@ -13,6 +13,7 @@ use crate::manifest::{
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
     install_current, manifest_path,
 };
+use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
 use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
@@ -32,7 +33,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 15] = [
+const TESTED: [&str; 16] = [
     "varint",
     "hash",
     "CURRENT",
@@ -48,6 +49,7 @@ const TESTED: [&str; 15] = [
     "range deletes",
     "inner",
     "filter",
+    "operands",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -197,6 +199,16 @@ fn range_deletes() {
 }
 
 #[test]
+fn operands() {
+    let mut list = Vec::new();
+    list::push(&mut list, b"red");
+    list::push(&mut list, b"");
+    assert_is("operands", &list);
+    list::check(&example("operands")).expect("a list");
+    assert!(list::operands(&example("operands")).eq([&b"red"[..], b""]));
+}
+
+#[test]
 fn inner_pages() {
     let child = |separator: &[u8], n: u64| Child {
         separator: separator.to_vec(),
@@ -238,6 +250,7 @@ fn filters() {
 
 fn keyspace(id: u32, name: &str) -> KeyspaceState {
     KeyspaceState {
+        merge_operator: None,
         id: KeyspaceId(id),
         name: name.to_string(),
         write_buffer_size: 65_536,
@@ -312,6 +325,7 @@ fn edits() {
             EditOp::RemoveBlobSegment(SegmentId(8)),
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
             EditOp::SetCompression { keyspace: at, codec: 2, level: Some(-3) },
+            EditOp::SetMergeOperator { keyspace: at, name: "counter".to_owned() },
             EditOp::SetRanges { keyspace: at, run: RunId(6), partitions: Vec::new() },
         ],
     };

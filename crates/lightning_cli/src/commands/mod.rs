@@ -2,7 +2,7 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, get, delete, delete-range, scan |
+//! | `data` | put, merge, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `table` | what an imported table looked like, and its rows as JSON |
@@ -25,6 +25,9 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Create { target } => upkeep::create(format, &target),
         Command::Put { target, key, value, keyspace, durability, hex } => {
             data::put(&target, &keyspace, &key, &value, &durability, hex)
+        }
+        Command::Merge { target, key, operand, keyspace, operator, durability, hex } => {
+            data::merge(&target, (&keyspace, operator), (&key, &operand), &durability, hex)
         }
         Command::Get { target, key, keyspace, hex, raw } => {
             data::get(format, &target, &keyspace, &key, hex, raw)

@@ -302,7 +302,12 @@ fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<bool> {
     let mut has_ranges = false;
     for part in Operations::new(body) {
         let part = part.expect("bodies are encoded by this process");
-        has_ranges |= matches!(part, Write::DeleteRange(_));
+        if let Write::DeleteRange(range) = part {
+            has_ranges = true;
+            if let Some(keyspace) = state.keyspaces.get(&range.keyspace) {
+                keyspace.check_takes_ranges()?;
+            }
+        }
         if last != Some(part.keyspace()) {
             if !state.keyspaces.contains_key(&part.keyspace()) {
                 return Err(Error::new(ErrorKind::NotFound, "the keyspace was dropped"));

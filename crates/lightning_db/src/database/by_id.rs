@@ -1,5 +1,6 @@
-//! Transactions that are named by an id, for bindings and servers: the handle keeps them, and each call
-//! names its transaction. What they do is what the guard does ([`Transaction`]).
+//! Transactions named by ids, for bindings and servers: the handle keeps them until they are finished.
+//!
+//! Calls of one transaction wait for each other; those of others do not.
 
 use std::sync::Arc;
 
@@ -7,13 +8,6 @@ use super::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 use crate::transaction::{IsolationLevel, Transaction, TransactionId, TransactionOptions};
-
-fn unknown(id: TransactionId) -> Error {
-    Error::new(
-        ErrorKind::UnknownTransaction,
-        format!("transaction {id} was never begun, or is finished"),
-    )
-}
 
 impl Database {
     /// Begins a transaction that is named by an id, for bindings and servers.
@@ -84,6 +78,16 @@ impl Database {
         self.with_tx(id, |tx| tx.delete_range(start, end))
     }
 
+    /// [`Transaction::merge`] by id.
+    pub fn merge_tx(
+        &self,
+        id: TransactionId,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.with_tx(id, |tx| tx.merge(key, operand))
+    }
+
     /// [`Transaction::get_for_update`] by id.
     pub fn get_for_update_tx(
         &self,
@@ -113,4 +117,11 @@ impl Database {
         self.take_tx(id)?.abort();
         Ok(())
     }
+}
+
+fn unknown(id: TransactionId) -> Error {
+    Error::new(
+        ErrorKind::UnknownTransaction,
+        format!("transaction {id} was never begun, or is finished"),
+    )
 }

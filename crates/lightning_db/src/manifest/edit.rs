@@ -6,7 +6,7 @@
 use super::layout as l;
 use super::state::{KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
-use crate::codec::{Malformed, Reader, put_varint};
+use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
 
 /// The next free ids.
@@ -115,6 +115,13 @@ pub enum EditOp {
         run: RunId,
         /// By key.
         partitions: Vec<PartitionMeta>,
+    },
+    /// A keyspace gets its merge operator.
+    SetMergeOperator {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The operator's name.
+        name: String,
     },
 }
 
@@ -238,13 +245,17 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 l::put_partition(out, p);
             }
         }
+        EditOp::SetMergeOperator { keyspace, name } => {
+            tagged(out, 23, *keyspace);
+            put_bytes(out, name.as_bytes());
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) || tag == 16 {
+    if (2..=8).contains(&tag) || tag == 16 || tag == 23 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -292,6 +303,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             keyspace,
             run: RunId(r.varint()?),
             partitions: l::list(r, 40, l::partition)?,
+        },
+        23 => EditOp::SetMergeOperator {
+            keyspace,
+            name: String::from_utf8(r.bytes()?.to_vec())
+                .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
         },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })

@@ -8,6 +8,7 @@
 //! - `entry`: the bytes of one version of a key, and the chain of its older versions
 //! - `ranges`: the range deletes, beside the tree
 //! - `arena`: the memory that nodes and entries lie in until the memtable goes
+//! - `folds`: what chains of operands came to, once somebody read them
 //! - `filter`: tells quickly that a key is absent
 //!
 //! A tree and not a skip list, for the cache misses: its inner nodes mostly stay in the processor's
@@ -18,6 +19,7 @@ mod arena;
 mod cursor;
 mod entry;
 mod filter;
+mod folds;
 mod index;
 mod node;
 mod order;

@@ -10,11 +10,13 @@
 
 use crate::error::Result;
 use crate::ranges::Fragment;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
 use crate::types::{EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
+use super::entry::EntryRef;
 use super::filter::Filter;
+use super::folds::Folds;
 use super::index::{Index, Inserted};
 use super::ranges::{MemtableRanges, RangesAt};
 
@@ -28,6 +30,7 @@ pub struct Memtable {
     index: Index,
     filter: Filter,
     ranges: MemtableRanges,
+    folds: Folds,
     /// Ascending.
     blob_segments: Mutex<Vec<SegmentId>>,
 }
@@ -43,6 +46,7 @@ impl Memtable {
             index: Index::new(),
             filter: Filter::new(),
             ranges: MemtableRanges::new(),
+            folds: Folds::default(),
             blob_segments: Mutex::new(Vec::new()),
         }
     }
@@ -109,6 +113,24 @@ impl Memtable {
             }
             _ => found,
         }
+    }
+
+    /// The versions of `key` at or below `at`, newest first.
+    pub fn versions(&self, key: &[u8], at: Seq) -> impl Iterator<Item = (Seq, EntryValue<'_>)> {
+        let newest = self.index.newest(key).and_then(|entry| entry.at_or_before(at));
+        let entries = std::iter::successors(newest, |entry| EntryRef::older(*entry));
+        entries.map(|entry| (entry.seq(), entry.value()))
+    }
+
+    /// What the versions of `key` up to one of these numbers, here and below, were found to make: the
+    /// newest such fold at or below `at`, if one was kept.
+    pub fn fold(&self, key: &[u8], at: Seq) -> Option<(Seq, Arc<[u8]>)> {
+        self.folds.get(key, at)
+    }
+
+    /// Keeps for later readers what the versions of `key` up to `seq`, which is here, make.
+    pub fn keep_fold(&self, key: &[u8], seq: Seq, value: &[u8]) {
+        self.folds.put(key, seq, value);
     }
 
     /// The number of the newest version of `key`, or of the newest range delete over it, visible or not.

@@ -23,6 +23,7 @@ use crate::maintenance::scheduler::Signal;
 use crate::manifest::{EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, install_current};
 use crate::memtable::Memtable;
+use crate::operators::Merger;
 use crate::segment::Segment;
 use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
@@ -105,6 +106,7 @@ fn create_files(
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
+    // (Its merge operator is given with the edit of every open.)
     state.apply(&catalog::creation(default)).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
 }
@@ -158,6 +160,11 @@ fn recover(
         segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
+    let operator = state.keyspaces.get(&KeyspaceId(0)).and_then(|k| k.merge_operator.as_deref());
+    if let (Some(has), Some(wanted)) = (operator, config.merge_operator.as_deref()) {
+        catalog::check_operator(DEFAULT, has, wanted)
+            .map_err(|e| e.with_kind(ErrorKind::InvalidConfig))?;
+    }
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -233,6 +240,10 @@ fn serve(
     let (core, keyspaces) =
         assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, Some(old_manifest))?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    if let Some(name) = &core.config.merge_operator {
+        let name = name.clone();
+        edit.ops.push(EditOp::SetMergeOperator { keyspace: KeyspaceId(0), name });
+    }
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
@@ -358,6 +369,15 @@ fn assemble(
                 next.sealed.push(Arc::clone(memtable));
                 next
             });
+        }
+        // That of the default keyspace is in the manifest before this open lets anybody write.
+        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
+        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
+            if keyspace.merge_operator.is_none() {
+                store.close_to_ranges()?;
+            }
+            let registered = &config.merge_operators;
+            store.set_merger(Merger::new(&keyspace.name, operator, registered));
         }
         by_id.insert(keyspace.id, Arc::clone(&store));
         by_name.insert(keyspace.name.clone(), store);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::chain::{Folding, Older};
 use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
@@ -106,11 +107,11 @@ fn write_run(
     let mut out = RowWriter::new(env, keyspace, None);
     // Half of what it holds is what it may pack to.
     out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
-    let nothing_older = |key: &[u8]| {
-        version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
-    };
+    let older = Older::rows(&version.runs, &version.base);
+    // The blob segments that the edit names are those of the memtable.
+    let folding = Folding::new(env, keyspace, older, false);
     let mut tally = Tally::new(env, None);
-    merge_until(&mut source, &mut ranges, None, rule, &nothing_older, &mut out, &mut tally)?;
+    merge_until(&mut source, &mut ranges, None, rule, &folding, &mut out, &mut tally)?;
     let list = merge_ranges::to_write(&list, rule, &version.runs, version);
     let ranges = RunRanges::write(env, keyspace, list)?;
     let partitions = out.finish().inspect_err(|_| discard(&ranges.row.partitions, &[], env))?;

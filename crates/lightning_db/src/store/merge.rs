@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
+use crate::store::chain::{Folding, Older};
 use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keep_rule::KeepRule;
@@ -96,11 +97,8 @@ fn tier(
         return Ok(false);
     }
     let rule = env.retention();
-    let older = &version.runs[at + ids.len()..];
-    let nothing_older = |key: &[u8]| {
-        older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
-            && version.base.find(key).is_none()
-    };
+    let older = Older::rows(&version.runs[at + ids.len()..], &version.base);
+    let folding = Folding::new(env, keyspace, older, true);
     let lists = inputs.iter().map(|r| Arc::clone(&r.ranges.active));
     let mut ranges = MergeRanges::new(lists, &rule);
     let mut sources = Vec::with_capacity(inputs.len());
@@ -129,15 +127,15 @@ fn tier(
     for (source, partition) in alone {
         let first = partition.meta().first_key.clone();
         let upper = Some(first.as_slice());
-        merge_until(&mut sources, &mut ranges, upper, &rule, &nothing_older, &mut out, &mut tally)?;
+        merge_until(&mut sources, &mut ranges, upper, &rule, &folding, &mut out, &mut tally)?;
         let mut past = partition.meta().last_key.clone();
         past.push(0);
         out.take_over(partition)?;
         sources[source].seek(&past)?;
     }
-    merge_until(&mut sources, &mut ranges, None, &rule, &nothing_older, &mut out, &mut tally)?;
+    merge_until(&mut sources, &mut ranges, None, &rule, &folding, &mut out, &mut tally)?;
     let list = merge_ranges::of_runs(inputs, &rule);
-    let list = merge_ranges::to_write(&list, &rule, older, &version);
+    let list = merge_ranges::to_write(&list, &rule, &version.runs[at + ids.len()..], &version);
     let new_ranges = RunRanges::write(env, keyspace, list)?;
     let row = out.finish().inspect_err(|_| discard(&new_ranges.row.partitions, &[], env))?;
     let new: Vec<_> = row.iter().chain(&*new_ranges.row.partitions).cloned().collect();
@@ -150,9 +148,10 @@ fn tier(
         high: inputs.iter().map(|r| r.high).max().expect("a tier has runs"),
     };
     let mut edit = Edit { ops: Vec::new() };
-    let _naming = clean.map(|_| env.blobs.naming());
-    let named =
-        name_moved_blobs(env, &new, clean, &mut edit).inspect_err(|_| discard(&new, &old, env))?;
+    let wrote_blobs = clean.is_some() || folding.wrote_blobs.get();
+    let _naming = wrote_blobs.then(|| env.blobs.naming());
+    let named = name_new_blobs(env, &new, wrote_blobs, &mut edit)
+        .inspect_err(|_| discard(&new, &old, env))?;
     edit.ops.push(EditOp::ReplaceRuns {
         keyspace: keyspace.id,
         removed: ids.to_vec(),
@@ -229,14 +228,14 @@ pub fn overlaps(row: &Row, first: &[u8], last: &[u8]) -> bool {
     row.partitions.get(i).is_some_and(|p| p.meta().first_key.as_slice() <= last)
 }
 
-/// Seals and names the blob segments that cleaning wrote to.
-fn name_moved_blobs(
+/// Seals and names the blob segments that the job wrote to, if it did.
+fn name_new_blobs(
     env: &Environment,
     new: &[Arc<PartitionReader>],
-    clean: Option<&BTreeSet<SegmentId>>,
+    wrote_blobs: bool,
     edit: &mut Edit,
 ) -> Result<Vec<SegmentId>> {
-    if clean.is_none() {
+    if !wrote_blobs {
         return Ok(Vec::new());
     }
     let ids: BTreeSet<SegmentId> =
@@ -290,6 +289,7 @@ fn base(
             && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
+    let folding = Folding::new(env, keyspace, Older::none(), true);
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
     // Leaves that are kept are not written, and what is overwritten goes.
     let kept: u64 = old.iter().map(|p| p.meta().live_bytes).sum();
@@ -314,13 +314,14 @@ fn base(
         let hits = u64::try_from(hits).unwrap_or(u64::MAX);
         let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
         let state = (&mut sources[..], &mut ranges, &mut keep);
-        adopted = renew(env, &old[0], end, state, &rule, &mut out, &mut tally)?;
+        adopted = renew(env, &old[0], end, state, (&rule, &folding), &mut out, &mut tally)?;
     } else {
         sources[last].first()?;
     }
-    merge_until(&mut sources, &mut ranges, end, &rule, &|_| true, &mut out, &mut tally)?;
+    merge_until(&mut sources, &mut ranges, end, &rule, &folding, &mut out, &mut tally)?;
     let new = out.finish()?;
-    publish_base(env, keyspace, &version, range, &old, &new, clean)
+    let wrote_blobs = clean.is_some() || folding.wrote_blobs.get();
+    publish_base(env, keyspace, &version, range, &old, &new, wrote_blobs)
         .inspect_err(|_| discard(&new, &old, env))?;
     env.counters.base_merges.fetch_add(1, Ordering::Relaxed);
     env.counters.adopted_leaves.fetch_add(adopted, Ordering::Relaxed);
@@ -335,7 +336,7 @@ fn renew(
     old: &Arc<PartitionReader>,
     end: Option<&[u8]>,
     (sources, ranges, keep): (&mut [Source], &mut MergeRanges, &mut KeepRule),
-    rule: &Retention,
+    (rule, folding): (&Retention, &Folding<'_>),
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<u64> {
@@ -360,7 +361,7 @@ fn renew(
         }
         if touched && ranges.is_dead_below(last, span.start(), upper) {
             // Nothing of the leaf is left: it is not read.
-            merge_until(&mut sources[..last], ranges, upper, rule, &|_| true, out, tally)?;
+            merge_until(&mut sources[..last], ranges, upper, rule, folding, out, tally)?;
             placed = false;
             continue;
         }
@@ -368,7 +369,7 @@ fn renew(
             sources[last].seek(span.start())?;
             placed = true;
         }
-        merge_until(sources, ranges, upper, rule, &|_| true, out, tally)?;
+        merge_until(sources, ranges, upper, rule, folding, out, tally)?;
     }
     if !placed {
         let mut past = old.meta().last_key.clone();
@@ -419,11 +420,11 @@ fn publish_base(
     range: &KeyInterval,
     old: &[Arc<PartitionReader>],
     new: &[Arc<PartitionReader>],
-    clean: Option<&BTreeSet<SegmentId>>,
+    wrote_blobs: bool,
 ) -> Result<()> {
     let mut edit = Edit { ops: Vec::new() };
-    let _naming = clean.map(|_| env.blobs.naming());
-    let named = name_moved_blobs(env, new, clean, &mut edit)?;
+    let _naming = wrote_blobs.then(|| env.blobs.naming());
+    let named = name_new_blobs(env, new, wrote_blobs, &mut edit)?;
     edit.ops.push(EditOp::ReplaceBase {
         keyspace: keyspace.id,
         removed: old.iter().map(|p| p.meta().id).collect(),

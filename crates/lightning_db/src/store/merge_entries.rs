@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::manifest::ViewSpan;
 use crate::ranges::is_before;
+use crate::store::chain::{Folding, KeyChain, Sink};
 use crate::store::environment::Environment;
 use crate::store::merge_ranges::MergeRanges;
 use crate::store::retention::{Fate, KeyRetention, Retention};
@@ -37,6 +38,29 @@ impl<'a> Tally<'a> {
         Self { may_stop: true, ..Self::new(env, clean) }
     }
 
+    /// Writes an entry that is kept, its large value moved where it has to be.
+    fn write(
+        &self,
+        out: &mut RowWriter<'_>,
+        key: &[u8],
+        seq: Seq,
+        value: EntryValue<'_>,
+        seen_by: Option<ViewSpan>,
+    ) -> Result<()> {
+        let moved = match (value, self.clean) {
+            (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
+                Some(self.env.blobs.put(&self.env.blobs.read(&blob)?)?)
+            }
+            _ => None,
+        };
+        let value = moved.map_or(value, EntryValue::Blob);
+        out.push(key, seq, value)?;
+        if let Some(span) = seen_by {
+            out.note_droppable((key.len() + value.inline_len()) as u64, span);
+        }
+        Ok(())
+    }
+
     fn tick(&mut self) -> Result<()> {
         self.entries += 1;
         if self.may_stop && self.entries.is_multiple_of(1024) {
@@ -54,7 +78,7 @@ pub fn merge_until(
     ranges: &mut MergeRanges,
     upper: Option<&[u8]>,
     rule: &Retention,
-    nothing_older: &dyn Fn(&[u8]) -> bool,
+    folding: &Folding<'_>,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<()> {
@@ -70,6 +94,7 @@ pub fn merge_until(
             key.extend_from_slice(smallest_key);
         }
         let mut judge = rule.key();
+        let mut chain: Option<KeyChain> = None;
         let mut written: Option<Seq> = None;
         // The range delete above the version at hand, if it is to be written down for this key.
         let mut pending: Option<Seq> = None;
@@ -82,9 +107,17 @@ pub fn merge_until(
                     pending = judge_delete(&mut judge, delete).or(pending);
                 }
                 let value = source.value();
+                if chain.is_some() || matches!(value, EntryValue::Operands(_)) {
+                    let chain = chain.get_or_insert_default();
+                    let version = (source.seq(), value);
+                    chain.add(folding, &mut judge, &key, version, &mut (&mut *out, &*tally))?;
+                    source.next()?;
+                    tally.tick()?;
+                    continue;
+                }
                 let tombstone = value.is_tombstone();
                 // Only a tombstone's fate depends on what lies below.
-                let bottom = tombstone && nothing_older(&key);
+                let bottom = tombstone && folding.older.is_nothing(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
                     // Above what is deleted already there is nothing to hide.
                     let delete = pending.take().filter(|d| !tombstone && Some(*d) != written);
@@ -94,18 +127,8 @@ pub fn merge_until(
                         let span = ViewSpan { from: Seq(0), below: delete };
                         out.note_droppable(key.len() as u64, span);
                     }
-                    let moved = match (value, tally.clean) {
-                        (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
-                            Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
-                        }
-                        _ => None,
-                    };
-                    let value = moved.map_or(value, EntryValue::Blob);
-                    out.push(&key, seq, value)?;
+                    tally.write(out, &key, seq, value, seen_by)?;
                     written = Some(seq);
-                    if let Some(span) = seen_by {
-                        out.note_droppable((key.len() + value.inline_len()) as u64, span);
-                    }
                 }
                 source.next()?;
                 tally.tick()?;
@@ -117,6 +140,21 @@ pub fn merge_until(
         if ranges.any() {
             pass_dead(sources, ranges, &key)?;
         }
+        if let Some(mut chain) = chain {
+            chain.end_group(folding, &key, &mut (&mut *out, &*tally))?;
+        }
+    }
+}
+
+impl Sink for (&mut RowWriter<'_>, &Tally<'_>) {
+    fn put(
+        &mut self,
+        key: &[u8],
+        seq: Seq,
+        value: EntryValue<'_>,
+        span: Option<ViewSpan>,
+    ) -> Result<()> {
+        self.1.write(self.0, key, seq, value, span)
     }
 }
 

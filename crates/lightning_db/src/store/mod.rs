@@ -11,6 +11,7 @@
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
 //! | `hidden` | what range deletes hide from them |
+//! | `fold` | reads of keys that were merged into |
 //! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
@@ -18,6 +19,7 @@
 //! | `dictionaries` | what leaves are packed with, where Zstandard gains by it |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
+//! | `chain` | the versions of a key that was merged into, rewritten |
 //! | `merge_entries` | the stream of a merge, judged and written |
 //! | `merge_ranges` | the range deletes of a merge: what they hide, and what they come to |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
@@ -26,11 +28,13 @@
 //! | `policy` | which merge is due |
 
 pub mod blobs;
+pub mod chain;
 pub mod changes;
 pub mod cursor;
 pub mod dictionaries;
 pub mod environment;
 pub mod flush;
+pub mod fold;
 mod hidden;
 pub mod keep_rule;
 pub mod keyspace;

@@ -20,7 +20,7 @@ use crate::maintenance::write::write_batch;
 use crate::store::changes::changed_since;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{KeyspaceId, Seq};
 
 /// Up to this many keys are looked up inside the section.
 const FEW_KEYS: usize = 64;
@@ -83,9 +83,8 @@ impl Transaction {
         for (keyspace, range) in self.writes.ranges() {
             batch.push_range(keyspace, Some(&range.start), range.end.as_deref());
         }
-        for (keyspace, key, value) in self.writes.iter() {
-            let value = value.map_or(EntryValue::Tombstone, EntryValue::Inline);
-            batch.push(keyspace, key, value);
+        for (keyspace, key, write) in self.writes.iter() {
+            write.entries().for_each(|value| batch.push(keyspace, key, value));
         }
         let options = WriteOptions { durability: self.options.durability };
         let owner = Some(&self.open.owner);

@@ -1,16 +1,87 @@
-//! The writes of a transaction, by keyspace and key; the last write of a key counts. Where there are
-//! savepoints, what a write replaced is kept, so that it can be put back.
+//! The writes of a transaction, by keyspace and key: of a key the last put or deletion, and what was
+//! merged into it since. Where there are savepoints, what a write replaced is kept, so that it can be put
+//! back.
 //!
-//! A range delete takes the writes in it out; what is written there after it counts.
+//! A range delete takes the writes in it out; what is written there after it counts. A keyspace with a
+//! merge operator takes none.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::error::Result;
+use crate::operators::list;
 use crate::ranges::{Fragment, RangeMap, is_before};
-use crate::types::{KeyspaceId, Seq};
+use crate::store::keyspace::KeyspaceStore;
+use crate::types::{EntryValue, KeyspaceId, Seq};
 
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The writes to a keyspace.
+pub(super) type Writes = BTreeMap<Vec<u8>, Write>;
+
+/// What a transaction wrote to a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Write {
+    under: Under,
+    /// What was merged into that since, as a list; may be empty.
+    operands: Vec<u8>,
+}
+
+/// What operands are merged into.
+#[derive(Debug, Clone, PartialEq)]
+enum Under {
+    /// What the key was before the transaction.
+    Below,
+    Deleted,
+    Put(Vec<u8>),
+}
+
+impl Write {
+    fn new(value: Option<&[u8]>) -> Self {
+        let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec()));
+        Self { under, operands: Vec::new() }
+    }
+
+    /// Whether the key's value depends on what it was before the transaction.
+    pub(super) fn needs_below(&self) -> bool {
+        self.under == Under::Below
+    }
+
+    /// The key's value; `below` is the one before the transaction, where that is needed.
+    pub(super) fn value(
+        &self,
+        store: &KeyspaceStore,
+        key: &[u8],
+        below: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>> {
+        let base = match &self.under {
+            Under::Below => below,
+            Under::Deleted => None,
+            Under::Put(value) => Some(value.as_slice()),
+        };
+        if self.operands.is_empty() {
+            return Ok(base.map(<[u8]>::to_vec));
+        }
+        let lists = std::iter::once(self.operands.as_slice());
+        store.need_merger()?.full(key, base, lists).map(Some)
+    }
+
+    /// What is to be committed, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = EntryValue<'_>> {
+        let base = match &self.under {
+            Under::Below => None,
+            Under::Deleted => Some(EntryValue::Tombstone),
+            Under::Put(value) => Some(EntryValue::Inline(value)),
+        };
+        let operands = &self.operands;
+        let merged = (!operands.is_empty()).then_some(EntryValue::Operands(operands));
+        base.into_iter().chain(merged)
+    }
+
+    fn bytes(&self, key: &[u8]) -> u64 {
+        let put = if let Under::Put(value) = &self.under { value.len() } else { 0 };
+        (key.len() + put + self.operands.len()) as u64 + OVERHEAD
+    }
+}
 
 /// A place in a transaction to go back to; see [`Transaction::savepoint`](crate::Transaction::savepoint).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +90,16 @@ pub struct Savepoint {
     number: u64,
 }
 
-/// What a write replaced: nothing, a delete, or a put.
-type Replaced = Option<Option<Vec<u8>>>;
+/// How a write is taken back.
+#[derive(Debug)]
+enum Undo {
+    /// What was there before, if anything was.
+    Replace(Option<Write>),
+    /// Operands past this length go.
+    Shorten(usize),
+    /// The ranges deleted before, in the keyspace.
+    Ranges(Ranges),
+}
 
 /// The writes so far.
 #[derive(Debug, Default)]
@@ -30,7 +109,7 @@ pub(super) struct WriteSet {
     /// Savepoints that stand, oldest first: number, and how much of `undo` there was.
     savepoints: Vec<(u64, usize)>,
     last_savepoint: u64,
-    undo: Vec<Undo>,
+    undo: Vec<(KeyspaceId, Vec<u8>, Undo)>,
     /// The ranges deleted; neighbours are joined.
     ranges: BTreeMap<KeyspaceId, Ranges>,
 }
@@ -42,13 +121,6 @@ struct Ranges {
     bytes: u64,
 }
 
-/// What to put back.
-#[derive(Debug)]
-enum Undo {
-    Key(KeyspaceId, Vec<u8>, Replaced),
-    Ranges(KeyspaceId, Ranges),
-}
-
 /// Bytes that a write takes besides its key and value.
 const OVERHEAD: u64 = 16;
 /// Bytes that a range delete takes besides its ends.
@@ -56,9 +128,28 @@ const RANGE_OVERHEAD: u64 = 128;
 
 impl WriteSet {
     pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
-        let replaced = self.replace(keyspace, key, Some(value.map(<[u8]>::to_vec)));
+        let replaced = self.replace(keyspace, key, Some(Write::new(value)));
+        self.note(keyspace, key, Undo::Replace(replaced));
+    }
+
+    /// Merges an operand into a key.
+    pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
+        let Some(write) = self.keyspaces.get_mut(&keyspace).and_then(|w| w.get_mut(key)) else {
+            let mut write = Write { under: Under::Below, operands: Vec::new() };
+            list::push(&mut write.operands, operand);
+            self.replace(keyspace, key, Some(write));
+            self.note(keyspace, key, Undo::Replace(None));
+            return;
+        };
+        let before = write.operands.len();
+        list::push(&mut write.operands, operand);
+        self.bytes += (write.operands.len() - before) as u64;
+        self.note(keyspace, key, Undo::Shorten(before));
+    }
+
+    fn note(&mut self, keyspace: KeyspaceId, key: &[u8], undo: Undo) {
         if !self.savepoints.is_empty() {
-            self.undo.push(Undo::Key(keyspace, key.to_vec(), replaced));
+            self.undo.push((keyspace, key.to_vec(), undo));
         }
     }
 
@@ -67,9 +158,7 @@ impl WriteSet {
         let covered: Vec<Vec<u8>> = self.range(keyspace, start, end).into_keys().collect();
         for key in covered {
             let replaced = self.replace(keyspace, &key, None);
-            if !self.savepoints.is_empty() {
-                self.undo.push(Undo::Key(keyspace, key, replaced));
-            }
+            self.note(keyspace, &key, Undo::Replace(replaced));
         }
         let before = self.ranges.get(&keyspace).cloned().unwrap_or_default();
         let bytes = (start.len() + end.map_or(0, <[u8]>::len)) as u64 + RANGE_OVERHEAD;
@@ -77,9 +166,7 @@ impl WriteSet {
         let new = Fragment { start: start.into(), end: end.map(Into::into), seq: Seq(0) };
         let map = Arc::new(before.map.joined_with(new));
         self.set_ranges(keyspace, Ranges { map, bytes: before.bytes + bytes });
-        if !self.savepoints.is_empty() {
-            self.undo.push(Undo::Ranges(keyspace, before));
-        }
+        self.note(keyspace, &[], Undo::Ranges(before));
     }
 
     fn set_ranges(&mut self, keyspace: KeyspaceId, ranges: Ranges) {
@@ -102,13 +189,12 @@ impl WriteSet {
         self.ranges.iter().flat_map(|(id, r)| r.map.fragments().into_iter().map(|f| (*id, f)))
     }
 
-    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
-        let size = |v: Option<&[u8]>| key.len() as u64 + v.map_or(0, <[u8]>::len) as u64 + OVERHEAD;
+    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Option<Write>) -> Option<Write> {
         let writes = self.keyspaces.entry(keyspace).or_default();
         let old = match new {
-            Some(value) => {
-                self.bytes += size(value.as_deref());
-                writes.insert(key.to_vec(), value)
+            Some(write) => {
+                self.bytes += write.bytes(key);
+                writes.insert(key.to_vec(), write)
             }
             None => writes.remove(key),
         };
@@ -116,7 +202,7 @@ impl WriteSet {
             self.keyspaces.remove(&keyspace);
         }
         if let Some(old) = &old {
-            self.bytes -= size(old.as_deref());
+            self.bytes -= old.bytes(key);
         }
         old
     }
@@ -135,23 +221,31 @@ impl WriteSet {
         let Some(at) = known.filter(|_| savepoint.transaction == transaction) else { return false };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
-        for undo in self.undo.split_off(keep).into_iter().rev() {
+        for (keyspace, key, undo) in self.undo.split_off(keep).into_iter().rev() {
             match undo {
-                Undo::Key(keyspace, key, replaced) => _ = self.replace(keyspace, &key, replaced),
-                Undo::Ranges(keyspace, ranges) => self.set_ranges(keyspace, ranges),
+                Undo::Replace(before) => {
+                    self.replace(keyspace, &key, before);
+                }
+                Undo::Shorten(len) => {
+                    let writes = self.keyspaces.get_mut(&keyspace).expect("it was written to");
+                    let operands = &mut writes.get_mut(&key).expect("it was written").operands;
+                    self.bytes -= (operands.len() - len) as u64;
+                    operands.truncate(len);
+                }
+                Undo::Ranges(ranges) => self.set_ranges(keyspace, ranges),
             }
         }
         true
     }
 
-    /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
-    #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
-        let own = self.keyspaces.get(&keyspace).and_then(|w| w.get(key));
-        if let Some(value) = own {
-            return Some(value.as_deref());
-        }
-        self.ranges.get(&keyspace)?.map.covering(key).map(|_| None)
+    /// What the transaction wrote to `key`, if that is not deleted by a range alone.
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Write> {
+        self.keyspaces.get(&keyspace)?.get(key)
+    }
+
+    /// Whether the transaction deleted a range that `key` is in.
+    pub(super) fn has_deleted(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        self.ranges.get(&keyspace).is_some_and(|r| r.map.covering(key).is_some())
     }
 
     /// The writes to a keyspace inside `start..end`, copied.
@@ -171,10 +265,10 @@ impl WriteSet {
     }
 
     /// All writes of single keys, by keyspace and key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], Option<&[u8]>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], &Write)> {
         self.keyspaces
             .iter()
-            .flat_map(|(id, w)| w.iter().map(move |(k, v)| (*id, k.as_slice(), v.as_deref())))
+            .flat_map(|(id, w)| w.iter().map(move |(k, write)| (*id, k.as_slice(), write)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
