@@ -305,15 +305,20 @@ impl Database {
         catalog::drop_keyspace(self.core(), name)
     }
 
-    /// Writes the memtables out as runs. Waits until it is done.
+    /// Writes the memtables out as runs. Waits until it is done. Without background threads it also
+    /// does the merges that have become due; one that fails is told by
+    /// [`health_check`](Self::health_check), and what was flushed stays flushed.
     pub fn flush(&self) -> Result<()> {
-        self.core().flush_all()
+        let core = self.core();
+        core.flush_all()?;
+        core.merge_inline();
+        Ok(())
     }
 
     /// Makes everything committed so far durable outside the log, so that the log can go, and
     /// recovery has nothing to replay. The same as [`flush`](Self::flush).
     pub fn checkpoint(&self) -> Result<()> {
-        self.core().flush_all()
+        self.flush()
     }
 
     /// Merges everything, in every keyspace, into the bases. Waits until it is done.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::config::VerifyOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::core::Core;
 use crate::manifest::Manifest;
 use crate::recovery::directory;
@@ -131,6 +131,9 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
     Ok(report)
 }
 
+/// How often a log is read again of which a file went while it was read.
+const LOG_READS: usize = 8;
+
 /// Reads the manifest back, and the log that it names up to where it is known to be durable.
 fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
     let env = &core.env;
@@ -158,16 +161,27 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
         return;
     }
     let durable = env.log.as_ref().map(|l| l.durable_seq());
-    let read = LogRecovery::recover(
-        &env.vfs,
-        &env.dir,
-        env.db,
-        loaded.log_start,
-        loaded.edit,
-        loaded.last_seq,
-        &mut |_, _| Ok(Visit::Accept),
-    );
-    match read {
+    let read = || {
+        LogRecovery::recover(
+            &env.vfs,
+            &env.dir,
+            env.db,
+            loaded.log_start,
+            loaded.edit,
+            loaded.last_seq,
+            &mut |_, _| Ok(Visit::Accept),
+        )
+    };
+    let mut log = read();
+    // A file that was listed and is gone when it is opened is one that the log's thread was making, and
+    // gave another name: no part of the log. What is missing from the log is missing each time.
+    for _ in 0..LOG_READS {
+        match &log {
+            Err(e) if e.kind() == ErrorKind::NotFound => log = read(),
+            _ => break,
+        }
+    }
+    match log {
         Ok(log) => {
             report.log_records = log.records;
             let last = log.last_seq.unwrap_or(loaded.last_seq).max(loaded.last_seq);
