@@ -106,8 +106,15 @@ pub fn stats(db: &Database) -> Result<Value> {
         });
         (k.name.clone(), figures)
     });
+    let indexes = s.indexes.iter().map(|i| {
+        json!({
+            "keyspace": i.keyspace, "name": i.name, "ready": i.ready, "entries": i.entries,
+            "file_bytes": i.file_bytes, "memtable_bytes": i.memtable_bytes,
+        })
+    });
     Ok(json!({
         "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
+        "indexes": indexes.collect::<Vec<_>>(),
         "last_commit": s.last_commit,
         "oldest_moment": s.oldest_moment,
         "vouched_commit": s.vouched_commit,
@@ -181,6 +188,7 @@ pub fn verify(db: &Database) -> Result<Verified> {
             "pages": report.pages,
             "segments": report.segments,
             "entries": report.entries,
+            "index_entries": report.index_entries,
         }),
     })
 }

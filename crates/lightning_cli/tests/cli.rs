@@ -332,3 +332,36 @@ fn a_small_benchmark_runs_and_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(shop.dir.path()).expect("the directory").count(), 0);
     assert_eq!(shop.fails(&["bench", "--rows", "nonsense"]).0, 5);
 }
+
+#[test]
+fn rows_are_found_by_an_index() {
+    let shop = Shop::created();
+    for (key, value) in [
+        ("1", r#"{"city":"London","born":1815}"#),
+        ("2", r#"{"city":"Paris","born":1906}"#),
+        ("3", r#"{"city":"London","born":1912}"#),
+    ] {
+        shop.ok(&["put", "DB", key, value]);
+    }
+    shop.ok(&["index", "create", "DB", "by_city", "--part", "json:/city", "--part", "json:/born"]);
+    shop.ok(&["index", "create", "DB", "by_born", "--part", "json:/born", "--unique"]);
+    let list = shop.ok(&["index", "list", "DB"]);
+    assert!(list.contains("default\tby_born\tjson:/born\tunique\tready"), "{list}");
+    assert!(list.contains("default\tby_city\tjson:/city json:/born\t-\tready"), "{list}");
+    let row = shop.ok(&["index", "get", "DB", "by_born", "1906"]);
+    assert_eq!(row, "1906\t2\t{\"city\":\"Paris\",\"born\":1906}\n");
+    let rows = shop.ok(&["index", "range", "DB", "by_city", "--prefix", "London", "--reverse"]);
+    assert!(rows.starts_with("London 1912\t3\t") && rows.lines().count() == 2, "{rows}");
+    let json = shop.ok(&[
+        "--format", "json", "index", "range", "DB", "by_born", "--start", "1900", "--limit", "1",
+    ]);
+    assert!(json.contains(r#""index_key":[1906],"key":"2""#), "{json}");
+    assert_eq!(shop.run(&["index", "get", "DB", "by_born", "7"]).status.code(), Some(3));
+    let taken = shop.run(&["put", "DB", "4", r#"{"born":1815}"#]);
+    assert_eq!(taken.status.code(), Some(4));
+    let wrong = shop.run(&["index", "create", "DB", "x", "--part", "xml:/a"]);
+    assert_eq!(wrong.status.code(), Some(5));
+    shop.ok(&["index", "drop", "DB", "by_born"]);
+    shop.ok(&["put", "DB", "4", r#"{"born":1815}"#]);
+    assert_eq!(shop.run(&["index", "get", "DB", "by_born", "1815"]).status.code(), Some(3));
+}

@@ -295,7 +295,7 @@ impl Database {
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.
     pub fn list_keyspaces(&self) -> Vec<String> {
-        self.core().keyspaces.read().keys().cloned().collect()
+        catalog::names(self.core())
     }
 
     /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped. From

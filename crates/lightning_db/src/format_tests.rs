@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::codec::put_varint;
 use crate::compress::{Codec, Packer};
+use crate::index::{IndexKey, IndexSpec, IndexValue};
+use crate::manifest::IndexState;
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
@@ -33,7 +35,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 16] = [
+const TESTED: [&str; 18] = [
     "varint",
     "hash",
     "CURRENT",
@@ -50,6 +52,8 @@ const TESTED: [&str; 16] = [
     "inner",
     "filter",
     "operands",
+    "index edit",
+    "index entry",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -344,6 +348,30 @@ fn history() {
     edit.encode(&mut out);
     assert_is("history", &out);
     assert_eq!(Edit::decode(&example("history")).expect("decodes"), edit);
+}
+
+#[test]
+fn indexes() {
+    let parts = IndexSpec::parse(&["json:/email", "key:1..4"]).expect("parts");
+    let index = IndexState {
+        storage: KeyspaceId(3),
+        keyspace: KeyspaceId(2),
+        name: "by_email".to_owned(),
+        spec: parts.unique(),
+        ready: true,
+    };
+    let edit = Edit { ops: vec![EditOp::SetIndex(index), EditOp::DropIndex(KeyspaceId(4))] };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("index edit", &out);
+    assert_eq!(Edit::decode(&example("index edit")).expect("decodes"), edit);
+
+    let key = IndexKey::new([IndexValue::from("Ad\0a"), 1815.into(), IndexValue::Null]);
+    let mut out = key.encode();
+    out.extend_from_slice(&[crate::index::value::END, b'k']);
+    assert_is("index entry", &out);
+    let entry = example("index entry");
+    assert_eq!(IndexKey::decode_entry(&entry).expect("decodes"), (key, &b"k"[..]));
 }
 
 /// CURRENT and the manifest that it names, put on a disk and loaded; and written. (Loading alone would

@@ -5,12 +5,14 @@
 //! | `data` | put, merge, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
+//! | `index` | index create, drop, list, get, range |
 //! | `table` | what an imported table looked like, and its rows as JSON |
 //! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
 
 mod data;
 mod export;
 mod import;
+mod index;
 mod table;
 mod upkeep;
 
@@ -59,6 +61,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
                 export::jsonl(&target, &keyspace, &output, hex)
             }
         },
+        Command::Index { command } => index::run(format, command),
         Command::Stats { target } => upkeep::stats(format, &target),
         Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
         Command::Check { target, deep } => upkeep::check(format, &target, deep),

@@ -72,7 +72,6 @@ impl<'a> Write<'a> {
 
 impl RangeDelete<'_> {
     /// Whether `key` goes.
-    #[cfg(test)]
     pub fn covers(&self, key: &[u8]) -> bool {
         self.start <= key && is_before(key, self.end)
     }

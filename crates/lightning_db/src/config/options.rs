@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Extractors;
 use crate::limits;
 use crate::operators::{MergeOperators, check_name};
 use crate::vfs::{OsVfs, Vfs};
@@ -167,6 +168,9 @@ pub struct LightningDbConfig {
     /// Past this many bytes of log the keyspace that holds its oldest part is flushed; at least
     /// two log files. Default 1 GiB.
     pub max_wal_size: u64,
+    /// Functions that indexes take their keys from, by name: only in code. An index whose function
+    /// is missing cannot be read, and its keyspace takes no writes. Default none.
+    pub extractors: Extractors,
 }
 
 impl Default for LightningDbConfig {
@@ -198,6 +202,7 @@ impl Default for LightningDbConfig {
             wal_sync_mode: WalSyncMode::Sync,
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
+            extractors: Extractors::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::commit::section::CommitSection;
 use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
+use crate::maintenance::indexes::IndexTable;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -79,6 +80,8 @@ pub struct Core {
     pub transactions: OpenTransactions,
     /// Their locks.
     pub locks: LockTable,
+    /// Secondary indexes.
+    pub indexes: IndexTable,
 }
 
 /// Keeps a database open while a handle to a part of it lives.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
+//! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
@@ -12,6 +13,7 @@
 
 pub mod catalog;
 pub mod core;
+pub mod indexes;
 pub mod open_transactions;
 pub mod pacing;
 pub mod scheduler;

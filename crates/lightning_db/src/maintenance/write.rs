@@ -1,5 +1,5 @@
-//! The way of a write: limits, room, pace, large values to blob pages, locks, the commit section,
-//! and the work that the commit made due.
+//! The way of a write: limits, room, pace, large values to blob pages, indexes, locks, the commit
+//! section, and the work that the commit made due.
 //!
 //! 1. Limits are checked before anything is written.
 //! 2. A write honours the locks of others: it is refused inside the section while one stands
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
+use crate::maintenance::indexes::upkeep::commit_with_indexes;
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
 use crate::types::EntryValue;
@@ -89,16 +90,31 @@ pub fn write_batch(
     };
     let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
         let _pin = core.env.blobs.pin();
-        let body = move_large_values(core, body)?;
-        check_size(config, body.len())?;
-        commit(core, &body, wait, owner, validate)
+        let whole = move_large_values(core, body)?;
+        check_size(config, whole.len())?;
+        commit_with_indexes(core, body, &whole, wait, owner, validate)
     } else {
         check_size(config, body.len())?;
-        commit(core, body, wait, owner, validate)
+        commit_with_indexes(core, body, body, wait, owner, validate)
     }?;
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }
+    after_commit(core, committed)
+}
+
+/// Commits a batch of entries of indexes, made by this crate: only room and pace are asked for.
+/// `validate` is as in [`write_batch`].
+pub(super) fn write_entries(
+    core: &Core,
+    batch: &WriteBatch,
+    validate: impl FnMut(&mut SectionState) -> Result<()>,
+) -> Result<()> {
+    core.check_writable()?;
+    check_room(core, batch)?;
+    core.pacer.pace(&core.env, batch.body.len());
+    check_size(&core.config, batch.body.len())?;
+    let committed = commit(core, &batch.body, Wait::Written, None, validate)?;
     after_commit(core, committed)
 }
 
@@ -118,7 +134,7 @@ fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
 
 /// Commits once no lock of others stands against it. Whoever finds one inside the section leaves it,
 /// waits in order for exclusive locks on all its keys, and comes again with these.
-fn commit(
+pub(super) fn commit(
     core: &Core,
     body: &[u8],
     wait: Wait,
@@ -148,13 +164,13 @@ fn commit(
 }
 
 /// A single write while it waits for locks: what it got is given back when it is done.
-struct WriteOwner<'a> {
+pub(super) struct WriteOwner<'a> {
     core: &'a Core,
-    owner: Arc<Owner>,
+    pub(super) owner: Arc<Owner>,
 }
 
 impl<'a> WriteOwner<'a> {
-    fn new(core: &'a Core) -> Self {
+    pub(super) fn new(core: &'a Core) -> Self {
         Self { core, owner: Arc::new(Owner::new(core.transactions.next_number(), Duration::MAX)) }
     }
 }
@@ -199,7 +215,7 @@ fn lock_all(core: &Core, owner: &Arc<Owner>, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
+pub(super) fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
     let limit = config.max_transaction_size.min(MAX_COMMIT_BYTES as u64);
     if bytes as u64 > limit {
         return Err(Error::new(

@@ -78,6 +78,7 @@ impl ManifestState {
         }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
+        ops.extend(self.indexes.values().cloned().map(EditOp::SetIndex));
         ops.push(EditOp::LogStart(self.log_start));
         ops.push(EditOp::LastSeq(self.last_seq));
         ops.push(EditOp::NextIds(NextIds {
@@ -225,6 +226,14 @@ impl ManifestState {
                 let k = self.keyspace_mut(*keyspace)?;
                 (k.codec, k.level) = (*codec, *level);
             }
+            EditOp::SetIndex(index) => {
+                self.indexes.insert(index.storage, index.clone());
+            }
+            EditOp::DropIndex(storage) => {
+                if self.indexes.remove(storage).is_none() {
+                    return Err(Malformed("an edit names an index that is not there"));
+                }
+            }
         }
         Ok(())
     }
@@ -269,6 +278,7 @@ impl ManifestState {
             check_keyspace(k)?;
             runs.extend(k.runs.iter().map(|r| r.id.0));
         }
+        self.check_indexes()?;
         for p in self.partitions() {
             partitions.push(p.id.0);
             segments.extend(p.segments.iter().map(|s| s.id.0));
@@ -284,6 +294,25 @@ impl ManifestState {
         }
         if has_twice(runs) {
             return Err(Malformed("a run is in two places"));
+        }
+        Ok(())
+    }
+}
+
+impl ManifestState {
+    fn check_indexes(&self) -> Applied {
+        let mut names = BTreeSet::new();
+        for (storage, index) in &self.indexes {
+            let there = |id| self.keyspaces.contains_key(id) && !self.indexes.contains_key(id);
+            if !self.keyspaces.contains_key(storage) || !there(&index.keyspace) {
+                return Err(Malformed("an index is of keyspaces that are not there"));
+            }
+            if index.name.is_empty() || index.name.len() > MAX_KEYSPACE_NAME_BYTES {
+                return Err(Malformed("an index has no name, or one that is too long"));
+            }
+            if !names.insert((index.keyspace, index.name.as_str())) {
+                return Err(Malformed("two indexes of a keyspace have one name"));
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! fits a state is found out where it is applied (see `apply`).
 
 use super::layout as l;
-use super::state::{KeyspaceState, PartitionMeta, RunMeta};
+use super::state::{IndexState, KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
@@ -123,6 +123,10 @@ pub enum EditOp {
         /// The operator's name.
         name: String,
     },
+    /// An index comes, or what is known of it changes.
+    SetIndex(IndexState),
+    /// An index goes; the keyspace of its entries goes by itself.
+    DropIndex(KeyspaceId),
 }
 
 /// One atomic change.
@@ -249,6 +253,11 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             tagged(out, 23, *keyspace);
             put_bytes(out, name.as_bytes());
         }
+        EditOp::SetIndex(index) => {
+            out.push(17);
+            l::put_index(out, index);
+        }
+        EditOp::DropIndex(storage) => tagged(out, 18, *storage),
     }
 }
 
@@ -309,6 +318,8 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             name: String::from_utf8(r.bytes()?.to_vec())
                 .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
         },
+        17 => EditOp::SetIndex(l::index(r)?),
+        18 => EditOp::DropIndex(KeyspaceId(l::u32_of(r)?)),
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

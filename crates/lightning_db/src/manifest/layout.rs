@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
-use super::state::{BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta};
+use super::state::{BlobUse, FilterRef, IndexState, KeyspaceState, PartitionMeta};
+use super::state::{PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
+use crate::index::IndexSpec;
 use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
 
 type Decoded<T> = std::result::Result<T, Malformed>;
@@ -189,4 +191,27 @@ pub(super) fn put_signed(out: &mut Vec<u8>, n: i32) {
 pub(super) fn signed(r: &mut Reader<'_>) -> Decoded<i32> {
     let n = u32_of(r)?;
     Ok((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
+}
+
+pub(super) fn put_index(out: &mut Vec<u8>, index: &IndexState) {
+    put_varint(out, u64::from(index.storage.0));
+    put_varint(out, u64::from(index.keyspace.0));
+    put_bytes(out, index.name.as_bytes());
+    out.push(u8::from(index.ready));
+    index.spec.encode(out);
+}
+
+pub(super) fn index(r: &mut Reader<'_>) -> Decoded<IndexState> {
+    Ok(IndexState {
+        storage: KeyspaceId(u32_of(r)?),
+        keyspace: KeyspaceId(u32_of(r)?),
+        name: String::from_utf8(r.bytes()?.to_vec())
+            .map_err(|_| Malformed("an index's name is not UTF-8"))?,
+        ready: match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("an index is neither ready nor not")),
+        },
+        spec: IndexSpec::decode(r)?,
+    })
 }

@@ -6,6 +6,7 @@
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
 //! 5. Only runs that are there have range deletes.
 //! 6. A blob segment that a partition refers to is listed.
+//! 7. The keyspaces of an index are listed; that of its entries is of one index, and has none itself.
 //!
 //! `apply` keeps them. No I/O, no threads.
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
 use super::time_map::TimeMap;
+use crate::index::IndexSpec;
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
 };
@@ -139,6 +141,21 @@ impl KeyspaceState {
 /// In place of a codec: the keyspace was made without one of its own.
 pub const CODEC_OF_DATABASE: u8 = 255;
 
+/// One secondary index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexState {
+    /// The keyspace that its entries are in, which has no other use.
+    pub storage: KeyspaceId,
+    /// The keyspace whose rows it is over.
+    pub keyspace: KeyspaceId,
+    /// Its name, unique among those of its keyspace.
+    pub name: String,
+    /// What it is over.
+    pub spec: IndexSpec,
+    /// Whether every row has its entries; else it is being built.
+    pub ready: bool,
+}
+
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestState {
@@ -168,6 +185,8 @@ pub struct ManifestState {
     pub history_floor: Option<Seq>,
     /// Which commit was the newest at which time.
     pub times: TimeMap,
+    /// By the keyspace of their entries.
+    pub indexes: BTreeMap<KeyspaceId, IndexState>,
 }
 
 impl ManifestState {
@@ -186,6 +205,7 @@ impl ManifestState {
             blob_segments: BTreeMap::new(),
             history_floor: None,
             times: TimeMap::default(),
+            indexes: BTreeMap::new(),
         }
     }
 

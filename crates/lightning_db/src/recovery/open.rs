@@ -17,6 +17,7 @@ use crate::history::{Clocks, History};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::indexes::{self, IndexTable};
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -386,6 +387,8 @@ fn assemble(
         Error::corrupt(&dir.join("CURRENT"), 0, "the manifest names no default keyspace")
     })?;
     let keyspaces: Vec<_> = by_id.values().cloned().collect();
+    let indexes =
+        indexes::catalog::of_state(state, last, &config.extractors, |id| by_id.get(&id).cloned());
     let section = CommitSection::new(Arc::clone(&env), log_writer, last, by_id);
     let core = Core {
         env,
@@ -409,6 +412,7 @@ fn assemble(
         closed: AtomicBool::new(false),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
+        indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
 }

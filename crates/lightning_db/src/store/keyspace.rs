@@ -199,6 +199,11 @@ impl KeyspaceStore {
             .map(|m| m.first_seq())
     }
 
+    /// Whether it is one that the database keeps for itself.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with('\0')
+    }
+
     /// Whether it was dropped.
     pub fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)

@@ -83,6 +83,22 @@ pub fn get_at(
     Ok(found)
 }
 
+/// The newest value of `key` at or below `at`, a commit whose entries are in the memtables but which
+/// may not be visible yet: so nothing is offered to the row cache. Merges may meanwhile drop what a
+/// commit past `at` has overwritten; whoever asks must learn of such a commit by itself.
+pub fn get_applied(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    get(env, keyspace, &keyspace.version(), key, hash, at)
+}
+
 /// The newest value of `key` at or below `at`, in that version.
 #[inline]
 fn get(

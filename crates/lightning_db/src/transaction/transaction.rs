@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::options::{IsolationLevel, TransactionMode, TransactionOptions};
 use super::read_set::ReadSet;
 use super::scan::TransactionRange;
-use super::write_set::{Savepoint, WriteSet};
+use super::write_set::{Savepoint, WriteSet, Writes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Range, prefix_end};
 use crate::keyspace::{Keyspace, cursor_at};
@@ -26,6 +26,7 @@ use crate::store::changes::changed_since;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
+use crate::store::view::View;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::types::Seq;
@@ -112,11 +113,11 @@ impl Transaction {
         self.options.mode == TransactionMode::Pessimistic && !self.options.read_only
     }
 
-    fn locks_reads(&self) -> bool {
+    pub(super) fn locks_reads(&self) -> bool {
         self.is_pessimistic() && self.options.isolation == IsolationLevel::Serializable
     }
 
-    fn validates_reads(&self) -> bool {
+    pub(super) fn validates_reads(&self) -> bool {
         self.options.isolation == IsolationLevel::Serializable
             && !self.is_pessimistic()
             && !self.options.read_only
@@ -171,7 +172,7 @@ impl Transaction {
         self.get_store(keyspace.store_of(&self.core)?, key.as_ref(), true)
     }
 
-    fn get_store(
+    pub(super) fn get_store(
         &self,
         store: &Arc<KeyspaceStore>,
         key: &[u8],
@@ -221,7 +222,7 @@ impl Transaction {
     }
 
     /// Adds to the read set, within the limit of a transaction's memory.
-    fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
+    pub(super) fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
         let mut reads = self.reads.lock();
         let noted = note(&mut reads);
         self.check_size(reads.bytes(), 0)?;
@@ -458,6 +459,18 @@ impl Transaction {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<TransactionRange> {
+        let own = || self.writes.range(store.id, start.unwrap_or_default(), end);
+        Ok(self.scan_with(store, start, end, |_| Ok(own()))?.0)
+    }
+
+    /// A scan of `store` under what `own` gives for the view that is read at, and that view.
+    pub(super) fn scan_with(
+        &self,
+        store: &Arc<KeyspaceStore>,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        own: impl FnOnce(&View) -> Result<Writes>,
+    ) -> Result<(TransactionRange, Arc<View>)> {
         self.check()?;
         let first = start.unwrap_or_default();
         if self.locks_reads() {
@@ -470,7 +483,7 @@ impl Transaction {
             self.open.view().ok_or_else(expired)?
         };
         let at = view.seq();
-        let own = self.writes.range(store.id, first, end);
+        let own = own(&view)?;
         let read = if self.validates_reads() {
             Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
         } else {
@@ -479,8 +492,8 @@ impl Transaction {
         let env = &self.core.env;
         let deleted = self.writes.deleted(store.id);
         let cursor = || cursor_at(env, store, at).hiding(at, deleted.clone());
-        let base = Range::new(view, cursor(), cursor(), Bounds::new(start, end));
-        Ok(TransactionRange::new(base, own, Arc::clone(store), read))
+        let base = Range::new(Arc::clone(&view), cursor(), cursor(), Bounds::new(start, end));
+        Ok((TransactionRange::new(base, own, Arc::clone(store), read), view))
     }
 
     /// Marks this place, to go back to with [`rollback_to`](Self::rollback_to). Savepoints may be

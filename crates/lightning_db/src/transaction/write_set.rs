@@ -36,7 +36,7 @@ enum Under {
 }
 
 impl Write {
-    fn new(value: Option<&[u8]>) -> Self {
+    pub(super) fn new(value: Option<&[u8]>) -> Self {
         let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec()));
         Self { under, operands: Vec::new() }
     }
@@ -262,6 +262,12 @@ impl WriteSet {
                     .collect()
             })
             .unwrap_or_default()
+    }
+
+    /// The writes of single keys to a keyspace, by key.
+    pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], &Write)> {
+        let writes = self.keyspaces.get(&id).into_iter().flatten();
+        writes.map(|(k, w)| (k.as_slice(), w))
     }
 
     /// All writes of single keys, by keyspace and key.

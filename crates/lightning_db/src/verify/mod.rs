@@ -1,10 +1,12 @@
 //! Verification of everything on disk: every reachable page of one version of each keyspace, read
-//! past the cache, with checksums, order, links, filters and accounting; large values; the
-//! manifest, read back from its file; files that nothing names.
+//! past the cache, with checksums, order, links, filters and accounting; large values; indexes against
+//! the rows that they are over; the manifest, read back from its file; files that nothing names.
 //!
 //! Damage is collected, not returned at the first find. Writers and readers go on meanwhile. The
 //! log is verified by what recovery would do with it (on a database that is open for writing, the
 //! part that is durable).
+
+mod indexes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Log records read.
     pub log_records: u64,
+    /// Entries of indexes compared with the rows that they are over.
+    pub index_entries: u64,
 }
 
 impl VerifyReport {
@@ -126,6 +130,10 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
         }
     }
     report.segments = segments.len() as u64;
+    if report.is_clean() {
+        // Damage is told once, where it lies.
+        indexes::verify_indexes(core, &mut report)?;
+    }
     verify_manifest_and_log(core, &mut report);
     verify_names(core, &mut report)?;
     Ok(report)

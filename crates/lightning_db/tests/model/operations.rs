@@ -38,6 +38,8 @@ pub enum Operation {
     Put(usize, Key, Value),
     PutOften(usize, Key, u8),
     Delete(usize, Key),
+    /// Appends to a key.
+    Merge(usize, Key, Value),
     Batch(Vec<(usize, Key, Option<Value>)>),
     PutBatch(usize, Vec<(Key, Value)>),
     DeleteBatch(usize, Vec<Key>),
@@ -61,6 +63,7 @@ pub enum Operation {
     StepRange(usize, u64),
     Begin(usize, bool),
     TxWrite(usize, usize, Key, Option<Value>),
+    TxMerge(usize, usize, Key, Value),
     TxGet(usize, usize, Key),
     TxScan(usize, usize, Bounds, u64),
     Commit(usize),
@@ -105,6 +108,11 @@ fn value(rng: &mut Rng) -> Value {
         _ => rng.usize(1..300),
     };
     (rng.u8(..), len)
+}
+
+fn operand(rng: &mut Rng) -> Value {
+    let (byte, len) = value(rng);
+    (byte, len % 20_000)
 }
 
 fn bounds(rng: &mut Rng) -> Bounds {
@@ -163,7 +171,8 @@ fn operation(rng: &mut Rng) -> Operation {
     let keyspace = [0, 0, 1, 2][rng.usize(0..4)];
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {
-        0..200 => O::Put(keyspace, key(rng), value(rng)),
+        0..150 => O::Put(keyspace, key(rng), value(rng)),
+        150..200 => O::Merge(keyspace, key(rng), operand(rng)),
         200..210 => O::PutOften(keyspace, key(rng), rng.u8(2..60)),
         210..280 => O::Delete(keyspace, key(rng)),
         280..330 => O::Batch(several(rng, 40, |r| {
@@ -192,7 +201,8 @@ fn operation(rng: &mut Rng) -> Operation {
         690..700 => O::HoldRange(slot, keyspace, bounds(rng)),
         700..730 => O::StepRange(slot, rng.u64(..)),
         730..760 => O::Begin(slot, rng.bool()),
-        760..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
+        760..785 => O::TxMerge(slot, keyspace, key(rng), operand(rng)),
+        785..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
         850..890 => O::TxGet(slot, keyspace, key(rng)),
         890..910 => O::TxScan(slot, keyspace, bounds(rng), rng.u64(..)),
         910..935 => O::Commit(slot),

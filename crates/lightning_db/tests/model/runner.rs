@@ -84,6 +84,10 @@ fn bytes((byte, len): Value) -> Bytes {
     (0..len).map(|i| if i % 2 == 0 { byte } else { rng.u8(..) }).collect::<Vec<_>>().into()
 }
 
+fn appended(base: Option<&Bytes>, operand: &Bytes) -> Bytes {
+    [base.map_or(&[][..], |b| b), operand].concat().into()
+}
+
 fn same<T: PartialEq>(what: &str, found: &T, expected: &T, show: impl Fn(&T) -> String) -> Outcome {
     if found == expected {
         return Ok(());
@@ -200,7 +204,8 @@ impl Runner {
         if let Some(found) = &self.keyspaces[which] {
             return Ok(found.clone());
         }
-        let options = KeyspaceOptions::default();
+        let merge_operator = Some("append".to_owned());
+        let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
         let keyspace = told("keyspace", self.db().keyspace(&name(which), options))?;
         let id = *self.ids[which].get_or_insert(self.next_id);
         self.next_id = self.next_id.max(id + 1);
@@ -338,6 +343,12 @@ impl Runner {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 told("delete", keyspace.delete(key))?;
                 self.commit(&[(id, key.clone(), None)]);
+            }
+            O::Merge(ks, key, operand) => {
+                let ((keyspace, id), operand) = (self.keyspace(*ks)?, bytes(*operand));
+                told("merge", keyspace.merge(key, &operand))?;
+                let value = appended(self.reference.get(id, key, now), &operand);
+                self.commit(&[(id, key.clone(), Some(value))]);
             }
             O::Batch(entries) => {
                 let (mut batch, mut changes) = (WriteBatch::new(), Vec::new());
@@ -523,6 +534,7 @@ impl Runner {
             }
             O::Begin(..)
             | O::TxWrite(..)
+            | O::TxMerge(..)
             | O::TxGet(..)
             | O::TxScan(..)
             | O::Commit(_)
@@ -563,6 +575,22 @@ impl Runner {
                 };
                 told("write in a transaction", result)?;
                 tx.writes.insert((id, key.clone()), value);
+            }
+            O::TxMerge(slot, ks, key, operand) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let (db, operand) = (self.db().clone(), bytes(*operand));
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (result, id) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id),
+                    TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0),
+                };
+                told("merge in a transaction", result)?;
+                let before = match tx.writes.get(&(id, key.clone())) {
+                    Some(own) => own.as_ref(),
+                    None => self.reference.get(id, key, tx.at),
+                };
+                let value = appended(before, &operand);
+                tx.writes.insert((id, key.clone()), Some(value));
             }
             O::TxGet(slot, ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;

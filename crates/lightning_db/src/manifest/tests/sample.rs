@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use crate::index::{IndexPart, IndexSpec};
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState,
-    NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeyInterval, KeyspaceState,
+    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
 };
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
@@ -130,9 +131,19 @@ impl Draw<'_> {
         let keyspaces: Vec<&KeyspaceState> = self.state.keyspaces.values().collect();
         let k = *self.rng.choice(&keyspaces).expect("the default keyspace stays");
         match self.rng.u8(0..20) {
-            0 if keyspaces.len() < 4 => self.create_keyspace(),
-            1 if k.id != KeyspaceId(0) && self.rng.bool() => {
-                self.ops.push(EditOp::DropKeyspace(k.id));
+            0 if keyspaces.len() < 6 => {
+                if self.rng.bool() && !self.state.indexes.contains_key(&k.id) {
+                    self.create_index(k.id);
+                } else {
+                    self.create_keyspace();
+                }
+            }
+            1 if k.id != KeyspaceId(0) && self.rng.bool() => self.drop_keyspace(k.id),
+            15 if !self.state.indexes.is_empty() => {
+                let indexes: Vec<_> = self.state.indexes.values().collect();
+                let mut index = (*self.rng.choice(&indexes).expect("some")).clone();
+                index.ready = true;
+                self.ops.push(EditOp::SetIndex(index));
             }
             2 => {
                 let id = SegmentId(self.ids.segment);
@@ -155,7 +166,34 @@ impl Draw<'_> {
         }
     }
 
-    fn create_keyspace(&mut self) {
+    /// With the indexes that it has, or is the entries of.
+    fn drop_keyspace(&mut self, id: KeyspaceId) {
+        for index in self.state.indexes.values() {
+            if index.keyspace == id || index.storage == id {
+                self.ops.push(EditOp::DropIndex(index.storage));
+                if index.storage != id {
+                    self.ops.push(EditOp::DropKeyspace(index.storage));
+                }
+            }
+        }
+        self.ops.push(EditOp::DropKeyspace(id));
+    }
+
+    fn create_index(&mut self, keyspace: KeyspaceId) {
+        let storage = self.create_keyspace();
+        let pointer = IndexPart::Json(format!("/{storage}"));
+        let range = IndexPart::ValueBytes(1, self.rng.bool().then(|| self.rng.usize(2..500)));
+        let spec = match self.rng.u8(0..3) {
+            0 => IndexSpec::extractor(format!("function {storage}")).unique(),
+            1 => IndexSpec::parts([pointer, range]),
+            _ => IndexSpec::parts([range, IndexPart::JsonEach("/a".to_owned()), pointer]),
+        };
+        let name = format!("index {storage}");
+        let index = IndexState { storage, keyspace, name, spec, ready: self.rng.bool() };
+        self.ops.push(EditOp::SetIndex(index));
+    }
+
+    fn create_keyspace(&mut self) -> KeyspaceId {
         let id = KeyspaceId(self.ids.keyspace);
         self.ids.keyspace += 1;
         let mut k = keyspace(id, &format!("keyspace {id}"));
@@ -163,6 +201,7 @@ impl Draw<'_> {
         k.page_bytes = 4096 << self.rng.u32(0..5);
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
+        id
     }
 
     fn history(&mut self) {
