@@ -61,9 +61,9 @@ fn step(db: &Database, rng: &mut fastrand::Rng) -> Result<()> {
                 let key = key(rng);
                 tx.get(&key)?;
                 if rng.u8(0..3) == 0 {
-                    tx.delete(&key)?
+                    tx.delete(&key)?;
                 } else {
-                    tx.put(&key, value(rng))?
+                    tx.put(&key, value(rng))?;
                 }
                 if rng.u8(0..5) == 0 {
                     let (start, end) = range(rng);
