@@ -196,6 +196,8 @@ pub struct WriteBatch {
     pub(crate) empty_key: bool,
     /// Whether anything is merged, so that the batch is to be rewritten first.
     pub(crate) merges: bool,
+    /// Whether ranges are deleted.
+    pub(crate) ranges: bool,
     /// Whether anything is put, for the quota.
     pub(crate) puts: bool,
     /// The database whose keyspaces it names.
@@ -252,6 +254,7 @@ impl WriteBatch {
             return;
         }
         self.count += 1;
+        self.ranges = true;
         self.largest_key = self.largest_key.max(start.len()).max(end.map_or(0, <[u8]>::len));
         encode_range(&mut self.body, &RangeDelete { keyspace, start, end });
     }

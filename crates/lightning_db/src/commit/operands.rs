@@ -50,6 +50,11 @@ pub fn resolve(
             Write::Entry(op) => op,
             Write::DeleteRange(range) => {
                 encode_range(&mut out, &range);
+                let covered =
+                    |id: KeyspaceId, key: &[u8]| id == range.keyspace && range.covers(key);
+                for (_, merged) in keys.iter_mut().filter(|((id, key), _)| covered(*id, key)) {
+                    *merged = Merged { base: Some(EntryValue::Tombstone), operands: Vec::new() };
+                }
                 continue;
             }
         };

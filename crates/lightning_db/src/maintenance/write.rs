@@ -17,6 +17,7 @@ use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::maintenance::indexes::upkeep::commit_with_indexes;
+use crate::maintenance::row_by_row::commit_with_ranges;
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
 use crate::types::EntryValue;
@@ -88,15 +89,19 @@ pub fn write_batch(
         Durability::Sync if core.env.log.is_some() => Wait::Durable,
         _ => Wait::Written,
     };
-    let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
-        let _pin = core.env.blobs.pin();
-        let whole = move_large_values(core, body)?;
+    // The pin goes before the work that a commit makes due, which waits for it.
+    let committed = {
+        let large = has_large_values(body, BLOB_THRESHOLD_BYTES);
+        let _pin = large.then(|| core.env.blobs.pin());
+        let moved = if large { Some(move_large_values(core, body)?) } else { None };
+        let whole = moved.as_deref().unwrap_or(body);
         check_size(config, whole.len())?;
-        commit_with_indexes(core, body, &whole, wait, owner, validate)
-    } else {
-        check_size(config, body.len())?;
-        commit_with_indexes(core, body, body, wait, owner, validate)
-    }?;
+        if batch.ranges {
+            commit_with_ranges(core, body, whole, wait, owner, validate)?
+        } else {
+            commit_with_indexes(core, body, whole, wait, owner, validate)?
+        }
+    };
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }

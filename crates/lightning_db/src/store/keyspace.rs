@@ -92,16 +92,14 @@ impl KeyspaceStore {
         }
     }
 
-    /// An error where it takes no range deletes: operands are folded without looking at them.
+    /// An error where it takes no range deletes: operands are folded without looking at them, so that
+    /// deletes of single rows take their place (`maintenance::row_by_row`).
     pub fn check_takes_ranges(&self) -> Result<()> {
         if self.merger().is_none() && !self.closed_to_ranges.load(Ordering::Acquire) {
             return Ok(());
         }
-        let message = format!(
-            "the keyspace {:?} has a merge operator: range deletes are not there for it",
-            self.name
-        );
-        Err(Error::new(ErrorKind::InvalidArgument, message))
+        let message = format!("the keyspace {:?} got a merge operator meanwhile", self.name);
+        Err(Error::new(ErrorKind::Conflict, message))
     }
 
     /// Takes no range deletes from now on, for a merge operator that is about to come; an error where it

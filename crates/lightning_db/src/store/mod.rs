@@ -22,11 +22,13 @@
 //! | `chain` | the versions of a key that was merged into, rewritten |
 //! | `merge_entries` | the stream of a merge, judged and written |
 //! | `merge_ranges` | the range deletes of a merge: what they hide, and what they come to |
+//! | `adopt` | partitions of runs that become part of the base as they are |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
 //! | `keep_rule` | whether an untouched leaf keeps its place |
 //! | `profile` | what a profile allows above the base and dead in it |
 //! | `policy` | which merge is due |
 
+pub mod adopt;
 pub mod blobs;
 pub mod chain;
 pub mod changes;

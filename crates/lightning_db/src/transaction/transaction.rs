@@ -20,9 +20,7 @@ use crate::keyspace::{Keyspace, cursor_at};
 use crate::locks::{LockMode, Request, Target, expired};
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::open_transactions::OpenTransaction;
-use crate::maintenance::write::{check_entry, check_range};
-use crate::ranges::is_before;
-use crate::store::changes::changed_since;
+use crate::maintenance::write::check_entry;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
@@ -229,7 +227,7 @@ impl Transaction {
         Ok(noted)
     }
 
-    fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
+    pub(super) fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
         let limit = self.core.config.max_transaction_size;
         if self.writes.bytes() + read_bytes + added > limit {
             return Err(Error::new(
@@ -240,7 +238,7 @@ impl Transaction {
         Ok(())
     }
 
-    fn check_not_read_only(&self) -> Result<()> {
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
         if self.options.read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "the transaction is read-only"));
         }
@@ -248,7 +246,7 @@ impl Transaction {
     }
 
     /// Takes a lock, and waits until everything that was committed before is visible.
-    fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
+    pub(super) fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
         let request =
             Request { owner: Arc::clone(&self.open.owner), keyspace: store.id, target, mode };
         let timeout = self.options.lock_timeout.unwrap_or(self.core.config.lock_timeout);
@@ -349,70 +347,6 @@ impl Transaction {
         if self.is_pessimistic() {
             self.lock(store, Target::Row(key.to_vec()), LockMode::Exclusive)?;
             self.check_unchanged(store, key)?;
-        }
-        Ok(())
-    }
-
-    /// Removes every key with `start <= key < end` when the transaction commits; `None` means unbounded.
-    /// Hides from its own reads what its snapshot has there, and what it wrote there before. Costs as much
-    /// as one put, and the writes of its own that it takes out. A range that can hold no key does nothing.
-    ///
-    /// A pessimistic transaction locks the range. At `RepeatableRead` a commit since the snapshot that wrote
-    /// to any key of the range is a `Conflict`; keys that somebody put and removed again since, all merged
-    /// away, may go unnoticed, as they make no difference.
-    pub fn delete_range(&mut self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
-        let store = Arc::clone(&self.core.default);
-        self.delete_range_of(&store, start, end)
-    }
-
-    /// As [`delete_range`](Self::delete_range), in a keyspace.
-    pub fn delete_range_in(
-        &mut self,
-        keyspace: &Keyspace,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        self.delete_range_of(keyspace.store_of(&self.core)?, start, end)
-    }
-
-    fn delete_range_of(
-        &mut self,
-        store: &KeyspaceStore,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        self.check()?;
-        self.check_not_read_only()?;
-        store.check_takes_ranges()?;
-        check_range(&self.core.config, start, end)?;
-        let first = start.unwrap_or_default();
-        if !is_before(first, end) {
-            return Ok(());
-        }
-        let added = (first.len() + end.map_or(0, <[u8]>::len)) as u64;
-        self.check_size(self.reads.lock().bytes(), added)?;
-        if self.is_pessimistic() {
-            let target = Target::Range(first.to_vec(), end.map(<[u8]>::to_vec));
-            self.lock(store, target, LockMode::Exclusive)?;
-            self.check_range_unchanged(store, first, end)?;
-        }
-        self.writes.delete_range(store.id, first, end);
-        Ok(())
-    }
-
-    /// As [`check_unchanged`](Self::check_unchanged), for a range.
-    fn check_range_unchanged(
-        &self,
-        store: &KeyspaceStore,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        let pager = &self.core.env.pager;
-        if self.options.isolation == IsolationLevel::RepeatableRead
-            && changed_since(&store.pin(), pager, start, end, self.snapshot)?
-        {
-            self.core.transactions.conflicts.fetch_add(1, Ordering::Relaxed);
-            return Err(conflict());
         }
         Ok(())
     }

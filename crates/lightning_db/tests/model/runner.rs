@@ -199,12 +199,17 @@ impl Runner {
         same("keyspaces", &self.db().list_keyspaces(), &names, |n| format!("{n:?}"))
     }
 
+    /// Range deletes go other ways where there is a merge operator.
+    fn has_operator(&self, which: usize) -> bool {
+        [self.config.merge_operator.is_some(), true, false][which]
+    }
+
     /// A keyspace, made where it does not exist yet.
     fn keyspace(&mut self, which: usize) -> Result<(Keyspace, u32), String> {
         if let Some(found) = &self.keyspaces[which] {
             return Ok(found.clone());
         }
-        let merge_operator = Some("append".to_owned());
+        let merge_operator = self.has_operator(which).then(|| "append".to_owned());
         let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
         let keyspace = told("keyspace", self.db().keyspace(&name(which), options))?;
         let id = *self.ids[which].get_or_insert(self.next_id);
@@ -344,6 +349,7 @@ impl Runner {
                 told("delete", keyspace.delete(key))?;
                 self.commit(&[(id, key.clone(), None)]);
             }
+            O::Merge(ks, ..) | O::TxMerge(_, ks, ..) if !self.has_operator(*ks) => {}
             O::Merge(ks, key, operand) => {
                 let ((keyspace, id), operand) = (self.keyspace(*ks)?, bytes(*operand));
                 told("merge", keyspace.merge(key, &operand))?;
@@ -580,6 +586,9 @@ impl Runner {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let (db, operand) = (self.db().clone(), bytes(*operand));
                 let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                if matches!(tx.handle, TxHandle::Id(_)) && self.config.merge_operator.is_none() {
+                    return Ok(());
+                }
                 let (result, id) = match &mut tx.handle {
                     TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id),
                     TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0),
@@ -587,6 +596,7 @@ impl Runner {
                 told("merge in a transaction", result)?;
                 let before = match tx.writes.get(&(id, key.clone())) {
                     Some(own) => own.as_ref(),
+                    None if tx.has_deleted(id, key) => None,
                     None => self.reference.get(id, key, tx.at),
                 };
                 let value = appended(before, &operand);

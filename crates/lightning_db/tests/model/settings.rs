@@ -7,6 +7,11 @@ use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 /// How many there are.
 pub const SETTINGS: u64 = 14;
 
+/// Whether the default keyspace has a merge operator.
+pub fn merges_in_default(number: u64) -> bool {
+    (number / SETTINGS).is_multiple_of(2)
+}
+
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
     LightningDbConfig {
@@ -16,7 +21,6 @@ fn small(page_size: usize) -> LightningDbConfig {
         wal_segment_size: 32 * 1024,
         max_wal_size: 512 * 1024,
         background_threads: 0,
-        merge_operator: Some("append".to_owned()),
         // The simulated clock does not stand still.
         transaction_timeout: Duration::from_secs(24 * 3600),
         ..LightningDbConfig::default()
@@ -24,6 +28,11 @@ fn small(page_size: usize) -> LightningDbConfig {
 }
 
 pub fn setting(number: u64) -> LightningDbConfig {
+    let merge_operator = merges_in_default(number).then(|| "append".to_owned());
+    LightningDbConfig { merge_operator, ..without_operator(number) }
+}
+
+fn without_operator(number: u64) -> LightningDbConfig {
     let interval = Duration::from_millis(5);
     let (ages, second) = (Some(Duration::from_secs(1 << 30)), Some(Duration::from_secs(1)));
     match number % SETTINGS {

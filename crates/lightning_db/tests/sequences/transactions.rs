@@ -114,6 +114,10 @@ impl World<'_> {
             held.writes.keys().map(|(l, k)| self.model.changed(*l, *k, held.at)).collect();
         let must = changed.iter().any(|(must, _)| *must);
         let conflict = changed.iter().any(|(_, may)| *may);
+        if conflict && !must {
+            // Either is right, and which it is depends on what was merged: from here on runs differ.
+            self.comparable = false;
+        }
         let result = end(&self.db, held.handle, Transaction::commit, Database::commit_transaction);
         match result {
             Ok(()) => {

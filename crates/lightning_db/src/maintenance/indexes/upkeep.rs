@@ -30,23 +30,24 @@ use crate::store::lookup;
 use crate::types::{EntryValue, KeyspaceId, Seq};
 
 /// Attempts before rows are locked.
-const PATIENCE: u32 = 8;
+pub const PATIENCE: u32 = 8;
 
 /// Ends a watch, whatever becomes of the commit.
-pub(super) struct Watching<'a> {
+pub struct Watching<'a> {
     core: &'a Core,
     watch: Arc<Watch>,
 }
 
 impl<'a> Watching<'a> {
     /// Begins a watch; returns the last commit before it too.
-    pub(super) fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
+    pub fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
         let watch = Arc::new(watch);
         let last = core.section.begin_watch(&watch);
         (Self { core, watch }, last)
     }
 
-    pub(super) fn is_hit(&self) -> bool {
+    /// Whether a commit since touched anything of it.
+    pub fn is_hit(&self) -> bool {
         self.watch.is_hit()
     }
 }
