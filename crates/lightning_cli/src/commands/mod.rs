@@ -25,8 +25,8 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     let format = cli.format;
     match cli.command {
         Command::Create { target } => upkeep::create(format, &target),
-        Command::Put { target, key, value, keyspace, durability, hex } => {
-            data::put(&target, &keyspace, &key, &value, &durability, hex)
+        Command::Put { target, key, value, keyspace, durability, hex, ttl } => {
+            data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
         }
         Command::Merge { target, key, operand, keyspace, operator, durability, hex } => {
             data::merge(&target, (&keyspace, operator), (&key, &operand), &durability, hex)

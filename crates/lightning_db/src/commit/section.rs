@@ -226,7 +226,7 @@ impl CommitSection {
             active,
             |op| {
                 rows.note_write(op.keyspace, op.key, seq);
-                op.value
+                op.entry
             },
             || self.env.views.live(),
         )?;
@@ -323,5 +323,5 @@ pub fn has_large_values(body: &[u8], threshold: usize) -> bool {
     Operations::new(body)
         .flatten()
         .filter_map(Write::entry)
-        .any(|op| matches!(op.value, EntryValue::Inline(v) if v.len() >= threshold))
+        .any(|op| matches!(op.entry.value, EntryValue::Inline(v) if v.len() >= threshold))
 }

@@ -22,7 +22,7 @@ use crate::maintenance::indexes::upkeep::{PATIENCE, Watching, commit_with_indexe
 use crate::maintenance::write::{WriteOwner, check_size};
 use crate::store::cursor::MergedCursor;
 use crate::store::keyspace::KeyspaceStore;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{Entry, EntryValue, KeyspaceId, Seq, Time};
 
 /// The range deletes of a body in keyspaces with a merge operator, each with its keyspace.
 fn ranges_of<'a>(core: &Core, body: &'a [u8]) -> Vec<(Arc<KeyspaceStore>, RangeDelete<'a>)> {
@@ -98,7 +98,8 @@ fn rows_in(
     let mut bytes = 0;
     for (store, range) in ranges {
         let blobs = Arc::clone(&env.blobs);
-        let mut cursor = MergedCursor::new(store, at, &env.pager, blobs, env.read_ahead);
+        let mut cursor =
+            MergedCursor::new(store, at, Time::BEFORE_ALL, &env.pager, blobs, env.read_ahead);
         let mut keys = Vec::new();
         let mut more = cursor.seek(range.start)?;
         while more && let Some(key) = cursor.key().filter(|k| range.covers(k)) {
@@ -140,7 +141,10 @@ fn taken_apart(
         let there = rows[at].iter().map(Vec::as_slice);
         let keys: BTreeSet<&[u8]> = earlier.map(|(_, key)| *key).chain(there).collect();
         for key in keys {
-            encode(&mut out, &Operation { keyspace, key, value: EntryValue::Tombstone });
+            encode(
+                &mut out,
+                &Operation { keyspace, key, entry: Entry::lasting(EntryValue::Tombstone) },
+            );
         }
         at += 1;
     }

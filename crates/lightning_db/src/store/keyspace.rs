@@ -14,7 +14,7 @@ use crate::memtable::Memtable;
 use crate::operators::Merger;
 use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, Guard, Mutex};
 use crate::types::{KeyspaceId, Seq};
 
@@ -55,6 +55,8 @@ pub struct KeyspaceStore {
     pub dictionary: Mutex<Choice>,
     /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
     pub pressure: AtomicU32,
+    /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
+    pub default_ttl: AtomicU64,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
     closed_to_ranges: AtomicBool,
@@ -84,6 +86,7 @@ impl KeyspaceStore {
             merge_latch: Mutex::new(()),
             dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
+            default_ttl: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             closed_to_ranges: AtomicBool::new(false),
             merger: OnceLock::new(),

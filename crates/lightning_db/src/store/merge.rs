@@ -353,7 +353,8 @@ fn renew(
         };
         let updates = &sources[..last];
         let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u))
-            || ranges.reach(last, span.start(), upper);
+            || ranges.reach(last, span.start(), upper)
+            || span.earliest_expiry().is_over(rule.expired());
         if keep.keeps(touched) && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
             adopted += span.leaves.len() as u64;

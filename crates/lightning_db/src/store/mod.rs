@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `view` | registered read views and the floor below which versions may be dropped |
+//! | `lifetimes` | the time by which entries expire, and which have for everybody |
 //! | `environment` | what every job shares: files, cache, manifest, views, counters |
 //! | `blobs` | large values: the blob segment being written, those that can be read |
 //! | `version` | what a keyspace consisted of at one moment |
@@ -40,6 +41,7 @@ pub mod fold;
 mod hidden;
 pub mod keep_rule;
 pub mod keyspace;
+pub mod lifetimes;
 pub mod lookup;
 pub mod merge;
 pub mod merge_entries;

@@ -20,7 +20,7 @@ use crate::store::keyspace::KeyspaceStore;
 use crate::store::row_writer::RowWriter;
 use crate::store::version::Row;
 use crate::tree::{CursorOptions, PartitionCursor, PartitionReader};
-use crate::types::{EntryValue, Seq};
+use crate::types::{Entry, EntryValue, Seq};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ impl RunRanges {
         }
         let mut out = RowWriter::new(env, keyspace, None);
         for (start, seq, end) in entries_of(&list) {
-            out.push(start, seq, EntryValue::Inline(&end))?;
+            out.push(start, seq, Entry::lasting(EntryValue::Inline(&end)))?;
         }
         Ok(Self { row: Row { partitions: out.finish()?.into() }, active: Arc::new(list) })
     }

@@ -20,7 +20,7 @@ use crate::keyspace::{Keyspace, cursor_at};
 use crate::locks::{LockMode, Request, Target, expired};
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::open_transactions::OpenTransaction;
-use crate::maintenance::write::check_entry;
+use crate::maintenance::write::{check_entry, no_lives_where_merged};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
@@ -203,12 +203,13 @@ impl Transaction {
             let _view = relies.then(|| self.open.view_or(|| self.core.view()));
             let (version, now) = lookup::moment(env, store);
             at = now;
-            found = lookup::get_at(env, store, &version, key, at)?;
+            let now = env.lifetimes.moment();
+            found = lookup::get_at(env, store, &version, key, at, now)?;
         } else {
             // Held to the end of this call, whatever becomes of the transaction meanwhile.
-            let _view = self.open.view().ok_or_else(expired)?;
+            let view = self.open.view().ok_or_else(expired)?;
             at = self.snapshot;
-            found = lookup::get_at(env, store, &store.version(), key, at)?;
+            found = lookup::get_at(env, store, &store.version(), key, at, view.moment())?;
         }
         if relies {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
@@ -276,13 +277,36 @@ impl Transaction {
     /// Sets `key` to `value` when the transaction commits. A pessimistic transaction locks the row.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let store = Arc::clone(&self.core.default);
-        self.write(&store, key.as_ref(), Some(value.as_ref()))
+        self.write(&store, key.as_ref(), Some(value.as_ref()), None)
+    }
+
+    /// Sets `key` to `value` when the transaction commits, for the time `ttl`, which counts from then
+    /// on. `InvalidArgument` where that is zero. See [`Keyspace::put_with_ttl`].
+    pub fn put_with_ttl(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let store = Arc::clone(&self.core.default);
+        self.write(&store, key.as_ref(), Some(value.as_ref()), Some(ttl))
+    }
+
+    /// As [`put_with_ttl`](Self::put_with_ttl), in a keyspace.
+    pub fn put_with_ttl_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()), Some(ttl))
     }
 
     /// Removes `key` when the transaction commits. A pessimistic transaction locks the row.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let store = Arc::clone(&self.core.default);
-        self.write(&store, key.as_ref(), None)
+        self.write(&store, key.as_ref(), None, None)
     }
 
     /// As [`put`](Self::put), in a keyspace.
@@ -292,12 +316,30 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()))
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()), None)
     }
 
     /// As [`delete`](Self::delete), in a keyspace.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?, key.as_ref(), None)
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), None, None)
+    }
+
+    fn write(
+        &mut self,
+        store: &KeyspaceStore,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<()> {
+        if ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
+        }
+        if ttl.is_some() && store.merger().is_some() {
+            return Err(no_lives_where_merged());
+        }
+        self.before_write(store, key, value.map_or(0, <[u8]>::len))?;
+        self.writes.insert(store.id, key, value, ttl);
+        Ok(())
     }
 
     /// Merges `operand` into the value of `key` when the transaction commits, by the keyspace's merge
@@ -328,12 +370,6 @@ impl Transaction {
         store.need_merger()?.check_operand(operand)?;
         self.before_write(store, key, operand.len())?;
         self.writes.merge(store.id, key, operand);
-        Ok(())
-    }
-
-    fn write(&mut self, store: &KeyspaceStore, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        self.before_write(store, key, value.map_or(0, <[u8]>::len))?;
-        self.writes.insert(store.id, key, value);
         Ok(())
     }
 
@@ -416,7 +452,6 @@ impl Transaction {
         } else {
             self.open.view().ok_or_else(expired)?
         };
-        let at = view.seq();
         let own = own(&view)?;
         let read = if self.validates_reads() {
             Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
@@ -425,7 +460,7 @@ impl Transaction {
         };
         let env = &self.core.env;
         let deleted = self.writes.deleted(store.id);
-        let cursor = || cursor_at(env, store, at).hiding(at, deleted.clone());
+        let cursor = || cursor_at(env, store, &view).hiding(view.seq(), deleted.clone());
         let base = Range::new(Arc::clone(&view), cursor(), cursor(), Bounds::new(start, end));
         Ok((TransactionRange::new(base, own, Arc::clone(store), read), view))
     }

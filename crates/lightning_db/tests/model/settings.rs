@@ -7,11 +7,6 @@ use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 /// How many there are.
 pub const SETTINGS: u64 = 14;
 
-/// Whether the default keyspace has a merge operator.
-pub fn merges_in_default(number: u64) -> bool {
-    (number / SETTINGS).is_multiple_of(2)
-}
-
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
     LightningDbConfig {
@@ -27,8 +22,10 @@ fn small(page_size: usize) -> LightningDbConfig {
     }
 }
 
+/// The settings of that number; in every other round of them the default keyspace has no merge operator.
 pub fn setting(number: u64) -> LightningDbConfig {
-    let merge_operator = merges_in_default(number).then(|| "append".to_owned());
+    let merges = (number + number / SETTINGS).is_multiple_of(2);
+    let merge_operator = merges.then(|| "append".to_owned());
     LightningDbConfig { merge_operator, ..without_operator(number) }
 }
 
