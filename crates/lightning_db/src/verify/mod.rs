@@ -148,7 +148,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
     // No edit is written, and no log file given up, while both are read.
     let _retire = core.retire_latch.lock();
     let manifest = env.manifest.lock();
-    let loaded = match Manifest::load(&env.vfs, &env.dir) {
+    let loaded = match Manifest::load(&env.vfs, &env.dir, &env.db) {
         Ok((state, _)) => state,
         Err(e) => {
             report.note(&e);
@@ -173,7 +173,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
         LogRecovery::recover(
             &env.vfs,
             &env.dir,
-            env.db,
+            &env.db,
             loaded.log_start,
             loaded.edit,
             loaded.last_seq,
@@ -214,7 +214,9 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         match &*manifest {
             Some(m) => Some(m.state().referenced_segments()),
             // What does not load was reported already.
-            None => Manifest::load(&env.vfs, &env.dir).ok().map(|(s, _)| s.referenced_segments()),
+            None => Manifest::load(&env.vfs, &env.dir, &env.db)
+                .ok()
+                .map(|(s, _)| s.referenced_segments()),
         }
     };
     let Some(named) = named_now() else { return Ok(()) };
