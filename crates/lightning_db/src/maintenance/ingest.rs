@@ -29,6 +29,7 @@ use crate::store::flush::flush_oldest;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge::overlaps;
 use crate::store::own_blobs::OwnBlobs;
+use crate::store::range_row::RunRanges;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::Ordering;
@@ -266,6 +267,7 @@ fn publish(
         live_bytes: row.live_bytes(),
         row,
         consumed: Vec::new(),
+        ranges: RunRanges::default(),
     };
     let id = keyspace.id;
     edit.ops.push(if to_base {
@@ -309,6 +311,9 @@ fn is_apart(version: &Version, row: &Row) -> bool {
     row.partitions.iter().all(|p| {
         let (first, last) = (&p.meta().first_key, &p.meta().last_key);
         !overlaps(&version.base, first, last)
-            && version.runs.iter().all(|r| !overlaps(&r.row, first, last))
+            // Range deletes would hide it, once it lies below them.
+            && version.runs.iter().all(|r| {
+                !overlaps(&r.row, first, last) && !r.ranges.active.reaches(first, last)
+            })
     })
 }

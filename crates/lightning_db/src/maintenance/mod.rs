@@ -9,6 +9,7 @@
 //! | `ingest` | entries in order, built into partitions past log and memtables |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `put_stream` | a value that comes as a stream, on its way into blob pages |
+//! | `row_by_row` | range deletes where there is a merge operator |
 //! | `write` | the way of a write |
 //! | `write_now` | a write that waits for nothing, or is not done |
 //! | `work` | one step of each kind of work |
@@ -23,6 +24,7 @@ pub mod ingest;
 pub mod open_transactions;
 pub mod pacing;
 pub mod put_stream;
+pub mod row_by_row;
 pub mod scheduler;
 pub mod work;
 pub mod write;

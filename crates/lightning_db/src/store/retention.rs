@@ -100,9 +100,19 @@ impl Retention {
         self.dead.all_until()
     }
 
+    /// The floor and the live views below it, highest first, no duplicates.
+    pub fn bounds(&self) -> &[Seq] {
+        &self.bounds
+    }
+
+    /// Every view sees what is at or below this.
+    pub fn lowest(&self) -> Seq {
+        self.bounds.last().copied().unwrap_or(Seq(0))
+    }
+
     /// Whether a commit is settled: nobody reads at less, nor will.
     pub fn settles(&self, seq: Seq) -> bool {
-        self.bounds.last().is_some_and(|lowest| seq <= *lowest)
+        seq <= self.lowest()
     }
 
     /// Starts with the newest version of a key.

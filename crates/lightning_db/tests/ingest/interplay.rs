@@ -83,3 +83,49 @@ fn a_default_lifetime_counts_from_the_call() {
     }
     assert_eq!(db.stats().keyspaces[0].entries, 10, "its space is given back");
 }
+
+/// What is ingested is newer than a range delete of before, wherever it comes to lie; and older than one
+/// of after.
+#[test]
+fn range_deletes_hide_what_came_before_them_and_nothing_else() {
+    for flushed in [false, true] {
+        let vfs = SimulatedVfs::new(1);
+        let mut db = simulated(&vfs, config()).expect("opens");
+        db.put_batch(&entries(0, 100, 1, "old")).expect("writes");
+        db.flush().expect("flushes");
+        let before = db.snapshot().expect("a snapshot");
+        // Over rows that are there, and over none.
+        db.delete_range(Some(&key(50)), Some(&key(5000))).expect("deletes");
+        if flushed {
+            db.flush().expect("flushes");
+        }
+        db.ingest(entries(1000, 2000, 1, "apart")).expect("ingests");
+        db.ingest(entries(60, 70, 1, "over")).expect("ingests");
+        let between = db.snapshot().expect("a snapshot");
+        db.delete_range(Some(&key(65)), Some(&key(1500))).expect("deletes");
+        let old = entries(0, 50, 1, "old");
+        let ingested = [entries(60, 70, 1, "over"), entries(1000, 2000, 1, "apart")].concat();
+        let mut wanted = [old.clone(), ingested.clone()].concat();
+        let at_between = wanted.clone();
+        wanted.retain(|(k, _)| !(key(65)..key(1500)).contains(k));
+        let scan = |s: &lightning_db::Snapshot| -> Vec<_> {
+            s.range(None, None).expect("a range").map(|e| e.expect("an entry")).collect()
+        };
+        for compacted in [false, true] {
+            assert!(all(&db) == wanted, "{flushed} {compacted}");
+            assert!(scan(&between) == at_between, "{flushed} {compacted}");
+            assert_eq!(scan(&before).len(), 100);
+            for n in [55, 62, 67, 1200, 1700] {
+                let found = wanted.iter().find(|(k, _)| *k == key(n)).map(|(_, v)| v.clone());
+                assert_eq!(db.get(key(n)).expect("reads"), found, "{n}");
+            }
+            clean(&db);
+            db.compact().expect("compacts");
+        }
+        drop((before, between));
+        db.close().expect("closes");
+        db = simulated(&vfs, config()).expect("opens");
+        assert!(all(&db) == wanted);
+        clean(&db);
+    }
+}
