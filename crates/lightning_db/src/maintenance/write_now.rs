@@ -42,6 +42,7 @@ pub fn write_without_waiting(
         || core.has_default_ttl();
     let is_plain = !batch.is_empty()
         && !batch.merges
+        && !batch.ranges
         && !batch.lifetimes
         && batch.largest_value < BLOB_THRESHOLD_BYTES
         && batch.body.len() <= MOST_BYTES.min(config.max_transaction_size as usize);
