@@ -17,7 +17,6 @@ use crate::keyspace::Keyspace;
 use crate::maintenance::core::Core;
 use crate::maintenance::write::write_batch;
 use crate::maintenance::{catalog, scheduler};
-use crate::manifest::{Edit, EditOp};
 use crate::metrics::MetricsSnapshot;
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
@@ -27,7 +26,6 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
 use crate::transaction::{IsolationLevel, Transaction, TransactionId, TransactionOptions};
-use crate::types::LogId;
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -67,6 +65,7 @@ impl Handle {
         if core.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        core.env.arrivals.wake();
         self.transactions.lock().clear();
         scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
@@ -89,13 +88,7 @@ impl Handle {
             let mut section = core.section.enter();
             (section.log.take(), section.last)
         };
-        let Some(log) = log else { return Ok(()) };
-        log.close()?;
-        // Everything is in runs: the next open finds no log to read.
-        let ops = vec![EditOp::LogStart(LogId(0)), EditOp::LastSeq(last)];
-        core.env.publish(Edit { ops }, || ())?;
-        recovery::directory::remove_files(&*core.env.vfs, &core.env.dir, "wal", |_| true)?;
-        Ok(())
+        log.map_or(Ok(()), |log| core.end_log(log, last))
     }
 }
 

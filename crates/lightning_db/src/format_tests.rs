@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::codec::put_varint;
 use crate::compress::Codec;
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Manifest,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
     install_current, manifest_path,
 };
@@ -30,9 +30,9 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 12] = [
-    "varint", "hash", "CURRENT", "manifest", "edit", "history", "segment", "page", "LZ4 page",
-    "leaf", "inner", "filter",
+const TESTED: [&str; 13] = [
+    "varint", "hash", "CURRENT", "manifest", "edit", "history", "kept log", "segment", "page",
+    "LZ4 page", "leaf", "inner", "filter",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -268,6 +268,19 @@ fn history() {
     edit.encode(&mut out);
     assert_is("history", &out);
     assert_eq!(Edit::decode(&example("history")).expect("decodes"), edit);
+}
+
+#[test]
+fn kept_logs() {
+    let blobs = vec![BlobUse { segment: SegmentId(9), bytes: 100 }];
+    let (first, last) = (Seq(6), Seq(9));
+    let kept = KeptLog { id: LogId(7), first, last, bytes: 4096, blobs };
+    let cursor = EditOp::SetCursor { name: "mirror".to_owned(), seq: Seq(5) };
+    let edit = Edit { ops: vec![cursor, EditOp::KeepLog(kept)] };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("kept log", &out);
+    assert_eq!(Edit::decode(&example("kept log")).expect("decodes"), edit);
 }
 
 /// CURRENT and the manifest that it names, put on a disk and loaded; and written. (Loading alone would

@@ -69,6 +69,7 @@ mod recovery;
 mod transaction;
 mod verify;
 
+mod changes;
 mod database;
 mod iterators;
 mod keyspace;
@@ -87,6 +88,7 @@ mod format_tests;
 #[cfg(all(test, shuttle))]
 mod schedules;
 
+pub use changes::{Change, ChangeCursor, ChangeKind, Changes, ChangesFrom, CommittedChanges};
 pub use commit::batch::WriteBatch;
 pub use config::{
     CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,

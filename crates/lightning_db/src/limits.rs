@@ -18,3 +18,8 @@ pub const PAGE_SIZES: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 pub const MAX_WRITE_BUFFER_BYTES: u64 = 1 << 40;
 /// The longest keyspace name, in bytes.
 pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
+
+/// The longest name of a cursor, in bytes.
+pub const MAX_CURSOR_NAME_BYTES: usize = 255;
+/// So many cursors a database can have.
+pub const MAX_CURSORS: usize = 1024;

@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["past"],
+    &["past", "changes"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

@@ -5,12 +5,14 @@
 //! | `data` | put, get, delete, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
+//! | `past` | get --at, history, changes |
 //! | `table` | what an imported table looked like, and its rows as JSON |
 //! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
 
 mod data;
 mod export;
 mod import;
+mod past;
 mod table;
 mod upkeep;
 
@@ -26,8 +28,16 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Put { target, key, value, keyspace, durability, hex } => {
             data::put(&target, &keyspace, &key, &value, &durability, hex)
         }
-        Command::Get { target, key, keyspace, hex, raw } => {
-            data::get(format, &target, &keyspace, &key, hex, raw)
+        Command::Get { target, key, keyspace, hex, raw, at } => {
+            data::get(format, &target, &keyspace, &key, hex, raw, at.as_deref())
+        }
+        Command::History { target, key, keyspace, hex } => {
+            let key = data::key_bytes(&key, hex)?;
+            past::history(format, &target, &keyspace, &key, hex)
+        }
+        Command::Changes { target, from, cursor, follow, keyspace, prefix, hex } => {
+            let asked = past::Asked { from, cursor, follow, keyspace, prefix };
+            past::changes(format, &target, &asked, hex)
         }
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)

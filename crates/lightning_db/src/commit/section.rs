@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cache::RowCache;
 use crate::commit::batch::Operations;
 use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
@@ -148,7 +147,7 @@ impl CommitSection {
                 log_upkeep = log.take_upkeep_due();
             }
             state.last = seq;
-            if let Err(e) = apply(&state, body, seq, &env.rows) {
+            if let Err(e) = apply(&state, body, seq, env) {
                 // Logged but not inserted: readers and the next process would disagree.
                 env.poison(&e);
                 return Err(e.with_kind(ErrorKind::CommitUnknown));
@@ -164,6 +163,7 @@ impl CommitSection {
             let sealed = self.seal_full(&state);
             if self.is_durable(required) {
                 env.visible.store(seq.0, Ordering::Release);
+                env.arrivals.tell_inside();
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 return Ok(Committed { seq, sealed, log_upkeep });
             }
@@ -171,6 +171,7 @@ impl CommitSection {
         };
         env.log.as_ref().expect("without a log everything is durable enough").sync_to(required)?;
         env.visible.fetch_max(seq.0, Ordering::AcqRel);
+        env.arrivals.tell();
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Committed { seq, sealed, log_upkeep })
     }
@@ -204,6 +205,7 @@ impl CommitSection {
                 log.sync_to(required)?;
             }
             self.env.visible.fetch_max(last.0, Ordering::AcqRel);
+            self.env.arrivals.tell();
         }
         Ok(last)
     }
@@ -286,8 +288,9 @@ fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Inserts the entries of a body, and takes what the row cache has of their keys out of it.
-fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result<()> {
+/// Inserts the entries of a body, takes what the row cache has of their keys out of it, and notes which
+/// large values the log refers to.
+fn apply(state: &SectionState, body: &[u8], seq: Seq, env: &Environment) -> Result<()> {
     let mut current: Option<(KeyspaceId, Arc<crate::memtable::Memtable>)> = None;
     for op in Operations::new(body) {
         let op = op.expect("bodies are encoded by this process");
@@ -297,7 +300,10 @@ fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result
         }
         let (_, memtable) = current.as_ref().expect("set above");
         memtable.insert(op.key, seq, op.value)?;
-        rows.note_write(op.keyspace, op.key, seq);
+        env.rows.note_write(op.keyspace, op.key, seq);
+        if let EntryValue::Blob(blob) = op.value {
+            env.log_files.note_blob(blob.segment, blob.stored_bytes);
+        }
     }
     Ok(())
 }

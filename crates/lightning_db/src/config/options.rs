@@ -130,6 +130,10 @@ pub struct LightningDbConfig {
     /// Past this many bytes of log the keyspace that holds its oldest part is flushed; at least
     /// two log files. Default 1 GiB.
     pub max_wal_size: u64,
+    /// How much log is kept beyond that for cursors and streams of changes which are behind, with the large
+    /// values that it refers to; up to 1 PiB. Past that the oldest goes, and who needed it fails with
+    /// `TooOld`. Default 1 GiB.
+    pub changes_retention_bytes: u64,
 }
 
 impl Default for LightningDbConfig {
@@ -158,6 +162,7 @@ impl Default for LightningDbConfig {
             wal_sync_mode: WalSyncMode::Sync,
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
+            changes_retention_bytes: 1024 * MIB as u64,
         }
     }
 }
@@ -196,6 +201,7 @@ impl LightningDbConfig {
             write_buffer_size: 4 * MIB,
             wal_segment_size: 4 * MIB as u64,
             max_wal_size: 32 * MIB as u64,
+            changes_retention_bytes: 32 * MIB as u64,
             background_threads: 1,
             prefetch_distance: 2,
             ..Self::default()
@@ -279,6 +285,7 @@ impl LightningDbConfig {
             let why = format!("must be at least {least} (twice `wal_segment_size`)");
             return refuse("max_wal_size", why, self.max_wal_size);
         }
+        within("changes_retention_bytes", self.changes_retention_bytes, 0, 1 << 50)?;
         Ok(())
     }
 }
@@ -396,6 +403,7 @@ mod tests {
             |c| (c.wal_segment_size, c.max_wal_size) = (16 * KIB as u64, 32 * KIB as u64),
             |c| (c.wal_segment_size, c.max_wal_size) = (1 << 30, 2 << 30),
             |c| c.wal_sync_mode = WalSyncMode::Periodic { interval: Duration::from_millis(1) },
+            |c| c.changes_retention_bytes = 0,
         ];
         for (i, edit) in edges.iter().enumerate() {
             let mut c = LightningDbConfig::default();
@@ -438,6 +446,7 @@ mod tests {
             ("wal_segment_size", |c| c.wal_segment_size = 16 * KIB as u64 - 1),
             ("wal_segment_size", |c| c.wal_segment_size = (1 << 30) + 1),
             ("max_wal_size", |c| c.max_wal_size = 2 * c.wal_segment_size - 1),
+            ("changes_retention_bytes", |c| c.changes_retention_bytes = (1 << 50) + 1),
         ];
         for (option, edit) in past {
             let mut c = LightningDbConfig::default();

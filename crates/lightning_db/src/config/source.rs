@@ -62,6 +62,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("wal", "wal_sync_mode"),
     option("wal", "wal_segment_size"),
     option("wal", "max_wal_size"),
+    option("wal", "changes_retention_bytes"),
 ];
 
 impl LightningDbConfig {
@@ -145,6 +146,7 @@ impl LightningDbConfig {
             "wal_sync_mode" => self.wal_sync_mode = given.sync_mode()?,
             "wal_segment_size" => self.wal_segment_size = given.size()?,
             "max_wal_size" => self.max_wal_size = given.size()?,
+            "changes_retention_bytes" => self.changes_retention_bytes = given.size()?,
             _ => unreachable!("only names from OPTIONS are set"),
         }
         Ok(())

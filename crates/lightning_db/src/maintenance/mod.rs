@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
+//! | `kept_log` | log files kept for readers of changes |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
@@ -12,6 +13,7 @@
 
 pub mod catalog;
 pub mod core;
+pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
 pub mod scheduler;

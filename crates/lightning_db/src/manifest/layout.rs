@@ -3,9 +3,11 @@
 
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
-use super::state::{BlobUse, FilterRef, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta};
+use super::state::{
+    BlobUse, FilterRef, KeptLog, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta,
+};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
-use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
+use crate::types::{KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq};
 
 type Decoded<T> = std::result::Result<T, Malformed>;
 
@@ -113,7 +115,7 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         live_bytes: r.varint()?,
         max_seq: Seq(r.varint()?),
         droppable: Droppable::decode(r)?,
-        blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
+        blobs: list(r, 2, blob_use)?,
     })
 }
 
@@ -138,6 +140,27 @@ pub(super) fn run(r: &mut Reader<'_>) -> Decoded<RunMeta> {
     let consumed = list(r, 2, interval)?;
     let partitions = list(r, 40, partition)?;
     Ok(RunMeta { id, partitions, consumed, low, high })
+}
+
+/// Without its id.
+pub(super) fn put_kept_log(out: &mut Vec<u8>, kept: &KeptLog) {
+    for n in [kept.first.0, kept.last.0, kept.bytes, kept.blobs.len() as u64] {
+        put_varint(out, n);
+    }
+    for b in &kept.blobs {
+        put_varint(out, b.segment.0);
+        put_varint(out, b.bytes);
+    }
+}
+
+pub(super) fn kept_log(r: &mut Reader<'_>, id: LogId) -> Decoded<KeptLog> {
+    let (first, last, bytes) = (Seq(r.varint()?), Seq(r.varint()?), r.varint()?);
+    let blobs = list(r, 2, blob_use)?;
+    Ok(KeptLog { id, first, last, bytes, blobs })
+}
+
+fn blob_use(r: &mut Reader<'_>) -> Decoded<BlobUse> {
+    Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? })
 }
 
 pub(super) fn put_keyspace(out: &mut Vec<u8>, k: &KeyspaceState) {

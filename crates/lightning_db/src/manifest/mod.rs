@@ -38,6 +38,7 @@ pub use file::manifest_path;
 pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
-    BlobUse, FilterRef, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment, RunMeta,
+    BlobUse, FilterRef, KeptLog, KeyspaceState, ManifestState, PartitionMeta, PartitionSegment,
+    RunMeta,
 };
 pub use time_map::{TimeMap, TimeSample};

@@ -121,6 +121,28 @@ pub struct KeyspaceState {
     pub base: Vec<PartitionMeta>,
 }
 
+/// A log file that is kept for readers of changes, and is no part of the log any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The file.
+    pub id: LogId,
+    /// Its first commit.
+    pub first: Seq,
+    /// Its last.
+    pub last: Seq,
+    /// Its length.
+    pub bytes: u64,
+    /// The large values that it refers to.
+    pub blobs: Vec<BlobUse>,
+}
+
+impl KeptLog {
+    /// What it keeps from being given back: its own bytes, and those of large values.
+    pub fn held_bytes(&self) -> u64 {
+        self.blobs.iter().fold(self.bytes, |sum, blob| sum.saturating_add(blob.bytes))
+    }
+}
+
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestState {
@@ -150,6 +172,10 @@ pub struct ManifestState {
     pub history_floor: Option<Seq>,
     /// Which commit was the newest at which time.
     pub times: TimeMap,
+    /// By name, the last commit that a reader of changes has done with.
+    pub cursors: BTreeMap<String, Seq>,
+    /// Log files kept for readers of changes.
+    pub kept_logs: BTreeMap<LogId, KeptLog>,
 }
 
 impl ManifestState {
@@ -168,6 +194,8 @@ impl ManifestState {
             blob_segments: BTreeMap::new(),
             history_floor: None,
             times: TimeMap::default(),
+            cursors: BTreeMap::new(),
+            kept_logs: BTreeMap::new(),
         }
     }
 
@@ -177,6 +205,11 @@ impl ManifestState {
             .flat_map(|p| p.segments.iter().map(|s| s.id))
             .chain(self.blob_segments.keys().copied())
             .collect()
+    }
+
+    /// The first commit that some cursor has not done with.
+    pub fn needed_by_cursors(&self) -> Option<Seq> {
+        self.cursors.values().min().map(|seq| seq.next())
     }
 
     /// Every partition of every row.

@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `view` | registered read views and the floor below which versions may be dropped |
+//! | `arrivals` | wakes those who wait for commits |
 //! | `environment` | what every job shares: files, cache, manifest, views, counters |
 //! | `blobs` | large values: the blob segment being written, those that can be read |
 //! | `version` | what a keyspace consisted of at one moment |
@@ -20,6 +21,7 @@
 //! | `profile` | what a profile allows above the base and dead in it |
 //! | `policy` | which merge is due |
 
+pub mod arrivals;
 pub mod blobs;
 pub mod changes;
 pub mod cursor;

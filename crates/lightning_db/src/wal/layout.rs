@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `LTNGLOG\0` |
 //! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | 1: begins a log of its own; 0: goes on from the file before |
+//! | 12 | 4 | 1: begins a log of its own; 0: goes on from the file before; 2: written for readers of changes, no part of a log |
 //! | 16 | 16 | database id |
 //! | 32 | 8 | file id |
 //! | 40 | 16 | random salt of this use of the file |
@@ -47,10 +47,21 @@ pub(super) const VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"LTNGLOG\0";
 
+/// What a file is to the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// It goes on from there.
+    GoesOn = 0,
+    /// It begins a log of its own.
+    Fresh = 1,
+    /// It is no part of a log: a recovery wrote it for readers of changes.
+    Kept = 2,
+}
+
 /// A log file's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileHeader {
-    pub fresh: bool,
+    pub kind: FileKind,
     pub db: DatabaseId,
     pub id: LogId,
     pub salt: [u8; 16],
@@ -73,7 +84,7 @@ impl FileHeader {
         let mut b = [0; HEADER_BYTES];
         b[..8].copy_from_slice(MAGIC);
         b[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        b[12..16].copy_from_slice(&u32::from(self.fresh).to_le_bytes());
+        b[12..16].copy_from_slice(&(self.kind as u32).to_le_bytes());
         b[16..32].copy_from_slice(&self.db.0);
         b[32..40].copy_from_slice(&self.id.0.to_le_bytes());
         b[40..56].copy_from_slice(&self.salt);
@@ -94,7 +105,11 @@ impl FileHeader {
             return HeaderFound::OtherVersion(u32_at(b, 8));
         }
         let header = Self {
-            fresh: u32_at(b, 12) == 1,
+            kind: match u32_at(b, 12) {
+                1 => FileKind::Fresh,
+                2 => FileKind::Kept,
+                _ => FileKind::GoesOn,
+            },
             db: DatabaseId(b[16..32].try_into().expect("sixteen bytes")),
             id: LogId(u64_at(b, 32)),
             salt: b[40..56].try_into().expect("sixteen bytes"),
@@ -151,21 +166,31 @@ impl RecordHeader {
 
     /// The record at `offset` of a file: header, checksum field and body, if they are whole.
     pub(super) fn decode(file: &[u8], salt_crc: u32, offset: usize) -> Option<(Self, u32, &[u8])> {
-        let b = file.get(offset..offset + RECORD_BYTES)?;
-        let crc = u32_at(b, 0);
-        if checksum(salt_crc, offset as u64, b) != crc {
-            return None;
-        }
-        let header = Self {
+        Self::decode_at(file.get(offset..)?, salt_crc, offset as u64)
+    }
+
+    /// The record that `bytes` begin with, which lie at `offset` of a file.
+    pub(super) fn decode_at(
+        bytes: &[u8],
+        salt_crc: u32,
+        offset: u64,
+    ) -> Option<(Self, u32, &[u8])> {
+        let header = Self::peek(bytes, salt_crc, offset)?;
+        let end = RECORD_BYTES.checked_add(header.body_bytes as usize)?;
+        let body = bytes.get(RECORD_BYTES..end)?;
+        (crc32c::crc32c(body) == header.body_crc).then_some((header, u32_at(bytes, 0), body))
+    }
+
+    /// The header alone.
+    pub(super) fn peek(bytes: &[u8], salt_crc: u32, offset: u64) -> Option<Self> {
+        let b = bytes.get(..RECORD_BYTES)?;
+        (checksum(salt_crc, offset, b) == u32_at(b, 0)).then(|| Self {
             body_crc: u32_at(b, 4),
             body_bytes: u32_at(b, 8),
             chain: u32_at(b, 12),
             seq: Seq(u64_at(b, 16)),
             durable: Seq(u64_at(b, 24)),
-        };
-        let start = offset + RECORD_BYTES;
-        let body = file.get(start..start.checked_add(header.body_bytes as usize)?)?;
-        (crc32c::crc32c(body) == header.body_crc).then_some((header, crc, body))
+        })
     }
 }
 

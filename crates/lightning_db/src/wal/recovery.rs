@@ -10,6 +10,7 @@
 //! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
+//!    A file that a recovery wrote for readers of changes is no part of the log, wherever it lies.
 //! 4. Nothing is written.
 //!
 //! What nothing vouches for looks torn when it rots: the last group before a crash, and what
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
+    FILE_HEADER_BYTES, FileHeader, FileKind, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
 };
 use super::writer::log_path;
 use crate::codec::u64_at;
@@ -43,8 +44,8 @@ pub struct RecoveredLog {
     pub last_seq: Option<Seq>,
     /// An id past every file's.
     pub next_id: LogId,
-    /// The files read.
-    pub files: Vec<LogId>,
+    /// The files read, with the first commit and the length of each.
+    pub files: Vec<(LogId, Seq, u64)>,
     /// Where the log ends.
     pub end: Option<(PathBuf, u64)>,
     /// Records accepted.
@@ -103,14 +104,16 @@ impl LogRecovery {
         let mut expected = current.header.first_seq;
         let mut later = ids.into_iter().filter(|id| *id > first);
         loop {
-            found.files.push(current.header.id);
+            let header = &current.header;
+            found.files.push((header.id, header.first_seq, current.bytes.len() as u64));
             let (at, chain) = read_records(&current, &mut expected, &mut found, visit)?;
             found.end = Some((current.path.clone(), at as u64));
             // The file that goes on from here, past those never begun.
             let next = loop {
                 let Some(id) = later.next() else { break None };
                 match read_file(&**vfs, dir, db, id, manifest_edit)? {
-                    Some(f) if f.header.fresh => check_empty(&f)?,
+                    Some(f) if f.header.kind == FileKind::Kept => {}
+                    Some(f) if f.header.kind == FileKind::Fresh => check_empty(&f)?,
                     Some(f) => break Some(f),
                     None => {}
                 }

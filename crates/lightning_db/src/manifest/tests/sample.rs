@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, ManifestState,
-    NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState,
+    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
 };
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
@@ -139,6 +139,8 @@ impl Draw<'_> {
             3 => self.drop_unused_blobs(),
             4 => self.ops.push(EditOp::LogStart(LogId(self.state.log_start.0 + 1))),
             15 => self.history(),
+            16 => self.cursor(),
+            17 => self.kept_log(),
             5..=8 if !k.runs.is_empty() => self.merge_runs(k),
             9..=12 => self.renew_base(k),
             13 | 14 if !k.runs.is_empty() => self.adopt_oldest(k),
@@ -154,6 +156,29 @@ impl Draw<'_> {
         k.page_bytes = 4096 << self.rng.u32(0..5);
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
+    }
+
+    fn cursor(&mut self) {
+        let name = format!("cursor {}", self.rng.u8(0..4));
+        if self.state.cursors.contains_key(&name) && self.rng.bool() {
+            self.ops.push(EditOp::DropCursor(name));
+        } else {
+            self.ops.push(EditOp::SetCursor { name, seq: Seq(self.rng.u64(0..COUNT)) });
+        }
+    }
+
+    fn kept_log(&mut self) {
+        let oldest = self.state.kept_logs.keys().next();
+        if let Some(oldest) = oldest.filter(|_| self.rng.bool()) {
+            return self.ops.push(EditOp::ForgetLog(*oldest));
+        }
+        let newest = self.state.kept_logs.values().last();
+        let id = newest.map_or(LogId(1), |k| k.id.next());
+        let first = newest.map_or(Seq(1), |k| k.last.next());
+        let last = Seq(first.0 + self.rng.u64(0..1000));
+        let blobs = vec![BlobUse { segment: SegmentId(self.rng.u64(1..99)), bytes: 5 }];
+        let bytes = self.rng.u64(0..COUNT / 2);
+        self.ops.push(EditOp::KeepLog(KeptLog { id, first, last, bytes, blobs }));
     }
 
     fn history(&mut self) {
