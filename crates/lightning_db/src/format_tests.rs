@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::put_varint;
-use crate::compress::Codec;
+use crate::compress::{Codec, Packer};
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState, Manifest,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
@@ -30,9 +30,22 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 13] = [
-    "varint", "hash", "CURRENT", "manifest", "edit", "history", "kept log", "segment", "page",
-    "LZ4 page", "leaf", "inner", "filter",
+const TESTED: [&str; 15] = [
+    "varint",
+    "hash",
+    "CURRENT",
+    "manifest",
+    "edit",
+    "history",
+    "kept log",
+    "segment",
+    "page",
+    "LZ4 page",
+    "Zstandard page",
+    "Snappy page",
+    "leaf",
+    "inner",
+    "filter",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -82,6 +95,7 @@ fn segment_headers() {
         id: SegmentId(7),
         kind: SegmentKind::Data,
         keyspace: KeyspaceId(2),
+        codec: Codec::Lz4,
     };
     assert_is("segment", &header.encode());
     let bytes = example("segment");
@@ -93,12 +107,15 @@ fn segment_headers() {
 fn envelopes() {
     let id = PageIdentity { database: DB, segment: SegmentId(7), offset: 64 };
     let mut plain = Vec::new();
-    seal(&mut plain, &id, PageType::Blob, b"abc", Codec::None);
+    let plainly = Codec::None.into();
+    seal(&mut plain, &id, PageType::Blob, b"abc", plainly, &mut Packer::default());
     assert_is("page", &plain);
     let opened = open(&example("page"), &id, PageType::Blob, Path::new("f")).expect("opens");
     assert_eq!(opened, b"abc");
-    let opened = open(&example("LZ4 page"), &id, PageType::Blob, Path::new("f")).expect("opens");
-    assert_eq!(opened, [b'a'; 40]);
+    for name in ["LZ4 page", "Zstandard page", "Snappy page"] {
+        let opened = open(&example(name), &id, PageType::Blob, Path::new("f")).expect("opens");
+        assert_eq!(opened, [b'a'; 40], "{name}");
+    }
     // The checksum of a value of that one page.
     let crc = u32::from_le_bytes(plain[12..16].try_into().expect("four bytes"));
     assert_eq!(blob::add_checksum(0, crc), crc32c::crc32c(&plain[12..16]));
@@ -184,6 +201,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         name: name.to_string(),
         write_buffer_size: 65_536,
         codec: 1,
+        level: None,
         page_bytes: 4096,
         profile: 1,
         flushed: Seq(0),
@@ -251,6 +269,7 @@ fn edits() {
             EditOp::AddBlobSegment { id: SegmentId(9), bytes: 20_080 },
             EditOp::RemoveBlobSegment(SegmentId(8)),
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
+            EditOp::SetCompression { keyspace: at, codec: 2, level: Some(-3) },
         ],
     };
     let mut out = Vec::new();

@@ -184,31 +184,38 @@ impl Cursor {
 
     /// To the next key; does nothing when the cursor stands nowhere.
     #[allow(clippy::should_implement_trait)] // items are borrowed, which `Iterator` cannot say
+    #[inline]
     pub fn next(&mut self) -> Result<bool> {
         self.inner.next()
     }
 
     /// To the key before; does nothing when the cursor stands nowhere.
+    #[inline]
     pub fn prev(&mut self) -> Result<bool> {
         self.inner.prev()
     }
 
     /// The key the cursor stands on.
+    #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         self.inner.key()
     }
 
     /// Key and value the cursor stands on.
+    #[inline]
     pub fn entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        if !self.inner.valid() {
-            self.inner.guard()?;
-            return Ok(None);
-        }
         if self.inner.inline_value().is_none() {
-            self.value = self.inner.value()?.unwrap_or_default();
+            self.fetch_value()?;
         }
         let Some(key) = self.inner.key() else { return Ok(None) };
         Ok(Some((key, self.inner.inline_value().unwrap_or(&self.value))))
+    }
+
+    /// Reads a value that is not in its leaf.
+    #[inline(never)]
+    fn fetch_value(&mut self) -> Result<()> {
+        self.value = self.inner.value()?.unwrap_or_default();
+        Ok(())
     }
 
     /// The value the cursor stands on.

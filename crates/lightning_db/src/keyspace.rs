@@ -237,7 +237,7 @@ impl Keyspace {
         for run in &version.runs {
             bytes += stacked_in(run, &range, pager)?;
         }
-        for p in &version.base.partitions {
+        for p in &*version.base.partitions {
             if range.overlaps(&p.meta().first_key, &p.meta().last_key) {
                 bytes += p.estimate_bytes(pager, start, end)?;
             }

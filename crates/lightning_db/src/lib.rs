@@ -41,6 +41,7 @@
 mod codec;
 pub mod error;
 pub mod limits;
+mod prefetch;
 mod sync;
 mod types;
 

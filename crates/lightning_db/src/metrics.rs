@@ -124,6 +124,14 @@ impl MetricsSnapshot {
             "Bytes of keys and values for each stored byte, large values aside.",
             ratio,
         );
+        let packed = s.pages_tried - s.pages_plain;
+        let pages = [("packed", packed), ("plain", s.pages_plain), ("skipped", s.pages_skipped)];
+        self.counts(
+            "lightning_db_pages_written_total",
+            "Pages that were to be packed: smaller for it, or not, or not tried.",
+            "packing",
+            &pages,
+        );
         self.gauge("lightning_db_wal_bytes", "Log files still needed.", s.log_bytes as f64);
         self.count("lightning_db_wal_syncs_total", "Fsyncs of the log.", s.log_syncs);
         self.time("lightning_db_wal_sync_seconds_total", "Fsyncs of the log.", s.log_sync_time);
@@ -163,12 +171,33 @@ impl MetricsSnapshot {
         label: &'static str,
         values: &[(&str, u64)],
     ) {
+        self.labelled(name, help, label, MetricKind::Gauge, values);
+    }
+
+    fn counts(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: &[(&str, u64)],
+    ) {
+        self.labelled(name, help, label, MetricKind::Counter, values);
+    }
+
+    fn labelled(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        kind: MetricKind,
+        values: &[(&str, u64)],
+    ) {
         let value = |(of, value): &(&str, u64)| MetricValue {
             label: Some((label, (*of).to_owned())),
             value: *value as f64,
         };
         let values = values.iter().map(value).collect();
-        self.metrics.push(Metric { name, help, kind: MetricKind::Gauge, values });
+        self.metrics.push(Metric { name, help, kind, values });
     }
 
     /// The metric of that name.
@@ -236,6 +265,8 @@ mod tests {
         assert_eq!(one("lightning_db_storage_bytes"), stats.storage_bytes);
         assert_eq!(one("lightning_db_row_cache_hits_total"), 2);
         assert!(one("lightning_db_compression_ratio") > 2);
+        assert!(one("lightning_db_pages_written_total") > 20);
+        assert_eq!((stats.pages_plain, stats.pages_skipped), (0, 0));
         assert_eq!((one("lightning_db_up"), one("lightning_db_healthy")), (1, 1));
         let aborted = db.stats().transactions_aborted;
         assert_eq!(aborted, 1);

@@ -113,6 +113,12 @@ pub struct DatabaseStats {
     pub adopted_leaves: u64,
     /// Bytes written by merges.
     pub merged_bytes: u64,
+    /// Leaves and inner pages that were tried to pack, by flushes and merges.
+    pub pages_tried: u64,
+    /// Those of them that did not shrink, and were stored plain.
+    pub pages_plain: u64,
+    /// Pages stored plain without a try, because those before them did not shrink.
+    pub pages_skipped: u64,
     /// Time spent merging.
     pub merge_time: Duration,
     /// Time writers were slowed.
@@ -172,6 +178,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         })
     };
     let (lock_holders, lock_waiters) = core.locks.usage();
+    let packed = env.packed.counts();
     DatabaseStats {
         keyspaces,
         last_commit: env.visible().0,
@@ -208,6 +215,9 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         adopted_partitions: load(&env.counters.adopted_partitions),
         adopted_leaves: load(&env.counters.adopted_leaves),
         merged_bytes: load(&env.counters.merged_bytes),
+        pages_tried: packed.tried,
+        pages_plain: packed.plain,
+        pages_skipped: packed.skipped,
         merge_time: Duration::from_nanos(load(&env.counters.merge_nanos)),
         stall_time: Duration::from_nanos(load(&env.counters.stall_nanos)),
         storage_bytes: core.segment_bytes(),

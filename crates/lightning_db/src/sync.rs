@@ -12,8 +12,8 @@ use std::sync as imp;
 #[cfg(shuttle)]
 use shuttle::sync as imp;
 
-pub use imp::Arc;
 pub use imp::atomic;
+pub use imp::{Arc, Weak};
 pub use imp::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 #[cfg(not(shuttle))]
@@ -90,6 +90,11 @@ impl Condvar {
         timeout: std::time::Duration,
     ) -> MutexGuard<'a, T> {
         self.0.wait_timeout(guard, timeout).unwrap_or_else(|e| e.into_inner()).0
+    }
+
+    /// Wakes one waiter, if there is any.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
     }
 
     /// Wakes all waiters.

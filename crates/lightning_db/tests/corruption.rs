@@ -8,15 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
-use lightning_db::{Database, ErrorKind, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode};
+use lightning_db::{
+    CompressionType, Database, ErrorKind, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode,
+};
 
-fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
+fn open(
+    vfs: &SimulatedVfs,
+    mode: OpenAs,
+    compression_type: CompressionType,
+) -> lightning_db::Result<Database> {
     let config = LightningDbConfig {
         write_buffer_size: 64 * 1024,
         wal_segment_size: 64 * 1024,
         max_wal_size: 256 * 1024,
         background_threads: 0,
         wal_sync_mode: WalSyncMode::Sync,
+        compression_type,
         ..LightningDbConfig::default()
     };
     Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, "/db", config, mode)
@@ -29,10 +36,21 @@ fn damage_is_an_error_and_never_wrong_data() {
     };
     let rounds = number("LIGHTNING_CORRUPTIONS", 3000);
     let seed = number("LIGHTNING_CORRUPTIONS_FIRST", 5);
+    for codec in [
+        CompressionType::Lz4,
+        CompressionType::None,
+        CompressionType::Zstd,
+        CompressionType::Snappy,
+    ] {
+        damage(codec, seed, rounds / 4);
+    }
+}
+
+fn damage(codec: CompressionType, seed: u64, rounds: u64) {
     let original = SimulatedVfs::new(seed);
     let mut written: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(seed);
-    let db = open(&original, OpenAs::Create).expect("a database");
+    let db = open(&original, OpenAs::Create, codec).expect("a database");
     for _ in 0..900 {
         let key = format!("key{:04}", rng.u16(0..500)).into_bytes();
         let len = if rng.u8(0..80) == 0 { 20_000 } else { rng.usize(0..400) };
@@ -65,14 +83,14 @@ fn damage_is_an_error_and_never_wrong_data() {
         })
         .expect("a file");
         let label = format!(
-            "round {round}, {} (again: LIGHTNING_CORRUPTIONS_FIRST={seed} LIGHTNING_CORRUPTIONS={} \
-             cargo test -p lightning_db --test corruption)",
+            "{codec:?}, round {round}, {} (again: LIGHTNING_CORRUPTIONS_FIRST={seed} \
+             LIGHTNING_CORRUPTIONS={} cargo test -p lightning_db --test corruption)",
             path.display(),
-            round + 1
+            4 * (round + 1)
         );
         let read_only = rng.bool();
         let mode = if read_only { OpenAs::ReadOnly } else { OpenAs::Open };
-        let db = match open(&disk, mode) {
+        let db = match open(&disk, mode, codec) {
             Ok(db) => db,
             Err(e) => {
                 let told = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat);
@@ -99,5 +117,7 @@ fn damage_is_an_error_and_never_wrong_data() {
         found += u64::from(!db.verify(VerifyOptions::default()).expect("a report").is_clean());
     }
     assert!(refused > 0 && found > 0);
-    println!("tried: {rounds} corruptions: {refused} refused at open, {found} found by verify");
+    println!(
+        "tried: {rounds} corruptions with {codec:?} ({refused} refused at open, {found} found by verify)"
+    );
 }

@@ -275,6 +275,13 @@ fn never_an_option_that_does_nothing() {
         assert_ne!(traces(&config), before, "{name}");
         shown.insert(name);
     }
+    let leveled = |level| LightningDbConfig {
+        compression_type: CompressionType::Zstd,
+        compression_level: level,
+        ..small()
+    };
+    assert_ne!(traces(&leveled(Some(19))), traces(&leveled(Some(-7))), "compression_level");
+    shown.insert("compression_level");
     // Bounds, each met exactly.
     let open = |change: Change| {
         let mut config = small();
@@ -480,6 +487,13 @@ fn never_a_counter_that_is_always_zero() {
     drop(x);
     upgrade.join().expect("no panic").expect("commits");
     db.compact().expect("compacts");
+    seen.extend(moving(&db.stats()));
+    // Noise does not shrink, and is soon not tried any more.
+    for n in 0..300_u32 {
+        let noise: Vec<u8> = (0..900).map(|_| rng.u8(..)).collect();
+        db.put((100_000 + n).to_be_bytes(), noise).expect("writes");
+    }
+    db.flush().expect("flushes");
     seen.extend(moving(&db.stats()));
     // Ascending keys are moved to the base as they are.
     for n in 0..3000_u32 {

@@ -2,7 +2,7 @@
 //! replacement policy of one shard.
 //!
 //! Two clocks hold the pages: T1 those seen once of late, T2 those seen again. A hit only sets the
-//! page's reference bit. The hand of T1 moves referenced pages to T2, that of T2 spares them for a
+//! page's reference bit, which is in the page: who has it by another way sets it too. The hand of T1 moves referenced pages to T2, that of T2 spares them for a
 //! round; what neither saves leaves, and its key stays behind in the ghost list B1 or B2. A miss
 //! that finds its ghost in B1 says that T1 was too small, one in B2 that T2 was: the target `p` of
 //! T1 follows. So pages touched once, a scan's, pass through T1 and leave T2 alone.
@@ -15,10 +15,8 @@
 
 use std::collections::HashMap;
 
-use crate::sync::atomic::{AtomicBool, Ordering};
-
 use super::key::{Key, MixedBuild};
-use super::page_cache::PageRef;
+use super::page::PageRef;
 use crate::types::SegmentId;
 
 /// "No node" in links.
@@ -47,7 +45,6 @@ struct Node {
     prev: u32,
     next: u32,
     list: List,
-    referenced: AtomicBool,
 }
 
 /// Front, back and sums of one list.
@@ -66,7 +63,6 @@ pub(super) struct Taken {
     pub page: PageRef,
     pub charge: u64,
     pub list: List,
-    pub referenced: bool,
 }
 
 /// One shard: see the module's header.
@@ -109,10 +105,7 @@ impl Car {
     pub fn get(&self, key: &Key) -> Option<PageRef> {
         let node = &self.nodes[*self.index.get(key)? as usize];
         let page = node.page.as_ref()?;
-        // Looked at first: a bit that is set already costs other processors nothing.
-        if !node.referenced.load(Ordering::Relaxed) {
-            node.referenced.store(true, Ordering::Relaxed);
-        }
+        page.mark_referenced();
         Some(page.clone())
     }
 
@@ -138,10 +131,10 @@ impl Car {
             let was = self.nodes[n as usize].list;
             self.adapt(was, charge);
             self.unlink(n);
+            page.set_referenced(false);
             let node = &mut self.nodes[n as usize];
             node.page = Some(page);
             node.charge = charge;
-            node.referenced = AtomicBool::new(false);
             self.push_back(T2, n);
         } else {
             let n = self.new_node(key, page, charge);
@@ -189,8 +182,7 @@ impl Car {
             while n != NIL {
                 let node = &mut self.nodes[n as usize];
                 let page = node.page.take().expect("nodes of T1 and T2 have pages");
-                let referenced = node.referenced.load(Ordering::Relaxed);
-                all.push(Taken { key: node.key, page, charge: node.charge, list, referenced });
+                all.push(Taken { key: node.key, page, charge: node.charge, list });
                 n = node.prev;
             }
         }
@@ -205,14 +197,15 @@ impl Car {
             return Err(taken.page);
         }
         let n = self.new_node(taken.key, taken.page, taken.charge);
-        self.nodes[n as usize].referenced = AtomicBool::new(taken.referenced);
         self.push_front(taken.list, n);
         Ok(())
     }
 
     /// Moves the hands until one page has left. There must be one.
     fn evict_one(&mut self, evicted: &mut Vec<PageRef>) {
-        // Ends: each round evicts, or clears a bit that nobody can set meanwhile.
+        // Bits are set meanwhile, by readers that came by a slot. Once each page has been spared,
+        // none is spared again.
+        let mut may_spare = self.pages();
         loop {
             let t1_is_due = self.bytes(T1) >= self.target.max(1);
             let clock = if t1_is_due || self.lists[T2 as usize].front == NIL { T1 } else { T2 };
@@ -220,8 +213,10 @@ impl Car {
             assert!(n != NIL, "evicting from an empty shard");
             self.unlink(n);
             let node = &mut self.nodes[n as usize];
-            if node.referenced.load(Ordering::Relaxed) {
-                node.referenced = AtomicBool::new(false);
+            let page = node.page.as_ref().expect("nodes of T1 and T2 have pages");
+            if may_spare > 0 && page.is_referenced() {
+                page.set_referenced(false);
+                may_spare -= 1;
                 self.push_back(T2, n);
                 continue;
             }
@@ -270,15 +265,7 @@ impl Car {
     }
 
     fn new_node(&mut self, key: Key, page: PageRef, charge: u64) -> u32 {
-        let node = Node {
-            key,
-            page: Some(page),
-            charge,
-            prev: NIL,
-            next: NIL,
-            list: T1,
-            referenced: AtomicBool::new(false),
-        };
+        let node = Node { key, page: Some(page), charge, prev: NIL, next: NIL, list: T1 };
         let n = if let Some(n) = self.free.pop() {
             self.nodes[n as usize] = node;
             n
@@ -378,21 +365,20 @@ mod tests {
 
     struct Driver {
         car: Car,
-        page: PageRef,
         evicted: Vec<PageRef>,
     }
 
     impl Driver {
         fn new(capacity: u64) -> Self {
-            let page = Arc::new(Page { ty: PageType::Leaf, bytes: Vec::new() });
-            Self { car: Car::new(capacity), page, evicted: Vec::new() }
+            Self { car: Car::new(capacity), evicted: Vec::new() }
         }
 
         fn access(&mut self, offset: u64, charge: u64) -> bool {
             let key = Key { segment: SegmentId(1), offset };
             let hit = self.car.get(&key).is_some();
             if !hit {
-                self.car.insert(key, self.page.clone(), charge, &mut self.evicted);
+                let page = Arc::new(Page::new(PageType::Leaf, Vec::new()));
+                self.car.insert(key, page, charge, &mut self.evicted);
             }
             self.car.check();
             hit

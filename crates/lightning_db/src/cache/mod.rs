@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `page_cache` | the cache: shards, latches, counters, its size |
 //! | `car` | one shard's replacement policy and its lists |
+//! | `page` | an opened page; the slots in which a parent finds its children again |
 //! | `key` | what a page is known by, and its hash |
 //! | `rows` | newest values by key, in front of everything else |
 //! | `pager` | fetches a page from the cache or else from its segment |
@@ -13,12 +14,14 @@
 
 mod car;
 mod key;
+mod page;
 mod page_cache;
 mod pager;
 mod rows;
 #[cfg(test)]
 mod traces;
 
-pub use page_cache::{Page, PageCache, PageRef};
+pub use page::{Page, PageRef, PageSlot, slots};
+pub use page_cache::PageCache;
 pub use pager::Pager;
 pub use rows::{MIN_ROW_BUDGET_BYTES, RowCache, RowRef, row_value};

@@ -14,11 +14,12 @@ use std::fmt;
 
 use crate::page::PageType;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use crate::types::SegmentId;
 
 use super::car::Car;
 use super::key::Key;
+use super::page::{Page, PageRef, PageSlot};
 
 /// What a cached page is taken to need beside its bytes: its nodes, index entries, reference
 /// counts, and the ghost that it leaves.
@@ -28,27 +29,6 @@ pub const PAGE_OVERHEAD_BYTES: u64 = 256;
 const MIN_SHARD_BYTES: u64 = 4 * 1024 * 1024;
 /// The most shards.
 const MAX_SHARDS: usize = 64;
-
-/// An opened page: checked, decompressed, valid for its type.
-pub struct Page {
-    /// What the bytes are.
-    pub ty: PageType,
-    /// The payload, as it is searched.
-    pub bytes: Vec<u8>,
-}
-
-impl fmt::Debug for Page {
-    /// Without the bytes: they are the user's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page")
-            .field("ty", &self.ty)
-            .field("len", &self.bytes.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A page shared by the cache and its readers; it lives as long as any of them holds it.
-pub type PageRef = Arc<Page>;
 
 /// Counters of a [`PageCache`], summed over its shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -85,7 +65,13 @@ pub struct PageCache {
     active: AtomicUsize,
     capacity: AtomicU64,
     sizing: Mutex<()>,
+    /// Pages found by their parents' slots; striped, so that threads seldom meet.
+    slot_hits: [Count; 16],
 }
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Count(AtomicU64);
 
 impl PageCache {
     /// An empty cache of `capacity_bytes`; with 0 it never holds anything.
@@ -104,6 +90,7 @@ impl PageCache {
             active: AtomicUsize::new(1),
             capacity: AtomicU64::new(0),
             sizing: Mutex::new(()),
+            slot_hits: Default::default(),
         };
         cache.set_capacity(capacity_bytes);
         cache
@@ -120,6 +107,16 @@ impl PageCache {
         let counter = if found.is_some() { &shard.hits } else { &shard.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
+    }
+
+    /// The page that a slot has, if it does; counted as a hit then, and not at all otherwise.
+    #[inline]
+    pub fn get_by(&self, slot: &PageSlot) -> Option<PageRef> {
+        let page = slot.get()?;
+        page.mark_referenced();
+        let stripe = std::ptr::from_ref(&*page).addr() / 64 % self.slot_hits.len();
+        self.slot_hits[stripe].0.fetch_add(1, Ordering::Relaxed);
+        Some(page)
     }
 
     /// The page, if it is held; not counted, and no sign that it is of use: for reads that say
@@ -240,6 +237,7 @@ impl PageCache {
     /// The counters. Each is true; together they are no snapshot while others use the cache.
     pub fn stats(&self) -> CacheStats {
         let mut stats = CacheStats { capacity_bytes: self.capacity_bytes(), ..Default::default() };
+        stats.hits = self.slot_hits.iter().map(|count| count.0.load(Ordering::Relaxed)).sum();
         for shard in &self.shards {
             stats.hits += shard.hits.load(Ordering::Relaxed);
             stats.misses += shard.misses.load(Ordering::Relaxed);
@@ -277,7 +275,10 @@ impl fmt::Debug for PageCache {
 }
 
 fn charge(page: &Page) -> u64 {
-    page.bytes.capacity() as u64 + PAGE_OVERHEAD_BYTES
+    let bytes = page.bytes.capacity() as u64;
+    // A slot for each child, of which none takes less than 84 bytes.
+    let slots = if page.ty == PageType::Inner { bytes / 5 } else { 0 };
+    bytes + slots + PAGE_OVERHEAD_BYTES
 }
 
 /// The shard of a key; the map inside uses the hash's lowest and highest bits, this those between.
@@ -300,11 +301,12 @@ fn share(capacity: u64, shards: usize, i: usize) -> u64 {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::sync::Arc;
 
     const MIB: u64 = 1024 * 1024;
 
     fn page(len: usize) -> PageRef {
-        Arc::new(Page { ty: PageType::Leaf, bytes: vec![0; len] })
+        Arc::new(Page::new(PageType::Leaf, vec![0; len]))
     }
 
     /// A page that tells which it is.
@@ -312,7 +314,7 @@ mod tests {
         let mut bytes = segment.to_le_bytes().to_vec();
         bytes.extend(offset.to_le_bytes());
         bytes.resize(1000, 0);
-        Arc::new(Page { ty: PageType::Leaf, bytes })
+        Arc::new(Page::new(PageType::Leaf, bytes))
     }
 
     fn check(cache: &PageCache) {
@@ -585,12 +587,13 @@ mod tests {
 #[cfg(all(test, shuttle))]
 mod schedules {
     use super::*;
+    use crate::sync::Arc;
     use crate::sync::thread;
 
     fn resize_among_users(name: &str, from_shards: u64, to_shards: u64) {
         let model = move || {
             let cache = Arc::new(PageCache::new(from_shards * MIN_SHARD_BYTES));
-            let page = |n: usize| Arc::new(Page { ty: PageType::Leaf, bytes: vec![0; n] });
+            let page = |n: usize| Arc::new(Page::new(PageType::Leaf, vec![0; n]));
             let users: Vec<_> = (1..=2)
                 .map(|user| {
                     let cache = cache.clone();

@@ -12,7 +12,7 @@ use crate::segment::Segment;
 use crate::sync::Arc;
 use crate::types::{PageAddress, SegmentId};
 
-use super::{Page, PageCache, PageRef};
+use super::{Page, PageCache, PageRef, PageSlot};
 
 /// The one way to an opened page. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,19 +38,51 @@ impl Pager {
         self.cached(addr.segment, addr.offset, ty, segment.path(), || segment.read_page(addr, ty))
     }
 
+    /// As [`fetch`](Self::fetch), by the slot in which a parent remembers the page: that of this
+    /// very address. `segment` is asked for only where the slot has nothing.
+    #[inline]
+    pub fn fetch_by<'s>(
+        &self,
+        slot: Option<&PageSlot>,
+        segment: impl FnOnce() -> Result<&'s Arc<Segment>>,
+        addr: &PageAddress,
+        ty: PageType,
+    ) -> Result<PageRef> {
+        if let Some(page) = slot.and_then(|slot| self.cache.get_by(slot))
+            && page.ty == ty
+        {
+            return Ok(page);
+        }
+        let page = self.fetch(segment()?, addr, ty)?;
+        if let Some(slot) = slot {
+            slot.set(&page);
+        }
+        Ok(page)
+    }
+
     /// As [`fetch`](Self::fetch), for pages whose checksum no parent holds (filters); their own,
     /// which covers the segment and the offset, is checked.
     #[inline]
     pub fn fetch_at(
         &self,
+        slot: Option<&PageSlot>,
         segment: &Segment,
         offset: u64,
         stored_bytes: u32,
         ty: PageType,
     ) -> Result<PageRef> {
-        self.cached(segment.id(), offset, ty, segment.path(), || {
+        if let Some(page) = slot.and_then(|slot| self.cache.get_by(slot))
+            && page.ty == ty
+        {
+            return Ok(page);
+        }
+        let page = self.cached(segment.id(), offset, ty, segment.path(), || {
             segment.read_page_at(offset, stored_bytes, ty)
-        })
+        })?;
+        if let Some(slot) = slot {
+            slot.set(&page);
+        }
+        Ok(page)
     }
 
     /// As [`fetch`](Self::fetch), for merges and other passes over everything: uses what is
@@ -76,7 +108,7 @@ impl Pager {
         if let Some(page) = self.cache.get(segment, offset) {
             return of_type(page, ty, file, offset);
         }
-        let page = Arc::new(Page { ty, bytes: read()? });
+        let page = Arc::new(Page::new(ty, read()?));
         self.cache.insert(segment, offset, page.clone());
         Ok(page)
     }
@@ -91,7 +123,7 @@ impl Pager {
     ) -> Result<PageRef> {
         match self.cache.peek(segment, offset) {
             Some(page) => of_type(page, ty, file, offset),
-            None => Ok(Arc::new(Page { ty, bytes: read()? })),
+            None => Ok(Arc::new(Page::new(ty, read()?))),
         }
     }
 }
@@ -212,7 +244,8 @@ mod tests {
         let (dir, db, id) = (Path::new("db"), DatabaseId([7; 16]), SegmentId(1));
         vfs.create_dir_all(&segment_dir(dir)).unwrap();
         let kind = SegmentKind::Data;
-        let mut writer = SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0)).unwrap();
+        let mut writer =
+            SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0), Codec::None).unwrap();
         let mut leaf = LeafBuilder::new();
         let addresses: Vec<PageAddress> = [b"a", b"b"]
             .map(|key| {
@@ -230,7 +263,8 @@ mod tests {
         };
         let [a, b] = [&addresses[0], &addresses[1]];
         assert!(holds(&pager.fetch(&segment, a, PageType::Leaf).unwrap(), b"a"));
-        let page = pager.fetch_at(&segment, b.offset, b.stored_bytes, PageType::Leaf).unwrap();
+        let page =
+            pager.fetch_at(None, &segment, b.offset, b.stored_bytes, PageType::Leaf).unwrap();
         assert!(holds(&page, b"b"));
 
         // The byte rots: what is cached is still true, what is read anew says so.
@@ -305,6 +339,49 @@ mod schedules {
             cache.remove_segment(SegmentId(segment));
         }
         assert_eq!((cache.used_bytes(), cache.stats().pages), (0, 0));
+    }
+
+    /// Readers by slots, while what slots lead to is evicted, removed and loaded again.
+    fn slots_model() {
+        let room = 2 * (BYTES as u64 + PAGE_OVERHEAD_BYTES);
+        let cache = Arc::new(PageCache::new(room));
+        let parent = Arc::new(Page::new(PageType::Inner, Vec::new()));
+        let users: Vec<_> = (0..2)
+            .map(|user| {
+                let (pager, parent) = (Pager::new(Arc::clone(&cache)), Arc::clone(&parent));
+                thread::spawn(move || {
+                    for child in [0, 1, user, 0] {
+                        let slot = parent.slot(child, || 3).expect("one of three");
+                        let page = pager.cache().get_by(slot);
+                        let page = page.unwrap_or_else(|| {
+                            let page = load(&pager, 1, child as u64);
+                            slot.set(&page);
+                            page
+                        });
+                        assert!(page.bytes.iter().all(|b| *b == 16 + child as u8), "another page");
+                    }
+                })
+            })
+            .collect();
+        cache.evict(0.5);
+        cache.remove_segment(SegmentId(1));
+        for user in users {
+            user.join().unwrap();
+        }
+        let stats = cache.stats();
+        assert_eq!(stats.hits + stats.misses, 8, "every read is counted once");
+        cache.remove_segment(SegmentId(1));
+        assert_eq!((cache.used_bytes(), cache.stats().pages), (0, 0));
+        for child in 0..3 {
+            let slot = parent.slot(child, || 3).expect("one of three");
+            assert!(slot.get().is_none(), "a slot keeps a page in memory");
+        }
+    }
+
+    #[test]
+    fn slots_lead_to_their_pages_and_keep_none() {
+        let name = "slots_lead_to_their_pages_and_keep_none";
+        crate::schedules::explore::explore(name, 20_000, slots_model);
     }
 
     #[test]

@@ -19,14 +19,12 @@ trait Policy {
 
 struct Ours {
     car: Car,
-    page: PageRef,
     evicted: Vec<PageRef>,
 }
 
 impl Ours {
     fn new(pages: usize) -> Self {
-        let page = Arc::new(Page { ty: PageType::Leaf, bytes: Vec::new() });
-        Self { car: Car::new(pages as u64), page, evicted: Vec::new() }
+        Self { car: Car::new(pages as u64), evicted: Vec::new() }
     }
 }
 
@@ -35,7 +33,8 @@ impl Policy for Ours {
         let key = Key { segment: SegmentId(1), offset: page };
         let hit = self.car.get(&key).is_some();
         if !hit {
-            self.car.insert(key, self.page.clone(), 1, &mut self.evicted);
+            let page = Arc::new(Page::new(PageType::Leaf, Vec::new()));
+            self.car.insert(key, page, 1, &mut self.evicted);
             self.evicted.clear();
         }
         hit

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::vfs::{OsVfs, Vfs};
@@ -29,14 +30,36 @@ const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_HISTORY: Duration = Duration::from_secs(876_000 * 3600);
 
-/// How pages are compressed.
+/// How pages are compressed. Each codec is a Cargo feature of the same name (`lz4`, `zstd`,
+/// `snappy`); one that is not built in is refused, in options and in databases that use it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CompressionType {
     /// Stored as they are.
     None,
-    /// LZ4 block format: fast both ways.
+    /// LZ4 block format: fast both ways. Cargo feature `lz4`, which is on by default.
     Lz4,
+    /// Zstandard: about a third smaller than LZ4, slower to pack and to read; with levels. Cargo
+    /// feature `zstd`, which needs a C compiler.
+    Zstd,
+    /// Snappy: close to LZ4. Cargo feature `snappy`.
+    Snappy,
 }
+
+impl CompressionType {
+    /// The codec of pages.
+    pub(crate) fn codec(self) -> Codec {
+        match self {
+            Self::None => Codec::None,
+            Self::Lz4 => Codec::Lz4,
+            Self::Zstd => Codec::Zstd,
+            Self::Snappy => Codec::Snappy,
+        }
+    }
+}
+
+/// The default codec: the one that needs no choice, where it is built in.
+const DEFAULT_COMPRESSION: CompressionType =
+    if cfg!(feature = "lz4") { CompressionType::Lz4 } else { CompressionType::None };
 
 /// How much may be stacked above the base before it is merged down.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -79,11 +102,17 @@ pub struct LightningDbConfig {
     /// Memtable size, per keyspace, at which it is sealed and flushed; 64 KiB to 1 TiB. Default
     /// 64 MiB.
     pub write_buffer_size: usize,
-    /// Whether pages are compressed. Default true.
+    /// Whether new pages are compressed, in keyspaces that were not made with a codec of their own.
+    /// Default true.
     pub compression_enabled: bool,
-    /// How they are compressed where they are. A page that does not shrink is stored plain.
-    /// Default LZ4.
+    /// How they are compressed where they are. A page that does not shrink is stored plain. May be
+    /// another at each opening: pages written before are read as they are, and take the new codec
+    /// as merges renew them. Default LZ4 (none, in a build without it).
     pub compression_type: CompressionType,
+    /// How hard the codec tries. Zstandard: from -7 (fastest) to -1 and from 1 to 22 (smallest);
+    /// the others have no levels. Reading takes about the same time at every level. `None`, the
+    /// default: the codec's own, which is 3.
+    pub compression_level: Option<i32>,
     /// What the shape of the tree is tuned for. Default balanced.
     pub profile: Profile,
     /// How many threads work in the background; 0: the calling thread does that work itself, in
@@ -143,7 +172,8 @@ impl Default for LightningDbConfig {
             cache_size: 64 * MIB,
             write_buffer_size: 64 * MIB,
             compression_enabled: true,
-            compression_type: CompressionType::Lz4,
+            compression_type: DEFAULT_COMPRESSION,
+            compression_level: None,
             profile: Profile::Balanced,
             background_threads: OsVfs.processors().min(2),
             background_compaction: true,
@@ -232,6 +262,14 @@ impl LightningDbConfig {
         if self.compression_enabled { self.compression_type } else { CompressionType::None }
     }
 
+    /// How new pages of keyspaces without a codec of their own are packed.
+    pub(crate) fn packing(&self) -> Packing {
+        match self.effective_compression() {
+            CompressionType::None => Codec::None.into(),
+            compression => Packing::new(compression.codec(), self.compression_level),
+        }
+    }
+
     /// How long a `Periodic` write may stay unsynced: the interval of the database's own mode,
     /// or 10 ms where that is another.
     pub fn sync_interval(&self) -> Duration {
@@ -255,6 +293,7 @@ impl LightningDbConfig {
         if let Err(why) = checked_write_buffer(self.write_buffer_size) {
             return Err(Refused { option: "write_buffer_size", why });
         }
+        checked_compression(self.compression_type, self.compression_level)?;
         let threads = self.background_threads;
         within("background_threads", threads, 0, MAX_BACKGROUND_THREADS)?;
         lasting("compaction_interval", self.compaction_interval)?;
@@ -342,6 +381,21 @@ pub(super) fn checked_write_buffer(bytes: usize) -> std::result::Result<(), Stri
     Ok(())
 }
 
+/// Whether a build has a codec, and the codec a level, for databases and keyspaces alike.
+pub(super) fn checked_compression(
+    compression: CompressionType,
+    level: Option<i32>,
+) -> std::result::Result<(), Refused> {
+    let codec = compression.codec();
+    if !codec.is_built_in() {
+        return Err(Refused { option: "compression_type", why: format!("is {}", codec.lacking()) });
+    }
+    match level.map(|level| codec.check_level(level)) {
+        Some(Err(why)) => Err(Refused { option: "compression_level", why }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +441,9 @@ mod tests {
             |c| c.page_size = 65_536,
             |c| c.cache_size = 8 * 4096,
             |c| c.write_buffer_size = 64 * KIB,
+            |c| (c.compression_type, c.compression_level) = (CompressionType::Zstd, Some(-7)),
+            |c| (c.compression_type, c.compression_level) = (CompressionType::Zstd, Some(22)),
+            |c| c.compression_type = CompressionType::Snappy,
             |c| c.background_threads = 0,
             |c| c.background_threads = 64,
             |c| c.compaction_interval = Duration::from_millis(1),
@@ -423,6 +480,16 @@ mod tests {
             ("cache_size", |c| (c.page_size, c.cache_size) = (65_536, 8 * 4096)),
             ("write_buffer_size", |c| c.write_buffer_size = 64 * KIB - 1),
             ("write_buffer_size", |c| c.write_buffer_size = usize::MAX),
+            ("compression_level", |c| c.compression_level = Some(1)),
+            ("compression_level", |c| {
+                (c.compression_type, c.compression_level) = (CompressionType::Zstd, Some(23));
+            }),
+            ("compression_level", |c| {
+                (c.compression_type, c.compression_level) = (CompressionType::Zstd, Some(0));
+            }),
+            ("compression_level", |c| {
+                (c.compression_type, c.compression_level) = (CompressionType::None, Some(3));
+            }),
             ("background_threads", |c| c.background_threads = 65),
             ("compaction_interval", |c| c.compaction_interval = Duration::ZERO),
             ("compaction_interval", |c| c.compaction_interval = Duration::MAX),
@@ -461,8 +528,11 @@ mod tests {
     fn compression_and_interval_follow_their_options() {
         let mut c = LightningDbConfig::default();
         assert_eq!(c.effective_compression(), CompressionType::Lz4);
+        (c.compression_type, c.compression_level) = (CompressionType::Zstd, Some(9));
+        assert_eq!(c.packing(), Packing::new(Codec::Zstd, Some(9)));
         c.compression_enabled = false;
         assert_eq!(c.effective_compression(), CompressionType::None);
+        assert_eq!((c.packing(), c.validate().is_ok()), (Codec::None.into(), true));
         assert_eq!(c.sync_interval(), DEFAULT_SYNC_INTERVAL);
         let interval = Duration::from_secs(3);
         c.wal_sync_mode = WalSyncMode::Periodic { interval };

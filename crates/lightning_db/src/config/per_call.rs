@@ -3,7 +3,7 @@
 //! 1. `None` always means "as the database is set".
 //! 2. A write may choose its durability; whether there is a log at all is the database's choice.
 
-use super::options::{CompressionType, WalSyncMode, checked_write_buffer};
+use super::options::{CompressionType, WalSyncMode, checked_compression, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Options of a keyspace, given when it is created and kept with it.
@@ -11,19 +11,30 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct KeyspaceOptions {
     /// Memtable size at which it is sealed and flushed; same range as the database's option.
     pub write_buffer_size: Option<usize>,
-    /// How pages are compressed; `Some(None)` of the codec stores them plain.
+    /// How new pages are compressed, whatever the database is set to; `Some(None)` of the codec
+    /// stores them plain. `None`: as the database is set each time it is opened.
     pub compression_type: Option<CompressionType>,
+    /// The level of that codec, with the same range as the database's option. `None`: the codec's
+    /// own. A level without a codec is refused: it could not outlive the database's.
+    pub compression_level: Option<i32>,
 }
 
 impl KeyspaceOptions {
     /// Whether every given value is possible.
     pub fn validate(&self) -> Result<()> {
-        match self.write_buffer_size.map(checked_write_buffer) {
-            Some(Err(why)) => {
-                let message = format!("keyspace option `write_buffer_size` {why}");
-                Err(Error::new(ErrorKind::InvalidConfig, message))
-            }
-            _ => Ok(()),
+        let refuse = |what: String| {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("keyspace option {what}")))
+        };
+        if let Some(Err(why)) = self.write_buffer_size.map(checked_write_buffer) {
+            return refuse(format!("`write_buffer_size` {why}"));
+        }
+        match (self.compression_type, self.compression_level) {
+            (Some(compression), level) => match checked_compression(compression, level) {
+                Err(refused) => refuse(refused.to_string()),
+                Ok(()) => Ok(()),
+            },
+            (None, Some(_)) => refuse("`compression_level` is given without a codec".to_owned()),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -80,6 +91,26 @@ mod tests {
         let e = of((64 << 10) - 1).validate().expect_err("below the range");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
         assert!(e.message().contains("write_buffer_size"), "{e}");
+    }
+
+    #[test]
+    fn a_level_needs_a_codec_that_has_it() {
+        let of = |compression_type, compression_level| KeyspaceOptions {
+            compression_type,
+            compression_level,
+            ..Default::default()
+        };
+        assert!(of(Some(CompressionType::Zstd), Some(19)).validate().is_ok());
+        assert!(of(Some(CompressionType::Snappy), None).validate().is_ok());
+        for refused in [
+            of(Some(CompressionType::Zstd), Some(23)),
+            of(Some(CompressionType::Lz4), Some(1)),
+            of(None, Some(3)),
+        ] {
+            let e = refused.validate().expect_err("no such level");
+            assert_eq!(e.kind(), ErrorKind::InvalidConfig);
+            assert!(e.message().contains("keyspace option `compression_level`"), "{e}");
+        }
     }
 
     #[test]

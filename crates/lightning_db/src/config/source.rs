@@ -44,6 +44,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("database", "write_buffer_size"),
     option("database", "compression_enabled"),
     option("database", "compression_type"),
+    option("database", "compression_level"),
     option("database", "profile"),
     option("database", "background_threads"),
     option("database", "background_compaction"),
@@ -119,9 +120,14 @@ impl LightningDbConfig {
             "write_buffer_size" => self.write_buffer_size = given.memory_size()?,
             "compression_enabled" => self.compression_enabled = given.boolean()?,
             "compression_type" => {
-                self.compression_type = given
-                    .one_of(&[("none", CompressionType::None), ("lz4", CompressionType::Lz4)])?;
+                self.compression_type = given.one_of(&[
+                    ("none", CompressionType::None),
+                    ("lz4", CompressionType::Lz4),
+                    ("zstd", CompressionType::Zstd),
+                    ("snappy", CompressionType::Snappy),
+                ])?;
             }
+            "compression_level" => self.compression_level = given.level_or_none()?,
             "profile" => {
                 self.profile = given.one_of(&[
                     ("read_optimized", Profile::ReadOptimized),
@@ -332,6 +338,16 @@ impl Given {
         match self {
             Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
             _ => self.size().map(Some),
+        }
+    }
+
+    fn level_or_none(&self) -> std::result::Result<Option<i32>, String> {
+        match self {
+            Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
+            Self::Integer(n) => {
+                i32::try_from(*n).map(Some).map_err(|_| self.but_expected("a level"))
+            }
+            _ => Err(self.but_expected("a level such as 3, or \"none\"")),
         }
     }
 

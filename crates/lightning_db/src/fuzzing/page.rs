@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::compress::Codec;
+use crate::compress::{Codec, Packer};
 use crate::error::ErrorKind;
 use crate::page::envelope::{self, PageIdentity};
 use crate::page::filter::{FilterBuilder, page_may_contain};
@@ -152,10 +152,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     for (ty, raw) in payloads {
         let ty_bits = TYPES.iter().position(|t| *t == ty).expect("all four") as u8 * 2;
         seeds.push([&[ty_bits | 8], raw.as_slice()].concat());
-        for codec in [Codec::None, Codec::Lz4] {
+        for codec in Codec::ALL.into_iter().filter(|c| c.is_built_in()) {
             for repaired in [0, 1] {
                 let mut seed = vec![ty_bits | repaired];
-                envelope::seal(&mut seed, &ID, ty, &raw, codec);
+                envelope::seal(&mut seed, &ID, ty, &raw, codec.into(), &mut Packer::default());
                 seeds.push(seed);
             }
         }

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::compress::Codec;
-use crate::config::{CompressionType, KeyspaceOptions, LightningDbConfig};
+use crate::compress::{Codec, Packing};
+use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_KEYSPACE_NAME_BYTES;
 use crate::maintenance::core::Core;
-use crate::manifest::{Edit, EditOp, KeyspaceState};
+use crate::manifest::{CODEC_OF_DATABASE, Edit, EditOp, KeyspaceState};
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
 use crate::store::version::Row;
 use crate::sync::atomic::Ordering;
@@ -21,11 +21,22 @@ use crate::types::{KeyspaceId, Seq};
 /// The name of the keyspace that the database's own calls act on.
 pub const DEFAULT: &str = "default";
 
-/// The codec byte of a compression type.
-pub fn codec_of(compression: CompressionType) -> Codec {
-    match compression {
-        CompressionType::None => Codec::None,
-        CompressionType::Lz4 => Codec::Lz4,
+/// How new pages of a keyspace are packed, by its own choice or else by the database's options.
+pub fn packing_of(state: &KeyspaceState, config: &LightningDbConfig) -> Result<Packing> {
+    if state.codec == CODEC_OF_DATABASE {
+        return Ok(config.packing());
+    }
+    let refuse = |what: String| {
+        let message = format!("keyspace {:?} is packed by {what}", state.name);
+        Err(Error::new(ErrorKind::UnsupportedFormat, message))
+    };
+    match Codec::from_byte(state.codec) {
+        None => refuse(format!("codec {}, which this build does not know", state.codec)),
+        Some(codec) if !codec.is_built_in() => refuse(codec.lacking()),
+        Some(codec) => match state.level.map(|level| codec.check_level(level)) {
+            Some(Err(why)) => refuse(format!("{} at a level that {why}", codec.name())),
+            _ => Ok(Packing::new(codec, state.level)),
+        },
     }
 }
 
@@ -36,18 +47,28 @@ pub fn new_state(
     config: &LightningDbConfig,
     options: &KeyspaceOptions,
 ) -> KeyspaceState {
-    let compression = options.compression_type.unwrap_or(config.effective_compression());
     KeyspaceState {
         id,
         name: name.to_owned(),
         write_buffer_size: options.write_buffer_size.unwrap_or(config.write_buffer_size) as u64,
-        codec: codec_of(compression) as u8,
+        codec: options.compression_type.map_or(CODEC_OF_DATABASE, |c| c.codec().as_byte()),
         page_bytes: config.page_size as u32,
         profile: config.profile as u8,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        level: options.compression_level,
     }
+}
+
+/// What makes a keyspace in the manifest.
+pub fn creation(state: KeyspaceState) -> Edit {
+    let (keyspace, codec, level) = (state.id, state.codec, state.level);
+    let mut ops = vec![EditOp::CreateKeyspace(state)];
+    if level.is_some() {
+        ops.push(EditOp::SetCompression { keyspace, codec, level });
+    }
+    Edit { ops }
 }
 
 /// The keyspace called `name`, made where it does not exist.
@@ -77,10 +98,10 @@ pub fn open_or_create(
     let store_options = StoreOptions {
         write_buffer_bytes: state.write_buffer_size,
         page_bytes: state.page_bytes,
-        codec: codec_of(options.compression_type.unwrap_or(core.config.effective_compression())),
+        packing: packing_of(&state, &core.config)?,
         profile: core.config.profile,
     };
-    env.publish(Edit { ops: vec![EditOp::CreateKeyspace(state)] }, || ())?;
+    env.publish(creation(state), || ())?;
     let mut section = core.section.enter();
     let first = section.last.next();
     let keyspace = Arc::new(KeyspaceStore::new(

@@ -58,6 +58,12 @@ impl ManifestState {
     pub fn snapshot_edit(&self) -> Edit {
         let mut ops: Vec<EditOp> =
             self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
+        ops.extend(leveled.map(|k| EditOp::SetCompression {
+            keyspace: k.id,
+            codec: k.codec,
+            level: k.level,
+        }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
         ops.push(EditOp::LogStart(self.log_start));
@@ -202,6 +208,10 @@ impl ManifestState {
                 if self.kept_logs.remove(id).is_none() {
                     return Err(Malformed("an edit names a kept log file that is not there"));
                 }
+            }
+            EditOp::SetCompression { keyspace, codec, level } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                (k.codec, k.level) = (*codec, *level);
             }
         }
         Ok(())

@@ -110,6 +110,15 @@ pub enum EditOp {
     KeepLog(KeptLog),
     /// One is kept no more.
     ForgetLog(LogId),
+    /// How new pages of a keyspace are packed.
+    SetCompression {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// As in the keyspace's state.
+        codec: u8,
+        /// The codec's level; `None` for its own.
+        level: Option<i32>,
+    },
 }
 
 /// One atomic change.
@@ -238,6 +247,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             put_varint(out, id.0);
             out.push(0);
         }
+        EditOp::SetCompression { keyspace, codec, level } => {
+            tagged(out, 14, *keyspace);
+            out.push(*codec);
+            out.push(u8::from(level.is_some()));
+            if let Some(level) = level {
+                l::put_signed(out, *level);
+            }
+        }
     }
 }
 
@@ -296,6 +313,15 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
                 _ => return Err(Malformed("a log file is neither kept nor not")),
             }
         }
+        14 => EditOp::SetCompression {
+            keyspace: KeyspaceId(l::u32_of(r)?),
+            codec: r.u8()?,
+            level: match r.u8()? {
+                0 => None,
+                1 => Some(l::signed(r)?),
+                _ => return Err(Malformed("a level is neither there nor not")),
+            },
+        },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

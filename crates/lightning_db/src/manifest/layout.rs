@@ -193,5 +193,17 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,
         base: list(r, 40, partition)?,
+        // Told by an operation of its own, where there is one.
+        level: None,
     })
+}
+
+/// Small numbers of either sign in few bytes.
+pub(super) fn put_signed(out: &mut Vec<u8>, n: i32) {
+    put_varint(out, u64::from((n << 1 ^ n >> 31).cast_unsigned()));
+}
+
+pub(super) fn signed(r: &mut Reader<'_>) -> Decoded<i32> {
+    let n = u32_of(r)?;
+    Ok((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
 }

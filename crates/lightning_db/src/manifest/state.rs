@@ -107,7 +107,7 @@ pub struct KeyspaceState {
     pub name: String,
     /// Memtable size at which it is sealed.
     pub write_buffer_size: u64,
-    /// Codec of its pages.
+    /// Codec of new pages, as in a page; [`CODEC_OF_DATABASE`] where the database's options say.
     pub codec: u8,
     /// Target size of its leaves.
     pub page_bytes: u32,
@@ -119,6 +119,8 @@ pub struct KeyspaceState {
     pub runs: Vec<RunMeta>,
     /// By key.
     pub base: Vec<PartitionMeta>,
+    /// Level of the codec, where one was chosen with it.
+    pub level: Option<i32>,
 }
 
 /// A log file that is kept for readers of changes, and is no part of the log any more.
@@ -142,6 +144,16 @@ impl KeptLog {
         self.blobs.iter().fold(self.bytes, |sum, blob| sum.saturating_add(blob.bytes))
     }
 }
+
+impl KeyspaceState {
+    /// Every partition of every row.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
+        self.runs.iter().flat_map(|r| &r.partitions).chain(&self.base)
+    }
+}
+
+/// In place of a codec: the keyspace was made without one of its own.
+pub const CODEC_OF_DATABASE: u8 = 255;
 
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,8 +226,6 @@ impl ManifestState {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.keyspaces
-            .values()
-            .flat_map(|k| k.runs.iter().flat_map(|r| &r.partitions).chain(&k.base))
+        self.keyspaces.values().flat_map(KeyspaceState::partitions)
     }
 }

@@ -130,19 +130,6 @@ impl Drop for Arena {
     }
 }
 
-/// Asks the processor for cache lines; a hint.
-#[inline]
-pub(super) fn prefetch_lines(from: *const u8, lines: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for i in 0..lines {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch of any address is allowed; it reads nothing and cannot fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(CHUNK_ALIGN * i).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, lines);
-}
-
 fn round_up(bytes: usize, align: usize) -> Result<usize> {
     bytes.checked_next_multiple_of(align).ok_or_else(|| out_of(bytes))
 }

@@ -16,9 +16,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::limits::MAX_KEY_BYTES;
+use crate::prefetch;
 use crate::types::{BlobRef, EntryValue, Seq};
-
-use super::arena::prefetch_lines;
 
 const HAS_OLDER: u32 = 1 << 2;
 const KIND: u32 = HAS_OLDER - 1;
@@ -234,7 +233,7 @@ impl<'a> EntryRef<'a> {
     /// Asks for its first `lines` cache lines before they are needed.
     #[inline]
     pub(super) fn prefetch(self, lines: usize) {
-        prefetch_lines(self.header.as_ptr().cast_const().cast(), lines);
+        prefetch::lines(self.header.as_ptr().cast_const().cast(), lines);
     }
 
     /// How the key compares to `key`.

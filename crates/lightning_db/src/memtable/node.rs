@@ -16,9 +16,9 @@
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
-use super::arena::prefetch_lines;
 use super::entry::{EntryRef, Header};
 use super::order::{Order, SLOTS};
+use crate::prefetch;
 use crate::sync::atomic::Ordering;
 use crate::sync::in_layout::{AtomicPtr, AtomicU64};
 
@@ -326,6 +326,6 @@ impl Node {
     /// Asks for the node's lines before they are needed.
     #[inline]
     pub(super) fn prefetch(&self) {
-        prefetch_lines(ptr::from_ref(self).cast(), size_of::<Self>() / 64);
+        prefetch::lines(ptr::from_ref(self).cast(), size_of::<Self>() / 64);
     }
 }

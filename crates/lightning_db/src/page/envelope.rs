@@ -3,7 +3,7 @@
 //! | offset | size | meaning |
 //! |---|---|---|
 //! | 0 | 1 | page type: 1 leaf, 2 inner, 3 filter, 4 blob |
-//! | 1 | 1 | codec of the payload: 0 none, 1 LZ4 block; 2 and 3 kept for Zstandard and Snappy |
+//! | 1 | 1 | codec of the payload: 0 none, 1 LZ4 block, 2 Zstandard, 3 Snappy; 4 kept |
 //! | 2 | 1 | flags: bit 0 kept for encryption, the others unused; any bit set is refused |
 //! | 3 | 1 | envelope version, 1 |
 //! | 4 | 4 | bytes of the payload once decompressed |
@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::codec::u32_at;
-use crate::compress::{self, Codec};
+use crate::compress::{self, Codec, Packer, Packing};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::limits::MAX_PAGE_RAW_BYTES;
 use crate::types::{DatabaseId, SegmentId};
@@ -53,6 +53,14 @@ pub enum PageType {
 }
 
 impl PageType {
+    /// How many types there are.
+    pub const COUNT: usize = 4;
+
+    /// Its place in a table of all types.
+    pub fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// The byte that stands for this type on disk.
     pub fn as_byte(self) -> u8 {
         self as u8
@@ -90,22 +98,38 @@ pub struct PageIdentity {
     pub offset: u64,
 }
 
-/// Appends the page holding `raw` to `out` and gives its checksum. The payload is compressed with
-/// `codec`, or stored plain where that does not shrink it.
+/// What sealing a page gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sealed {
+    /// The page's checksum.
+    pub checksum: u32,
+    /// How its payload is stored.
+    pub codec: Codec,
+}
+
+/// Appends the page holding `raw` to `out`. The payload is packed as `packing` says, or stored
+/// plain where that does not shrink it.
 ///
 /// `raw` must be at most `MAX_PAGE_RAW_BYTES` long.
-pub fn seal(out: &mut Vec<u8>, id: &PageIdentity, ty: PageType, raw: &[u8], codec: Codec) -> u32 {
+pub fn seal(
+    out: &mut Vec<u8>,
+    id: &PageIdentity,
+    ty: PageType,
+    raw: &[u8],
+    packing: Packing,
+    packer: &mut Packer,
+) -> Sealed {
     assert!(raw.len() <= MAX_PAGE_RAW_BYTES, "a page of {} bytes could not be opened", raw.len());
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    let used = compress::compress(codec, raw, out);
+    let codec = packer.pack(packing, raw, out);
     let (header, payload) = out[start..].split_at_mut(HEADER_BYTES);
-    header[..4].copy_from_slice(&[ty.as_byte(), used.as_byte(), 0, VERSION]);
+    header[..4].copy_from_slice(&[ty.as_byte(), codec.as_byte(), 0, VERSION]);
     header[4..8].copy_from_slice(&(raw.len() as u32).to_le_bytes());
     header[8..12].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    let crc = checksum(id, header, payload);
-    header[COVERED_BYTES..].copy_from_slice(&crc.to_le_bytes());
-    crc
+    let checksum = checksum(id, header, payload);
+    header[COVERED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
+    Sealed { checksum, codec }
 }
 
 /// The stored length that the envelope at the front of `stored` claims for its page, not yet
@@ -211,6 +235,9 @@ fn check(
     let Some(codec) = Codec::from_byte(header[1]) else {
         return unsupported("a page is compressed by a codec that this build does not know");
     };
+    if !codec.is_built_in() {
+        return unsupported(&format!("a page is packed by {}", codec.lacking()));
+    }
     let raw_bytes = u32_at(header, 4) as usize;
     if u32_at(header, 8) as usize != payload.len() {
         return corrupt("a page has another stored length than its envelope says");
@@ -251,6 +278,16 @@ mod tests {
         direct
     }
 
+    fn seal_by(
+        out: &mut Vec<u8>,
+        id: &PageIdentity,
+        ty: PageType,
+        raw: &[u8],
+        codec: Codec,
+    ) -> u32 {
+        seal(out, id, ty, raw, codec.into(), &mut Packer::default()).checksum
+    }
+
     fn samples() -> Vec<Vec<u8>> {
         let mut rng = fastrand::Rng::with_seed(21);
         vec![
@@ -272,9 +309,9 @@ mod tests {
     #[test]
     fn pages_open_to_what_was_sealed() {
         for raw in samples() {
-            for codec in [Codec::None, Codec::Lz4] {
+            for codec in Codec::ALL {
                 let mut out = vec![1, 2, 3];
-                let crc = seal(&mut out, &ID, PageType::Leaf, &raw, codec);
+                let crc = seal_by(&mut out, &ID, PageType::Leaf, &raw, codec);
                 let stored = &out[3..];
                 assert_eq!(claimed_checksum(stored), Some(crc));
                 assert_eq!(claimed_len(stored), Some(stored.len()));
@@ -287,7 +324,7 @@ mod tests {
     fn the_worked_example_has_these_bytes() {
         let id = PageIdentity { database: DatabaseId([1; 16]), segment: SegmentId(2), offset: 64 };
         let mut out = Vec::new();
-        let crc = seal(&mut out, &id, PageType::Blob, b"abc", Codec::Lz4);
+        let crc = seal_by(&mut out, &id, PageType::Blob, b"abc", Codec::Lz4);
         let mut expect = vec![4, 0, 0, 1, 3, 0, 0, 0, 3, 0, 0, 0];
         let mut covered = vec![1; 16];
         covered.extend([2, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0]);
@@ -302,9 +339,9 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         for raw in samples() {
-            for codec in [Codec::None, Codec::Lz4] {
+            for codec in Codec::ALL {
                 let mut stored = Vec::new();
-                seal(&mut stored, &ID, PageType::Leaf, &raw, codec);
+                seal_by(&mut stored, &ID, PageType::Leaf, &raw, codec);
                 for at in 0..stored.len() {
                     for bit in 0..8 {
                         stored[at] ^= 1 << bit;
@@ -324,7 +361,7 @@ mod tests {
     #[test]
     fn a_page_is_refused_anywhere_but_where_it_was_written() {
         let mut stored = Vec::new();
-        seal(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
+        seal_by(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
         let elsewhere = [
             PageIdentity { offset: 4097, ..ID },
             PageIdentity { segment: SegmentId(8), ..ID },
@@ -339,9 +376,9 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
-        for (at, byte) in [(1, 2), (1, 3), (1, 200), (2, 1), (2, 128), (3, 0), (3, 2)] {
+        for (at, byte) in [(1, 4), (1, 5), (1, 200), (2, 1), (2, 128), (3, 0), (3, 2)] {
             let mut stored = Vec::new();
-            seal(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
+            seal_by(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
             stored[at] = byte;
             reseal(&mut stored);
             let e = open_at(&stored, &ID).unwrap_err();
@@ -352,9 +389,9 @@ mod tests {
     #[test]
     fn hostile_lengths_under_a_good_checksum_are_refused() {
         let raw = vec![5; 10_000];
-        for codec in [Codec::None, Codec::Lz4] {
+        for codec in Codec::ALL {
             let mut good = Vec::new();
-            seal(&mut good, &ID, PageType::Leaf, &raw, codec);
+            seal_by(&mut good, &ID, PageType::Leaf, &raw, codec);
             for claim in [0u32, 1, 9_999, 10_001, MAX_PAGE_RAW_BYTES as u32 + 1, u32::MAX] {
                 for at in [4, 8] {
                     let mut stored = good.clone();

@@ -14,7 +14,8 @@
 use crate::codec::Malformed;
 
 /// Bytes of a block: a cache line.
-const BLOCK_BYTES: usize = 64;
+/// Bytes of a block: a cache line.
+pub const BLOCK_BYTES: usize = 64;
 /// Blocks of the longest filter page (16 KiB).
 const MAX_BLOCKS: usize = 256;
 /// Filter bits for each key.

@@ -189,10 +189,48 @@ impl EntryParts {
         }
     }
 
+    /// The value, where it is in the leaf.
+    #[inline]
+    pub fn inline_value<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        (self.kind == INLINE).then(|| &bytes[self.key.1 as usize..self.value_end as usize])
+    }
+
     /// Whether the entry deletes its key.
     #[inline]
     pub fn is_tombstone(&self) -> bool {
         self.kind == TOMBSTONE
+    }
+}
+
+/// Where the columns of a leaf lie: for whoever steps over many entries of one page.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeafColumns {
+    slots_at: u32,
+    len: u32,
+}
+
+impl LeafColumns {
+    /// The number of entries.
+    #[inline]
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// Entry `i` of the leaf with this payload.
+    #[inline]
+    pub fn parts(self, bytes: &[u8], i: usize) -> EntryParts {
+        let at = self.slots_at as usize + i * SLOT_BYTES;
+        let pair = &bytes[at..at + 2 * SLOT_BYTES];
+        let (this, next) = (u32_at(pair, 0), u32_at(pair, SLOT_BYTES));
+        let start = (this & OFFSET_MASK) as usize;
+        let first = bytes[start];
+        let key = if first < 0x80 {
+            (start as u32 + 1, start as u32 + 1 + u32::from(first))
+        } else {
+            let range = LeafView::new(bytes).long_key_range(start);
+            (range.start as u32, range.end as u32)
+        };
+        EntryParts { key, value_end: next & OFFSET_MASK, kind: (this >> KIND_SHIFT) as u8 }
     }
 }
 
@@ -339,16 +377,11 @@ impl<'a> LeafView<'a> {
         self.key_range(start).end..end
     }
 
-    /// Where entry `i` lies, and what it is: for whoever asks of it more than once.
+    /// Where the columns lie.
     #[inline]
-    pub fn parts(&self, i: usize) -> EntryParts {
-        let (start, end) = self.entry(i);
-        let key = self.key_range(start);
-        EntryParts {
-            key: (key.start as u32, key.end as u32),
-            value_end: end as u32,
-            kind: self.kind(i),
-        }
+    pub fn columns(&self) -> LeafColumns {
+        let len = self.len();
+        LeafColumns { slots_at: (HEADER_BYTES + len) as u32, len: len as u32 }
     }
 
     /// Whether every entry is settled, so that each key has one version here.

@@ -14,6 +14,8 @@
 //!
 //! Read-only stops after 2, and writes nothing at all.
 
+#[cfg(test)]
+mod codec_tests;
 pub(crate) mod directory;
 mod kept;
 mod open;

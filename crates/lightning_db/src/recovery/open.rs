@@ -11,7 +11,6 @@ use super::kept;
 use super::replay::Replay;
 use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
-use crate::compress::Codec;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
@@ -107,8 +106,7 @@ fn create_files(
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
-    let edit = Edit { ops: vec![EditOp::CreateKeyspace(default)] };
-    state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    state.apply(&catalog::creation(default)).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
 }
 
@@ -161,9 +159,7 @@ fn recover(
     for meta in state.partitions().flat_map(|p| &p.segments) {
         segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
     }
-    for keyspace in state.keyspaces.values() {
-        codec_of(keyspace)?;
-    }
+    check_codecs(&state, &segments, &config)?;
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -384,6 +380,7 @@ fn assemble(
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
+        packed: Arc::default(),
         read_ahead: if config.prefetch_enabled { config.prefetch_distance } else { 0 },
     });
     let mut by_id = BTreeMap::new();
@@ -440,13 +437,26 @@ fn listed_kept(kept: &KeptLog) -> LogFile {
     LogFile { id: kept.id, first: kept.first, bytes: kept.bytes, blobs }
 }
 
-fn codec_of(state: &KeyspaceState) -> Result<Codec> {
-    Codec::from_byte(state.codec).ok_or_else(|| {
-        Error::new(
-            ErrorKind::UnsupportedFormat,
-            format!("keyspace {:?} uses codec {}, which this build lacks", state.name, state.codec),
-        )
-    })
+/// Whether this build can pack new pages of every keyspace, and unpack those that are there.
+fn check_codecs(
+    state: &ManifestState,
+    segments: &Segments,
+    config: &LightningDbConfig,
+) -> Result<()> {
+    for keyspace in state.keyspaces.values() {
+        catalog::packing_of(keyspace, config)?;
+        for own in keyspace.partitions().flat_map(|p| &p.segments) {
+            let Some(segment) = segments.get(&own.id) else { continue };
+            let codec = segment.codec();
+            if !codec.is_built_in() {
+                let message =
+                    format!("keyspace {:?} has pages packed by {}", keyspace.name, codec.lacking());
+                let e = Error::new(ErrorKind::UnsupportedFormat, message);
+                return Err(e.in_file(segment.path()));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_keyspace(
@@ -459,7 +469,7 @@ fn open_keyspace(
     let options = StoreOptions {
         write_buffer_bytes: state.write_buffer_size,
         page_bytes: state.page_bytes,
-        codec: codec_of(state)?,
+        packing: catalog::packing_of(state, config)?,
         // How much to stack is a choice of whoever opens the database, not of the files.
         profile: config.profile,
     };
@@ -481,7 +491,7 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
             PartitionReader::open(meta.clone(), own).map(Arc::new)
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(Row { partitions })
+    Ok(Row { partitions: partitions.into() })
 }
 
 fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {

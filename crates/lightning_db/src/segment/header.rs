@@ -9,7 +9,8 @@
 //! | 16 | 16 | database id |
 //! | 32 | 8 | segment id |
 //! | 40 | 4 | keyspace the segment was written for |
-//! | 44 | 16 | kept, zeros |
+//! | 44 | 1 | codec of its pages, as in a page; some may be stored plain |
+//! | 45 | 15 | kept, zeros |
 //! | 60 | 4 | CRC-32C of the 60 bytes before |
 //!
 //! Numbers are little endian. Every later version keeps the magic, the version and the checksum
@@ -18,6 +19,7 @@
 use std::path::Path;
 
 use crate::codec::{u32_at, u64_at};
+use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, KeyspaceId, SegmentId};
 
@@ -48,6 +50,8 @@ pub struct SegmentHeader {
     pub kind: SegmentKind,
     /// The keyspace it was written for.
     pub keyspace: KeyspaceId,
+    /// How its pages are packed, those that are.
+    pub codec: Codec,
 }
 
 impl SegmentHeader {
@@ -60,6 +64,7 @@ impl SegmentHeader {
         out[16..32].copy_from_slice(&self.database.0);
         out[32..40].copy_from_slice(&self.id.0.to_le_bytes());
         out[40..44].copy_from_slice(&self.keyspace.0.to_le_bytes());
+        out[44] = self.codec.as_byte();
         let crc = crc32c::crc32c(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -88,15 +93,22 @@ impl SegmentHeader {
             2 => SegmentKind::Blob,
             kind => return unsupported(format!("the segment is of the unknown kind {kind}")),
         };
-        if bytes[13..16] != [0; 3] || bytes[44..CRC_AT] != [0; 16] {
+        if bytes[13..16] != [0; 3] || bytes[45..CRC_AT] != [0; 15] {
             return unsupported("the segment uses a feature that this build does not know".into());
         }
+        let Some(codec) = Codec::from_byte(bytes[44]) else {
+            let byte = bytes[44];
+            return unsupported(format!(
+                "the segment's pages are packed by the unknown codec {byte}"
+            ));
+        };
         let database = *bytes[16..].first_chunk().expect("a header is longer");
         Ok(Self {
             database: DatabaseId(database),
             id: SegmentId(u64_at(bytes, 32)),
             kind,
             keyspace: KeyspaceId(u32_at(bytes, 40)),
+            codec,
         })
     }
 }
@@ -111,6 +123,7 @@ mod tests {
             id: SegmentId(0x0102),
             kind: SegmentKind::Blob,
             keyspace: KeyspaceId(5),
+            codec: Codec::Snappy,
         }
     }
 
@@ -120,7 +133,8 @@ mod tests {
         expect.extend([1, 0, 0, 0, 2, 0, 0, 0]);
         expect.extend([9; 16]);
         expect.extend([2, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0]);
-        expect.extend([0; 16]);
+        expect.push(3);
+        expect.extend([0; 15]);
         expect.extend(crc32c::crc32c(&expect).to_le_bytes());
         let bytes = header().encode();
         assert_eq!(&bytes[..], &expect[..]);
@@ -141,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
-        for at in [8, 11, 12, 13, 15, 44, 59] {
+        for at in [8, 11, 12, 13, 15, 44, 45, 59] {
             let mut bytes = header().encode();
             bytes[at] = 77;
             let crc = crc32c::crc32c(&bytes[..CRC_AT]);

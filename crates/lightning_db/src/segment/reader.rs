@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use super::header::SegmentKind;
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
+use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::check_payload;
 use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
@@ -68,6 +69,11 @@ impl Segment {
     /// The segment's id.
     pub fn id(&self) -> SegmentId {
         self.header.id
+    }
+
+    /// How its pages are packed, those that are.
+    pub fn codec(&self) -> Codec {
+        self.header.codec
     }
 
     /// What the segment is for.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::compress::Codec;
+use crate::compress::{Codec, PackCounts};
 use crate::error::{ErrorKind, Result};
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::PageType;
@@ -40,7 +40,8 @@ impl Place {
     }
 
     fn create(&self, id: SegmentId, kind: SegmentKind) -> SegmentWriter {
-        SegmentWriter::create(&self.vfs, &self.dir, DB, id, kind, KeyspaceId(4)).unwrap()
+        SegmentWriter::create(&self.vfs, &self.dir, DB, id, kind, KeyspaceId(4), Codec::None)
+            .unwrap()
     }
 
     fn open(&self, id: SegmentId) -> Result<Segment> {
@@ -145,8 +146,10 @@ fn pages_read_back_as_they_were_written() {
             keyspace: KeyspaceId(4),
             file_bytes: end,
             pages: 302,
+            packed: meta.packed,
         };
         assert_eq!(meta, expect);
+        assert_eq!(meta.packed.tried + meta.packed.skipped, 151, "leaves and the inner page");
         let segment = place.open(ID).unwrap();
         assert_eq!((segment.id(), segment.file_bytes()), (ID, end));
         assert_eq!((segment.kind(), segment.keyspace()), (SegmentKind::Data, KeyspaceId(4)));
@@ -158,13 +161,51 @@ fn pages_read_back_as_they_were_written() {
 }
 
 #[test]
+fn pages_that_never_shrink_are_soon_left_alone() {
+    on_each_file_system(|place| {
+        for codec in [Codec::Lz4, Codec::Zstd, Codec::Snappy] {
+            let mut rng = fastrand::Rng::with_seed(3);
+            let mut builder = LeafBuilder::new();
+            let mut written = Vec::new();
+            let mut writer = place.create(ID, SegmentKind::Data);
+            for i in 0..1000_u32 {
+                let noise: Vec<u8> = (0..2000).map(|_| rng.u8(..)).collect();
+                builder.push(&i.to_be_bytes(), Seq(0), EntryValue::Inline(&noise));
+                let mut raw = Vec::new();
+                builder.finish(&mut raw);
+                let address = writer.append(PageType::Leaf, &raw, codec).unwrap();
+                written.push((address, PageType::Leaf, raw));
+            }
+            // Inner pages are not judged by leaves.
+            let raw = inner(written[0].0);
+            let address = writer.append(PageType::Inner, &raw, codec).unwrap();
+            assert!((address.stored_bytes as usize) < raw.len());
+            written.push((address, PageType::Inner, raw));
+            let meta = writer.finish().unwrap();
+            let PackCounts { tried, plain, skipped } = meta.packed;
+            assert_eq!((tried - plain, tried + skipped), (1, 1001));
+            assert!(tried < 30, "{tried}");
+            assert_reads_back(&place.open(ID).unwrap(), &written);
+            place.vfs.remove_file(&segment_path(&place.dir, ID)).unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_id_is_not_used_twice() {
     on_each_file_system(|place| {
         let written = write_pages(&mut place.create(ID, SegmentKind::Data), 1, 1);
         assert_eq!(written.len(), 3);
         place.create(ID, SegmentKind::Data).finish().unwrap();
-        let again =
-            SegmentWriter::create(&place.vfs, &place.dir, DB, ID, SegmentKind::Data, KeyspaceId(4));
+        let again = SegmentWriter::create(
+            &place.vfs,
+            &place.dir,
+            DB,
+            ID,
+            SegmentKind::Data,
+            KeyspaceId(4),
+            Codec::None,
+        );
         assert_eq!(kind_of(again), ErrorKind::AlreadyExists);
         assert!(place.exists(ID), "the segment of that id is left alone");
     });

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use super::segment_path;
-use crate::compress::Codec;
+use crate::compress::{Codec, PackCounts, Packer, Packing, Trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_CHUNK_BYTES, MAX_VALUE_BYTES};
 use crate::page::blob::add_checksum;
@@ -44,6 +44,8 @@ pub struct SegmentMeta {
     pub file_bytes: u64,
     /// Pages in it.
     pub pages: u64,
+    /// How packing them went.
+    pub packed: PackCounts,
 }
 
 /// A segment being written.
@@ -54,6 +56,10 @@ pub struct SegmentWriter {
     path: PathBuf,
     header: SegmentHeader,
     blob_codec: Codec,
+    packer: Packer,
+    /// By type of page.
+    trials: [Trial; PageType::COUNT],
+    packed: PackCounts,
     /// Appended, not yet written.
     buffer: Vec<u8>,
     /// Bytes of the file that are written: where `buffer` belongs.
@@ -69,8 +75,8 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Makes the file of segment `id` of the database in `dir`, and writes its header. The
-    /// directory `seg` must exist; the caller syncs it.
+    /// Makes the file of segment `id` of the database in `dir`, and writes its header, which says
+    /// that pages may be packed by `codec`. The directory `seg` must exist; the caller syncs it.
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
@@ -78,10 +84,11 @@ impl SegmentWriter {
         id: SegmentId,
         kind: SegmentKind,
         keyspace: KeyspaceId,
+        codec: Codec,
     ) -> Result<Self> {
         let path = segment_path(dir, id);
         let file = vfs.create(&path).map_err(|e| Error::io(&path, "create the segment", e))?;
-        let header = SegmentHeader { database: db, id, kind, keyspace };
+        let header = SegmentHeader { database: db, id, kind, keyspace, codec };
         // From here on, dropping the writer removes the file.
         let mut writer = Self {
             vfs: Arc::clone(vfs),
@@ -89,6 +96,9 @@ impl SegmentWriter {
             path,
             header,
             blob_codec: Codec::None,
+            packer: Packer::default(),
+            trials: [Trial::default(); PageType::COUNT],
+            packed: PackCounts::default(),
             buffer: header.encode().to_vec(),
             written: 0,
             synced: 0,
@@ -108,10 +118,15 @@ impl SegmentWriter {
         self.blob_codec = codec;
     }
 
-    /// Adds a page. It can be read once it is flushed.
-    pub fn append(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
+    /// Adds a page, packed by the codec of the header or plain. It can be read once it is flushed.
+    pub fn append(
+        &mut self,
+        ty: PageType,
+        raw: &[u8],
+        packing: impl Into<Packing>,
+    ) -> Result<PageAddress> {
         let start = self.mark();
-        let address = self.seal(ty, raw, codec);
+        let address = self.seal(ty, raw, packing.into());
         self.write_full_buffer().map_err(|e| self.take_back(start, e))?;
         Ok(address)
     }
@@ -139,7 +154,7 @@ impl SegmentWriter {
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {
-            let page = self.seal(PageType::Blob, chunk, self.blob_codec);
+            let page = self.seal(PageType::Blob, chunk, self.blob_codec.into());
             checksum = add_checksum(checksum, page.checksum);
             self.write_full_buffer()?;
         }
@@ -147,13 +162,33 @@ impl SegmentWriter {
         Ok(checksum)
     }
 
-    fn seal(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> PageAddress {
+    fn seal(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> PageAddress {
         let SegmentHeader { database, id: segment, .. } = self.header;
         let offset = self.len();
         let identity = PageIdentity { database, segment, offset };
-        let checksum = seal(&mut self.buffer, &identity, ty, raw, codec);
+        let packing = self.worth_a_try(ty, packing);
+        let sealed = seal(&mut self.buffer, &identity, ty, raw, packing, &mut self.packer);
+        if packing.codec != Codec::None {
+            let shrank = sealed.codec != Codec::None;
+            self.trials[ty.index()].note(shrank);
+            self.packed.plain += u64::from(!shrank);
+        }
         self.pages += 1;
-        PageAddress { segment, offset, stored_bytes: (self.len() - offset) as u32, checksum }
+        let stored_bytes = (self.len() - offset) as u32;
+        PageAddress { segment, offset, stored_bytes, checksum: sealed.checksum }
+    }
+
+    /// `packing`, or none where the last pages of this type did not shrink.
+    fn worth_a_try(&mut self, ty: PageType, packing: Packing) -> Packing {
+        if packing.codec == Codec::None {
+            return packing;
+        }
+        if self.trials[ty.index()].is_due() {
+            self.packed.tried += 1;
+            return packing;
+        }
+        self.packed.skipped += 1;
+        Codec::None.into()
     }
 
     /// Where an append begins: length and pages before it.
@@ -252,7 +287,8 @@ impl SegmentWriter {
         self.sync()?;
         self.finished = true;
         let SegmentHeader { id, kind, keyspace, .. } = self.header;
-        Ok(SegmentMeta { id, kind, keyspace, file_bytes: self.written, pages: self.pages })
+        let (file_bytes, pages, packed) = (self.written, self.pages, self.packed);
+        Ok(SegmentMeta { id, kind, keyspace, file_bytes, pages, packed })
     }
 
     /// Gives back the space that a failed append took; a hint, as sealing does it again.

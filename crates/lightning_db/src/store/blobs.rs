@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
+use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Segment, SegmentKind, SegmentWriter};
 use crate::store::version::Version;
@@ -131,6 +132,7 @@ impl BlobStore {
                 id,
                 SegmentKind::Blob,
                 KeyspaceId(0),
+                Codec::None,
             )?;
             writer.flush_buffer()?;
             let seg_dir = self.dir.join("seg");

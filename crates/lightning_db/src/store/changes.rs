@@ -41,7 +41,7 @@ pub fn changed_since(
     for (row, consumed) in
         runs.map(|r| (&r.row, r.consumed.as_slice())).chain([(&version.base, [].as_slice())])
     {
-        for partition in &row.partitions {
+        for partition in &*row.partitions {
             let m = partition.meta();
             if m.max_seq <= since || m.last_key.as_slice() < start || !within(&m.first_key) {
                 continue;
@@ -54,7 +54,7 @@ pub fn changed_since(
                 if span.max_seq() <= since {
                     continue;
                 }
-                let alone = Row { partitions: vec![Arc::clone(partition)] };
+                let alone = Row { partitions: Arc::new([Arc::clone(partition)]) };
                 let cursor = RowCursor::new(alone, consumed, pager.clone(), ONCE);
                 let mut entries = Source::Row(Box::new(cursor));
                 entries.seek(start.max(span.start()))?;

@@ -3,7 +3,11 @@
 //! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
 //!    own key; going backward, the mirror image. Turning round seeks every source anew.
 //! 2. Sources are ordered newest first, so that of equal keys the lowest index wins.
-//! 3. An error leaves the cursor failed: each later call gives the same error.
+//! 3. Where one source alone has the next keys, in one leaf, a [`Window`] is stepped over instead of the
+//!    sources. While there is one, `current` stands somewhere in that leaf, at or behind (in the
+//!    direction of movement) no entry that the window has passed; all else holds as it did when it was
+//!    opened. Whatever is not a step inside closes it first.
+//! 4. An error leaves the cursor failed: each later call gives the same error.
 //!
 //! A cursor owns its version and pages: `'static + Send`.
 
@@ -15,8 +19,13 @@ use crate::memtable::MemtableCursor;
 use crate::store::blobs::BlobStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
+use crate::store::window::Window;
 use crate::tree::CursorOptions;
 use crate::types::{EntryValue, Seq};
+
+/// Steps that one of several sources has won in a row before a window is tried for it: what it costs,
+/// some comparisons, is little beside them.
+const WINDOW_STREAK: u32 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -30,6 +39,9 @@ pub struct MergedCursor {
     sources: Vec<VisibleSource>,
     direction: Direction,
     current: Option<usize>,
+    window: Option<Window>,
+    /// Steps that `current` has won in a row.
+    streak: u32,
     key: Vec<u8>,
     failed: Option<(ErrorKind, String)>,
     blobs: Arc<BlobStore>,
@@ -64,6 +76,8 @@ impl MergedCursor {
             sources,
             direction: Direction::Forward,
             current: None,
+            window: None,
+            streak: 0,
             key: Vec::new(),
             failed: None,
             blobs,
@@ -71,19 +85,22 @@ impl MergedCursor {
         }
     }
 
-    /// Whether it stands on a key.
-    pub fn valid(&self) -> bool {
-        self.current.is_some()
-    }
-
     /// The key it stands on.
+    #[inline]
     pub fn key(&self) -> Option<&[u8]> {
-        Some(self.sources[self.current?].key())
+        match &self.window {
+            Some(window) => Some(window.key()),
+            None => Some(self.sources[self.current?].key()),
+        }
     }
 
     /// The value it stands on: borrowed from its page, or `None` for one that lies in blob pages
     /// (see [`value`](Self::value)).
+    #[inline]
     pub fn inline_value(&self) -> Option<&[u8]> {
+        if let Some(window) = &self.window {
+            return window.inline_value();
+        }
         match self.sources[self.current?].value() {
             EntryValue::Inline(v) => Some(v),
             EntryValue::Blob(_) | EntryValue::Tombstone => None,
@@ -93,6 +110,10 @@ impl MergedCursor {
     /// The value it stands on, copied, or read from its blob pages.
     pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
         self.guard()?;
+        if let Some(value) = self.inline_value() {
+            return Ok(Some(value.to_vec()));
+        }
+        self.close_window();
         let Some(i) = self.current else { return Ok(None) };
         let blob = match self.sources[i].value() {
             EntryValue::Inline(v) => return Ok(Some(v.to_vec())),
@@ -105,9 +126,35 @@ impl MergedCursor {
         }
     }
 
+    /// Leaves the window, if there is one, with its source standing where it stood.
+    fn close_window(&mut self) {
+        if let Some(window) = self.window.take()
+            && let Some(i) = self.current
+        {
+            self.sources[i].move_within_leaf(window.at());
+        }
+    }
+
+    /// Opens a window where the next step would be worth one.
+    fn open_window(&mut self) {
+        let Some(i) = self.current else { return };
+        let alone = self.sources.len() == 1;
+        if !alone && self.streak < WINDOW_STREAK {
+            return;
+        }
+        let Some(leaf) = self.sources[i].plain_leaf() else { return };
+        let others = self.sources.iter().enumerate().filter(|(j, s)| *j != i && s.valid());
+        let keys = others.map(|(_, s)| s.key());
+        self.window = match self.direction {
+            Direction::Forward => Window::forward(leaf, keys.min(), alone),
+            Direction::Backward => Window::backward(leaf, keys.max(), alone),
+        };
+    }
+
     fn fail(&mut self, e: Error) -> Error {
         self.failed = Some((e.kind(), e.to_string()));
         self.current = None;
+        self.window = None;
         e
     }
 
@@ -121,8 +168,15 @@ impl MergedCursor {
 
     fn run(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<bool> {
         self.guard()?;
+        self.close_window();
+        let (before, direction) = (self.current, self.direction);
         match step(self) {
-            Ok(()) => Ok(self.current.is_some()),
+            Ok(()) => {
+                let goes_on = self.current == before && self.direction == direction;
+                self.streak = if goes_on { self.streak.saturating_add(1) } else { 0 };
+                self.open_window();
+                Ok(self.current.is_some())
+            }
             Err(e) => Err(self.fail(e)),
         }
     }
@@ -171,6 +225,17 @@ impl MergedCursor {
     #[allow(clippy::should_implement_trait)] // a cursor, not an iterator: its items are borrowed
     #[inline]
     pub fn next(&mut self) -> Result<bool> {
+        // Of several sources, a window is of one direction, and ends at once in the other.
+        if let Some(window) = &mut self.window
+            && window.next()
+        {
+            return Ok(true);
+        }
+        self.next_by_sources()
+    }
+
+    #[inline(never)]
+    fn next_by_sources(&mut self) -> Result<bool> {
         if self.current.is_some() && self.sources.len() == 1 {
             return self.step_alone(Direction::Forward, VisibleSource::next_key);
         }
@@ -195,6 +260,16 @@ impl MergedCursor {
     /// To the key before; does nothing when it stands nowhere.
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
+        if let Some(window) = &mut self.window
+            && window.prev()
+        {
+            return Ok(true);
+        }
+        self.prev_by_sources()
+    }
+
+    #[inline(never)]
+    fn prev_by_sources(&mut self) -> Result<bool> {
         if self.current.is_some() && self.sources.len() == 1 {
             return self.step_alone(Direction::Backward, VisibleSource::prev_key);
         }
@@ -217,12 +292,12 @@ impl MergedCursor {
     }
 
     /// A step of the only source; it stands on a key.
-    #[inline]
     fn step_alone(
         &mut self,
         direction: Direction,
         step: impl Fn(&mut VisibleSource) -> Result<()>,
     ) -> Result<bool> {
+        self.close_window();
         self.direction = direction;
         let source = &mut self.sources[0];
         loop {
@@ -234,9 +309,11 @@ impl MergedCursor {
                 return Ok(false);
             }
             if !source.is_tombstone() {
-                return Ok(true);
+                break;
             }
         }
+        self.open_window();
+        Ok(true)
     }
 
     /// Moves every source off the current key.

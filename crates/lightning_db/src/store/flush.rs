@@ -175,7 +175,7 @@ fn show(f: &Flushed) {
         let mut next = v.clone();
         next.sealed.retain(|m| !Arc::ptr_eq(m, &f.memtable));
         if !f.partitions.is_empty() {
-            let row = Row { partitions: f.partitions.clone() };
+            let row = Row { partitions: f.partitions.clone().into() };
             let live_bytes = row.live_bytes();
             next.runs.insert(
                 0,

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::compress::Codec;
+use crate::compress::Packing;
 use crate::config::Profile;
 use crate::memtable::Memtable;
 use crate::store::version::{Row, Run, Version};
@@ -23,7 +23,7 @@ pub struct StoreOptions {
     /// Target size of an unpacked leaf.
     pub page_bytes: u32,
     /// How pages are packed.
-    pub codec: Codec,
+    pub packing: Packing,
     /// How much may be stacked above the base.
     pub profile: Profile,
 }

@@ -143,7 +143,7 @@ fn tier(
             let at = next.runs.iter().position(|r| r.id == ids[0]).expect("merge latch is held");
             next.runs.drain(at..at + ids.len());
             if !new.is_empty() {
-                let row = Row { partitions: new.clone() };
+                let row = Row { partitions: new.clone().into() };
                 let live_bytes = row.live_bytes();
                 let run = Run {
                     id: run.id,
@@ -177,7 +177,7 @@ fn tier(
 fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<PartitionReader>)> {
     let mut found = Vec::new();
     for (i, run) in runs.iter().enumerate() {
-        for p in &run.row.partitions {
+        for p in &*run.row.partitions {
             let m = p.meta();
             let large = m.live_bytes >= keyspace.options.partition_bytes() / 4;
             let clear = runs
@@ -261,7 +261,7 @@ fn base(
     let mut tally = Tally::stoppable(env, clean);
     let end = range.end.as_deref();
     let mut adopted = 0;
-    let row = Row { partitions: old.clone() };
+    let row = Row { partitions: old.clone().into() };
     sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
     if adoptable {
@@ -332,7 +332,7 @@ fn renew(
 /// The estimated bytes of `run` inside `range` that the base does not have yet.
 pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> {
     let mut bytes = 0;
-    for p in &run.row.partitions {
+    for p in &*run.row.partitions {
         let m = p.meta();
         if range.end.as_ref().is_some_and(|e| *e <= m.first_key) || m.last_key < range.start {
             continue;
@@ -406,7 +406,7 @@ fn publish_base(
             id: run.id,
             low: run.low,
             high: run.high,
-            row: Row { partitions: left },
+            row: Row { partitions: left.into() },
             consumed,
             live_bytes: 0,
         };
@@ -427,9 +427,11 @@ fn publish_base(
                     }
                 }
             }
-            next.base.partitions.retain(|p| !old.iter().any(|o| Arc::ptr_eq(o, p)));
-            next.base.partitions.extend(new.iter().cloned());
-            next.base.partitions.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+            let kept =
+                next.base.partitions.iter().filter(|p| !old.iter().any(|o| Arc::ptr_eq(o, p)));
+            let mut base: Vec<_> = kept.chain(new).cloned().collect();
+            base.sort_by(|a, b| a.meta().first_key.cmp(&b.meta().first_key));
+            next.base.partitions = base.into();
             next
         });
     })?;
@@ -466,7 +468,7 @@ fn adopt(
             id: run.id,
             low: run.low,
             high: run.high,
-            row: Row { partitions: left },
+            row: Row { partitions: left.into() },
             consumed: run.consumed.clone(),
             live_bytes: run.live_bytes.saturating_sub(partition.meta().live_bytes),
         };
@@ -489,7 +491,9 @@ fn adopt(
                 }
             }
             let at = next.base.first_ending_at_or_after(&partition.meta().first_key);
-            next.base.partitions.insert(at, Arc::clone(&partition));
+            let mut base = next.base.partitions.to_vec();
+            base.insert(at, Arc::clone(&partition));
+            next.base.partitions = base.into();
             next
         });
     })?;

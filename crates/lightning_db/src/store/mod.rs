@@ -11,6 +11,7 @@
 //! | `value` | values handed to readers |
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
+//! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
@@ -40,3 +41,4 @@ pub mod source;
 pub mod value;
 pub mod version;
 pub mod view;
+mod window;

@@ -25,7 +25,7 @@ pub fn effective_stack(version: &Version) -> u64 {
     let base_entries: u64 = version.base.partitions.iter().map(|p| p.meta().entries).sum();
     let average = version.base.live_bytes().checked_div(base_entries).unwrap_or(0);
     let tombstones: u64 =
-        version.runs.iter().flat_map(|r| &r.row.partitions).map(|p| p.meta().tombstones).sum();
+        version.runs.iter().flat_map(|r| &*r.row.partitions).map(|p| p.meta().tombstones).sum();
     version.stacked_bytes() + tombstones * average
 }
 
@@ -88,7 +88,7 @@ pub fn next_job(
 /// A partition of a run that can become part of the base without being rewritten.
 fn movable(version: &Version, options: &StoreOptions) -> Option<Job> {
     for (at, run) in version.runs.iter().enumerate().rev() {
-        for p in &run.row.partitions {
+        for p in &*run.row.partitions {
             let large = p.meta().live_bytes >= options.partition_bytes() / 4;
             if (large || version.base.partitions.is_empty()) && can_move_to_base(version, at, p) {
                 return Some(Job::Adopt(run.id, p.meta().id));
@@ -189,7 +189,7 @@ fn cut(
     let mut inside: Vec<&PartitionReader> = version
         .runs
         .iter()
-        .flat_map(|r| &r.row.partitions)
+        .flat_map(|r| &*r.row.partitions)
         .map(|p| &**p)
         .filter(|p| range.contains(&p.meta().first_key))
         .collect();

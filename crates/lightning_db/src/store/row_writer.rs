@@ -62,7 +62,8 @@ impl<'a> RowWriter<'a> {
                 dir: self.env.dir.clone(),
                 db: self.env.db,
                 keyspace: self.keyspace.id,
-                codec: self.keyspace.options.codec,
+                packing: self.keyspace.options.packing,
+                packed: Arc::clone(&self.env.packed),
                 page_bytes: self.keyspace.options.page_bytes as usize,
             };
             let (segment, partition) = (self.env.new_segment(), self.env.new_partition());

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use crate::cache::Pager;
+use crate::cache::{PageRef, Pager};
 use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::memtable::MemtableCursor;
+use crate::page::leaf::LeafColumns;
 use crate::store::version::Row;
 use crate::tree::{CursorOptions, PartitionCursor};
 use crate::types::{EntryValue, Seq};
@@ -20,7 +21,8 @@ use crate::types::{EntryValue, Seq};
 #[derive(Debug)]
 pub struct RowCursor {
     row: Row,
-    consumed: Arc<[KeyInterval]>,
+    /// `None` where there is none.
+    consumed: Option<Arc<[KeyInterval]>>,
     pager: Pager,
     options: CursorOptions,
     index: usize,
@@ -30,7 +32,8 @@ pub struct RowCursor {
 impl RowCursor {
     /// A cursor over `row` without `consumed`.
     pub fn new(row: Row, consumed: &[KeyInterval], pager: Pager, options: CursorOptions) -> Self {
-        Self { row, consumed: consumed.into(), pager, options, index: 0, current: None }
+        let consumed = (!consumed.is_empty()).then(|| consumed.into());
+        Self { row, consumed, pager, options, index: 0, current: None }
     }
 
     fn open(&mut self, index: usize) -> Option<&mut PartitionCursor> {
@@ -52,12 +55,10 @@ impl RowCursor {
     }
 
     /// The consumed interval that holds the current key.
-    fn in_consumed(&self) -> Option<usize> {
-        if self.consumed.is_empty() || !self.valid() {
-            return None;
-        }
+    fn in_consumed(&self) -> Option<&KeyInterval> {
+        let consumed = self.consumed.as_ref().filter(|_| self.valid())?;
         let key = self.cursor().key();
-        self.consumed.iter().position(|i| i.contains(key))
+        consumed.iter().find(|i| i.contains(key))
     }
 
     fn skip_forward(&mut self) -> Result<()> {
@@ -66,10 +67,9 @@ impl RowCursor {
                 let next = self.index + 1;
                 self.open(next).expect("below the count").first()?;
             }
-            let Some(i) = self.in_consumed() else { return Ok(()) };
-            let consumed = Arc::clone(&self.consumed);
-            match &consumed[i].end {
-                Some(end) => self.place(end)?,
+            let Some(interval) = self.in_consumed() else { return Ok(()) };
+            match interval.end.clone() {
+                Some(end) => self.place(&end)?,
                 None => {
                     self.current = None;
                     self.index = self.row.partitions.len();
@@ -88,9 +88,9 @@ impl RowCursor {
                     None => self.index = previous,
                 }
             }
-            let Some(i) = self.in_consumed() else { return Ok(()) };
-            let consumed = Arc::clone(&self.consumed);
-            self.place_before(&consumed[i].start)?;
+            let Some(interval) = self.in_consumed() else { return Ok(()) };
+            let start = interval.start.clone();
+            self.place_before(&start)?;
         }
     }
 
@@ -140,18 +140,10 @@ impl RowCursor {
         self.skip_backward()
     }
 
-    /// Moves to the next key where that takes no looking at numbers; tells whether it did.
+    /// The leaf it stands in, if stepping over its entries takes no looking at numbers or intervals.
     #[inline]
-    fn step_forward_settled(&mut self) -> bool {
-        self.consumed.is_empty()
-            && self.current.as_mut().is_some_and(PartitionCursor::step_forward_settled)
-    }
-
-    /// As [`step_forward_settled`](Self::step_forward_settled), to the key before.
-    #[inline]
-    fn step_backward_settled(&mut self) -> bool {
-        self.consumed.is_empty()
-            && self.current.as_mut().is_some_and(PartitionCursor::step_backward_settled)
+    fn plain_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
+        if self.consumed.is_none() { self.current.as_ref()?.settled_leaf() } else { None }
     }
 
     fn next(&mut self) -> Result<()> {
@@ -289,6 +281,25 @@ impl VisibleSource {
         self.source.is_tombstone()
     }
 
+    /// The leaf it stands in and where, if each entry there but the first is of another key that the
+    /// view sees: then that leaf can be stepped over without it.
+    #[inline]
+    pub fn plain_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
+        match &self.source {
+            Source::Memtable(_) => None,
+            Source::Row(row) => row.plain_leaf(),
+        }
+    }
+
+    /// Stands at another entry of its [`plain_leaf`](Self::plain_leaf).
+    pub fn move_within_leaf(&mut self, at: usize) {
+        if let Source::Row(row) = &mut self.source
+            && let Some(cursor) = &mut row.current
+        {
+            cursor.move_within_leaf(at);
+        }
+    }
+
     fn settle_forward(&mut self) -> Result<()> {
         if let Source::Memtable(cursor) = &mut self.source {
             cursor.settle_forward(self.at);
@@ -367,15 +378,11 @@ impl VisibleSource {
                 return Ok(());
             }
             Source::Row(row) => {
-                if row.step_forward_settled() {
-                    return Ok(());
+                if row.plain_leaf().is_some_and(|(_, leaf, at)| at + 1 < leaf.len()) {
+                    return row.next();
                 }
             }
         }
-        self.next_unsettled()
-    }
-
-    fn next_unsettled(&mut self) -> Result<()> {
         self.key.clear();
         self.key.extend_from_slice(self.source.key());
         loop {
@@ -396,15 +403,12 @@ impl VisibleSource {
                 return Ok(());
             }
             Source::Row(row) => {
-                if row.step_backward_settled() {
-                    return Ok(());
+                // Not to the first entry: its key may have newer versions in the leaf before.
+                if row.plain_leaf().is_some_and(|(_, _, at)| at > 1) {
+                    return row.prev();
                 }
             }
         }
-        self.previous_unsettled()
-    }
-
-    fn previous_unsettled(&mut self) -> Result<()> {
         self.key.clear();
         self.key.extend_from_slice(self.source.key());
         loop {

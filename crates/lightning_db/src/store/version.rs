@@ -18,8 +18,8 @@ use crate::types::{RunId, Seq};
 /// Partitions in key order that do not overlap.
 #[derive(Debug, Default, Clone)]
 pub struct Row {
-    /// The partitions, by key.
-    pub partitions: Vec<Arc<PartitionReader>>,
+    /// The partitions, by key. Shared: each cursor has them.
+    pub partitions: Arc<[Arc<PartitionReader>]>,
 }
 
 impl Row {
@@ -109,7 +109,7 @@ impl Version {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
-        self.runs.iter().flat_map(|r| &r.row.partitions).chain(&self.base.partitions)
+        self.runs.iter().flat_map(|r| &*r.row.partitions).chain(&*self.base.partitions)
     }
 
     /// Stored bytes of the runs that the base does not have yet.

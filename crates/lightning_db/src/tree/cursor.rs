@@ -11,10 +11,9 @@
 
 use crate::cache::{PageRef, Pager};
 use crate::error::{Error, Result};
-use crate::page::PageType;
-use crate::page::leaf::{EntryParts, LeafView};
+use crate::page::leaf::{EntryParts, LeafColumns, LeafView};
 use crate::sync::Arc;
-use crate::types::{EntryValue, PageAddress, SegmentId, Seq};
+use crate::types::{EntryValue, SegmentId, Seq};
 
 use super::path::{Path, Source, Target};
 #[cfg(test)]
@@ -50,6 +49,7 @@ pub struct PartitionCursor {
     leaf: Option<PageRef>,
     at: usize,
     len: usize,
+    columns: LeafColumns,
     /// Of the entry at `at`.
     parts: EntryParts,
     /// Whether every entry of the leaf is settled.
@@ -72,6 +72,7 @@ impl PartitionCursor {
             leaf: None,
             at: 0,
             len: 0,
+            columns: LeafColumns::default(),
             parts: EntryParts::default(),
             settled: false,
             run: 0,
@@ -111,33 +112,27 @@ impl PartitionCursor {
         self.parts.is_tombstone()
     }
 
-    /// Moves to the next key, where that is in the same leaf and all there is settled: then each key
-    /// has one version, which everybody sees. Tells whether it did.
+    /// The leaf it stands in, and where, if all there is settled: then each key has one version, which
+    /// everybody sees. (The first key may have newer versions in the leaf before.)
     #[inline]
-    pub fn step_forward_settled(&mut self) -> bool {
-        let can = self.settled && self.at + 1 < self.len;
-        if can {
-            self.stand(self.at + 1);
+    pub fn settled_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
+        if !self.settled {
+            return None;
         }
-        can
+        self.leaf.as_ref().map(|leaf| (leaf, self.columns, self.at))
     }
 
-    /// As [`step_forward_settled`](Self::step_forward_settled), to the key before. (The first key of a
-    /// leaf may have newer versions in the leaf before.)
-    #[inline]
-    pub fn step_backward_settled(&mut self) -> bool {
-        let can = self.settled && self.at > 1;
-        if can {
-            self.stand(self.at - 1);
-        }
-        can
+    /// Stands at another entry of the leaf at hand.
+    pub fn move_within_leaf(&mut self, at: usize) {
+        debug_assert!(at < self.len, "an entry of the leaf");
+        self.stand(at);
     }
 
     /// Stands at an entry of the leaf at hand.
     #[inline]
     fn stand(&mut self, at: usize) {
         self.at = at;
-        self.parts = self.view().parts(at);
+        self.parts = self.columns.parts(&self.page().bytes, at);
     }
 
     /// Number and value, holding the page instead of the cursor. Panics where the cursor is not
@@ -251,18 +246,22 @@ impl PartitionCursor {
         self.run = 0;
         self.ahead = 0;
         let mut path = std::mem::take(&mut self.path);
-        let address = path.descend(self.source(), target);
+        let found = path.descend(self.source(), target);
         self.path = path;
-        self.enter(&address?)
+        found?;
+        self.enter()
     }
 
-    fn enter(&mut self, address: &PageAddress) -> Result<()> {
-        let page = self.source().page(address, PageType::Leaf)?;
+    /// Stands at the first entry of the leaf that the path leads to.
+    fn enter(&mut self) -> Result<()> {
+        let page = self.path.leaf_page(self.source())?;
         let view = LeafView::new(&page.bytes);
         (self.len, self.settled) = (view.len(), view.is_settled());
+        self.columns = view.columns();
         self.leaf = Some(page);
         if self.len == 0 {
-            let file = self.reader.segment(address)?.path();
+            let address = self.path.leaf_address(&self.reader);
+            let file = self.reader.segment(&address)?.path();
             return Err(Error::corrupt(file, address.offset, "a leaf has no entry"));
         }
         self.stand(0);
@@ -278,18 +277,16 @@ impl PartitionCursor {
         let mut path = std::mem::take(&mut self.path);
         let next = path.next(self.source());
         self.path = path;
-        match next? {
-            Some(address) => {
-                self.run += 1;
-                self.ahead = self.ahead.saturating_sub(1);
-                self.read_ahead();
-                self.enter(&address)
-            }
-            None => {
-                self.leave();
-                Ok(())
-            }
+        if next? {
+            self.run += 1;
+            self.ahead = self.ahead.saturating_sub(1);
+            self.read_ahead();
+            self.enter()?;
+            self.path.warm_next();
+            return Ok(());
         }
+        self.leave();
+        Ok(())
     }
 
     /// Moves to the entry before `bound` of the leaf at hand, or to the last of the leaf before.
@@ -302,12 +299,12 @@ impl PartitionCursor {
         let mut path = std::mem::take(&mut self.path);
         let before = path.prev(self.source());
         self.path = path;
-        match before? {
-            Some(address) => {
-                self.enter(&address)?;
-                self.stand(self.len - 1);
-            }
-            None => self.leave(),
+        if before? {
+            self.enter()?;
+            self.path.warm_previous();
+            self.stand(self.len - 1);
+        } else {
+            self.leave();
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ impl Leaves {
             };
             leaves.push(child.with_separator(self.path.separator().unwrap_or_default()));
             let upper = self.path.next_separator().map(<[u8]>::to_vec);
-            if self.path.next(source)?.is_none() {
+            if !self.path.next(source)? {
                 self.state = State::Done;
             }
             match upper {

@@ -9,8 +9,9 @@
 //! Immutable; shared by any number of threads without latches.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use crate::cache::{PageRef, Pager};
+use crate::cache::{PageRef, PageSlot, Pager, slots};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{FilterRef, PartitionMeta};
 use crate::page::PageType;
@@ -90,6 +91,10 @@ pub struct PartitionReader {
     meta: PartitionMeta,
     /// In the order of `meta.segments`.
     segments: Vec<Arc<Segment>>,
+    /// Where the filter pages of each segment are found again.
+    filters: Vec<OnceLock<Box<[PageSlot]>>>,
+    /// The root, once it was read, where it is an inner page.
+    root: OnceLock<PageRef>,
 }
 
 impl PartitionReader {
@@ -108,7 +113,8 @@ impl PartitionReader {
             };
             ordered.push(Arc::clone(segment));
         }
-        Ok(Self { meta, segments: ordered })
+        let filters = ordered.iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { meta, segments: ordered, filters, root: OnceLock::new() })
     }
 
     /// What the manifest says of it.
@@ -143,13 +149,20 @@ impl PartitionReader {
 
     /// Whether the filters let a key with this hash be here.
     pub fn may_contain(&self, pager: &Pager, hash: u64) -> Result<bool> {
-        for (own, segment) in self.meta.segments.iter().zip(&self.segments) {
+        for (i, (own, segment)) in self.meta.segments.iter().zip(&self.segments).enumerate() {
             let Some(f) = &own.filter else { return Ok(true) };
             if f.pages == 0 {
                 continue;
             }
-            let (offset, stored) = filter_page(f, filter::page_of(hash, f.pages as usize) as u32);
-            let page = pager.fetch_at(segment, offset, stored, PageType::Filter)?;
+            let at = filter::page_of(hash, f.pages as usize);
+            let (offset, stored) = filter_page(f, at as u32);
+            // No more than the file has room for, whatever its manifest says.
+            let slots =
+                self.filters[i].get_or_init(|| {
+                    slots((own.file_bytes / filter::BLOCK_BYTES as u64).min(u64::from(f.pages))
+                        as usize)
+                });
+            let page = pager.fetch_at(slots.get(at), segment, offset, stored, PageType::Filter)?;
             if filter::page_may_contain(&page.bytes, hash) {
                 return Ok(true);
             }
@@ -180,15 +193,39 @@ impl PartitionReader {
         if !self.covers(key) || !self.may_contain(pager, hash)? {
             return Ok(None);
         }
-        let mut address = self.meta.root;
-        for _ in 0..self.meta.height {
-            let page = pager.fetch(self.segment(&address)?, &address, PageType::Inner)?;
-            let view = InnerView::new(&page.bytes);
-            address = view.child(view.child_for(key)).address;
-        }
-        let leaf = pager.fetch(self.segment(&address)?, &address, PageType::Leaf)?;
+        let leaf = match self.meta.height {
+            0 => pager.fetch(self.segment(&self.meta.root)?, &self.meta.root, PageType::Leaf)?,
+            height => {
+                let source = Source { reader: self, pager, uncached: false };
+                let to_child = |page: &PageRef, below: u8| {
+                    let at = InnerView::new(&page.bytes).child_for(key);
+                    source.child(
+                        page,
+                        at,
+                        if below == 1 { PageType::Leaf } else { PageType::Inner },
+                    )
+                };
+                let mut page = to_child(self.root(pager)?, height)?;
+                for below in (1..height).rev() {
+                    page = to_child(&page, below)?;
+                }
+                page
+            }
+        };
         let found = LeafView::new(&leaf.bytes).find(key, hash);
         Ok(found.map(|i| (leaf, i)))
+    }
+
+    /// The root, where it is an inner page. It stays in memory from its first read on, whatever the
+    /// cache does: one page of up to 16 KiB, or of a few long keys, for a partition.
+    #[inline]
+    pub(super) fn root(&self, pager: &Pager) -> Result<&PageRef> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        let address = &self.meta.root;
+        let page = pager.fetch(self.segment(address)?, address, PageType::Inner)?;
+        Ok(self.root.get_or_init(|| page))
     }
 
     /// [`get`](Self::get) where every version in the key's first leaf is too new.
@@ -198,8 +235,10 @@ impl PartitionReader {
         let mut path = Path::default();
         path.descend(source, Target::Key(key))?;
         while path.next_separator().is_some_and(|s| separator::is_continuation_of(s, key)) {
-            let Some(address) = path.next(source)? else { break };
-            let leaf = source.page(&address, PageType::Leaf)?;
+            if !path.next(source)? {
+                break;
+            }
+            let leaf = path.leaf_page(source)?;
             let view = LeafView::new(&leaf.bytes);
             if view.is_empty() || view.key(0) != key {
                 break;

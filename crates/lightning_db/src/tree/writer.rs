@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cache::Pager;
-use crate::compress::Codec;
+use crate::compress::{Codec, PackCounters, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
 use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionMeta, PartitionSegment, ViewSpan};
@@ -57,8 +57,10 @@ pub struct WriterContext {
     pub db: DatabaseId,
     /// The keyspace that the partition belongs to.
     pub keyspace: KeyspaceId,
-    /// How leaves and inner pages are compressed.
-    pub codec: Codec,
+    /// How leaves and inner pages are packed.
+    pub packing: Packing,
+    /// Told how packing went.
+    pub packed: Arc<PackCounters>,
     /// The raw bytes at which leaves end.
     pub page_bytes: usize,
 }
@@ -82,8 +84,8 @@ struct Output {
 }
 
 impl Output {
-    fn append(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
-        let result = self.try_append(ty, raw, codec);
+    fn append(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> Result<PageAddress> {
+        let result = self.try_append(ty, raw, packing);
         match &result {
             Ok(address) => self.live_bytes += u64::from(address.stored_bytes),
             Err(_) => self.failed = true,
@@ -91,16 +93,19 @@ impl Output {
         result
     }
 
-    fn try_append(&mut self, ty: PageType, raw: &[u8], codec: Codec) -> Result<PageAddress> {
+    fn try_append(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> Result<PageAddress> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
                 let c = &self.ctx;
                 let kind = SegmentKind::Data;
-                none.insert(SegmentWriter::create(&c.vfs, &c.dir, c.db, self.id, kind, c.keyspace)?)
+                let codec = c.packing.codec;
+                let made =
+                    SegmentWriter::create(&c.vfs, &c.dir, c.db, self.id, kind, c.keyspace, codec)?;
+                none.insert(made)
             }
         };
-        file.append(ty, raw, codec)
+        file.append(ty, raw, packing)
     }
 }
 
@@ -327,8 +332,8 @@ impl PartitionWriter {
             self.inherited.entry(meta.id).or_insert_with(fresh).1 += stored;
         }
         let out = &mut self.out;
-        let codec = out.ctx.codec;
-        self.levels.push_leaf(leaf.clone(), &mut |raw| out.append(PageType::Inner, raw, codec))
+        let packing = out.ctx.packing;
+        self.levels.push_leaf(leaf.clone(), &mut |raw| out.append(PageType::Inner, raw, packing))
     }
 
     /// Counts `bytes` of the entries pushed as droppable once no view is in `span`.
@@ -372,8 +377,8 @@ impl PartitionWriter {
             self.end_leaf()?;
         }
         let out = &mut self.out;
-        let codec = out.ctx.codec;
-        let root = self.levels.finish(&mut |raw| out.append(PageType::Inner, raw, codec))?;
+        let packing = out.ctx.packing;
+        let root = self.levels.finish(&mut |raw| out.append(PageType::Inner, raw, packing))?;
         let (Some((root, height)), Some(first_key)) = (root, self.first_key.take()) else {
             return Err(Error::new(ErrorKind::InvalidArgument, "a partition has no entry"));
         };
@@ -383,6 +388,7 @@ impl PartitionWriter {
         let mut opened = None;
         if let Some(file) = self.out.file.take() {
             let sealed = file.finish()?;
+            self.out.ctx.packed.add(sealed.packed);
             segments.push(PartitionSegment {
                 id: sealed.id,
                 file_bytes: sealed.file_bytes,
@@ -429,12 +435,12 @@ impl PartitionWriter {
     fn end_leaf(&mut self) -> Result<()> {
         self.before = Before::Key(self.leaf.last_key().to_vec());
         self.leaf.finish(&mut self.raw);
-        let codec = self.out.ctx.codec;
-        let address = self.out.append(PageType::Leaf, &self.raw, codec)?;
+        let packing = self.out.ctx.packing;
+        let address = self.out.append(PageType::Leaf, &self.raw, packing)?;
         let totals = std::mem::take(&mut self.leaf_totals);
         let child = totals.into_child(std::mem::take(&mut self.leaf_separator), address);
         let out = &mut self.out;
-        self.levels.push_leaf(child, &mut |raw| out.append(PageType::Inner, raw, codec))
+        self.levels.push_leaf(child, &mut |raw| out.append(PageType::Inner, raw, packing))
     }
 
     /// Filter pages are not compressed, so that all but the last have one size.
@@ -445,7 +451,7 @@ impl PartitionWriter {
             return Ok(filter);
         }
         for raw in self.filter.pages() {
-            let address = self.out.append(PageType::Filter, &raw, Codec::None)?;
+            let address = self.out.append(PageType::Filter, &raw, Codec::None.into())?;
             if filter.pages == 0 {
                 filter.offset = address.offset;
                 filter.page_stored_bytes = address.stored_bytes;

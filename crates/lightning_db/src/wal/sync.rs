@@ -2,9 +2,13 @@
 //!
 //! 1. `durable` only grows, and only after an fsync that began after the records up to it were
 //!    appended. The hook (large values) runs before each fsync.
-//! 2. One leader at a time; the others wait and take their answer from its result.
+//! 2. One leader at a time; the others wait and take their answer from its result. Those whose records
+//!    the fsync at hand covers are all woken by its end; of those who came too late for it one is, to
+//!    lead the next, and the others sleep on until that one ends.
 //! 3. After a failed write or fsync nothing is tried again and `durable` never moves: the system's
 //!    next fsync would report success for pages that it has dropped.
+//! 4. `appended` is read before the file is: the file may be a later one than that record's, but then
+//!    the earlier one was synced before the later one took its place.
 
 use std::sync::{Arc, OnceLock};
 
@@ -32,8 +36,10 @@ pub struct LogSyncStats {
 #[derive(Debug)]
 struct State {
     file: Arc<dyn VfsFile>,
-    appended: Seq,
-    leading: bool,
+    /// How far the fsync at hand goes; `None`: there is none.
+    in_flight: Option<Seq>,
+    /// Fsyncs that ended: of its two turns those who wait sleep in.
+    turn: usize,
     poisoned: Option<String>,
 }
 
@@ -41,7 +47,10 @@ struct State {
 pub struct LogSync {
     vfs: Arc<dyn Vfs>,
     state: Mutex<State>,
-    done: Condvar,
+    /// The last record that is in the log.
+    appended: AtomicU64,
+    /// Who waits for the fsync at hand sleeps in that of the turn, who waits for the next in the other.
+    done: [Condvar; 2],
     durable: AtomicU64,
     is_poisoned: AtomicU64,
     manifest_edit: AtomicU64,
@@ -65,11 +74,12 @@ impl LogSync {
         durable: Seq,
         manifest_edit: u64,
     ) -> Self {
-        let state = State { file, appended: durable, leading: false, poisoned: None };
+        let state = State { file, in_flight: None, turn: 0, poisoned: None };
         Self {
             vfs,
             state: Mutex::new(state),
-            done: Condvar::new(),
+            appended: AtomicU64::new(durable.0),
+            done: [Condvar::new(), Condvar::new()],
             durable: AtomicU64::new(durable.0),
             is_poisoned: AtomicU64::new(0),
             manifest_edit: AtomicU64::new(manifest_edit),
@@ -126,11 +136,11 @@ impl LogSync {
         let mut state = self.state.lock();
         state.poisoned.get_or_insert_with(|| why.to_string());
         self.is_poisoned.store(1, Ordering::Release);
-        self.done.notify_all();
+        self.done.iter().for_each(Condvar::notify_all);
     }
 
     pub(super) fn appended(&self, seq: Seq) {
-        self.state.lock().appended = seq;
+        self.appended.store(seq.0, Ordering::Release);
     }
 
     pub(super) fn set_file(&self, file: Arc<dyn VfsFile>) {
@@ -157,32 +167,36 @@ impl LogSync {
             if let Some(why) = &state.poisoned {
                 return Err(Self::unknown(why));
             }
-            if !state.leading {
-                break;
-            }
-            state = self.done.wait(state);
+            let Some(reaches) = state.in_flight else { break };
+            let turn = if seq <= reaches { state.turn } else { state.turn + 1 };
+            state = self.done[turn % 2].wait(state);
         }
-        debug_assert!(state.appended >= seq, "only what was appended can become durable");
-        state.leading = true;
-        let (file, target) = (Arc::clone(&state.file), state.appended);
+        let target = Seq(self.appended.load(Ordering::Acquire));
+        debug_assert!(target >= seq, "only what was appended can become durable");
+        let file = Arc::clone(&state.file);
+        state.in_flight = Some(target);
         drop(state);
         let result = self.sync_file(&*file);
         let mut state = self.state.lock();
-        state.leading = false;
-        let result = match result {
+        state.in_flight = None;
+        let (this, next) = (state.turn % 2, (state.turn + 1) % 2);
+        state.turn += 1;
+        match result {
             Ok(()) => {
                 self.durable.fetch_max(target.0, Ordering::AcqRel);
+                drop(state);
+                self.done[next].notify_one();
+                self.done[this].notify_all();
                 Ok(())
             }
             Err(e) => {
                 let why = state.poisoned.get_or_insert_with(|| e.to_string());
                 let unknown = Self::unknown(why);
                 self.is_poisoned.store(1, Ordering::Release);
+                self.done.iter().for_each(Condvar::notify_all);
                 Err(unknown)
             }
-        };
-        self.done.notify_all();
-        result
+        }
     }
 
     fn sync_file(&self, file: &dyn VfsFile) -> Result<()> {

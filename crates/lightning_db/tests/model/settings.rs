@@ -5,7 +5,7 @@ use std::time::Duration;
 use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 
 /// How many there are.
-pub const SETTINGS: u64 = 12;
+pub const SETTINGS: u64 = 14;
 
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
@@ -52,6 +52,13 @@ pub fn setting(number: u64) -> LightningDbConfig {
             background_threads: 2,
             profile: Profile::ReadOptimized,
             ..small(8 << 10)
+        },
+        11 => LightningDbConfig { compression_type: CompressionType::Snappy, ..small(8 << 10) },
+        12 => LightningDbConfig {
+            compression_type: CompressionType::Zstd,
+            compression_level: Some(1),
+            background_threads: 2,
+            ..small(4 << 10)
         },
         _ => LightningDbConfig {
             write_buffer_size: 1 << 20,

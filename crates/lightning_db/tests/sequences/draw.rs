@@ -309,7 +309,7 @@ impl Maker {
         let name = self.rng.u8(..);
         match self.rng.u8(0..6) {
             0..3 => {
-                let (small_buffer, compression) = (self.rng.bool(), self.rng.u8(0..3));
+                let (small_buffer, compression) = (self.rng.bool(), self.rng.u8(0..6));
                 Operation::MakeKeyspace { name, small_buffer, compression }
             }
             3 | 4 => Operation::DropKeyspace { name },

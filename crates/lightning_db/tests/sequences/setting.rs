@@ -8,6 +8,9 @@ use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 /// How many settings each sequence runs under.
 pub const SETTINGS: usize = 4;
 
+const COMPRESSIONS: [CompressionType; 4] =
+    [CompressionType::None, CompressionType::Lz4, CompressionType::Snappy, CompressionType::Zstd];
+
 /// The settings of a sequence: all four page sizes, threads in two of them, at most one without a
 /// log; the rest is drawn.
 pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
@@ -23,11 +26,15 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
             let tiny = rng.bool();
             let interval = Duration::from_millis(5);
             let wal_segment_size = [16 << 10, 64 << 10, 1 << 20][rng.usize(0..3)];
+            let compression_type = COMPRESSIONS[rng.usize(0..COMPRESSIONS.len())];
+            let leveled = compression_type == CompressionType::Zstd && rng.bool();
+            let compression_level = leveled.then(|| [-7, 1, 19][rng.usize(0..3)]);
             LightningDbConfig {
                 page_size,
                 cache_size: if tiny { 8 * page_size } else { 4 << 20 },
                 write_buffer_size: if rng.bool() { 64 << 10 } else { 1 << 20 },
-                compression_type: [CompressionType::None, CompressionType::Lz4][rng.usize(0..2)],
+                compression_type,
+                compression_level,
                 profile: [Profile::ReadOptimized, Profile::Balanced, Profile::WriteOptimized]
                     [rng.usize(0..3)],
                 background_threads: (i % 2) * 2,

@@ -21,6 +21,17 @@ use crate::model::{Life, Model};
 use crate::operation::{Bound, Key, Operation, Value};
 
 const PATH: &str = "/db";
+/// What a keyspace may be made with; the last one with a level too.
+const COMPRESSIONS: [Option<CompressionType>; 6] = [
+    None,
+    Some(CompressionType::None),
+    Some(CompressionType::Lz4),
+    Some(CompressionType::Snappy),
+    Some(CompressionType::Zstd),
+    Some(CompressionType::Zstd),
+];
+const LEVELED: u8 = 5;
+
 /// More than any one operation needs of the disk.
 const MOST_DISK_OPERATIONS: u64 = 200_000;
 /// The names of keyspaces, sorted; the first is always there.
@@ -314,8 +325,8 @@ impl<'a> World<'a> {
         let name = NAMES[name as usize % NAMES.len()];
         let options = KeyspaceOptions {
             write_buffer_size: small_buffer.then_some(64 << 10),
-            compression_type: [None, Some(CompressionType::None), Some(CompressionType::Lz4)]
-                [compression as usize],
+            compression_type: COMPRESSIONS[compression as usize],
+            compression_level: (compression == LEVELED).then_some(19),
         };
         let keyspace = self.db.keyspace(name, options).expect("a keyspace");
         let model = &mut self.model;

@@ -10,7 +10,8 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("cache_size", "\"512MB\"", "512MB", "1", "1"),
     ("write_buffer_size", "1048576", "1MiB", "\"63KiB\"", "63KiB"),
     ("compression_enabled", "false", "false", "\"no\"", "0"),
-    ("compression_type", "\"none\"", "None", "\"brotli\"", "zstd"),
+    ("compression_type", "\"zstd\"", "Snappy", "\"brotli\"", "gzip"),
+    ("compression_level", "19", "-3", "23", "0"),
     ("profile", "\"write_optimized\"", "write_optimized", "\"fast\"", "3"),
     ("background_threads", "0", "0", "65", "-1"),
     ("background_compaction", "false", "false", "1", "off"),
@@ -32,13 +33,24 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("changes_retention_bytes", "\"5MiB\"", "0", "\"-1\"", "2000TiB"),
 ];
 
+/// What an option cannot be set without.
+fn before(option: &str) -> Loader {
+    let mut loader = Loader::default();
+    if option.eq_ignore_ascii_case("compression_level")
+        || option.eq_ignore_ascii_case(&variable("compression_level"))
+    {
+        loader.config.compression_type = CompressionType::Zstd;
+    }
+    loader
+}
+
 fn file_with(option: &str, value: &str) -> String {
     let known = OPTIONS.iter().find(|o| o.name == option).expect("a known option");
     format!("[{}]\n{option} = {value}\n", known.table)
 }
 
 fn from_variables(pairs: &[(&str, &str)]) -> Result<LightningDbConfig> {
-    let mut loader = Loader::default();
+    let mut loader = before(pairs[0].0);
     loader.environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))?;
     loader.finish()
 }
@@ -82,9 +94,10 @@ fn every_field_is_an_option_and_has_a_case() {
 
 #[test]
 fn each_option_is_set_by_file_and_by_variable_and_moves_nothing_else() {
-    let default = fields(&LightningDbConfig::default());
     for (option, in_file, in_variable, _, _) in CASES {
-        let by_file = LightningDbConfig::from_toml_str(&file_with(option, in_file));
+        let default = fields(&before(option).config);
+        let mut loader = before(option);
+        let by_file = loader.file(&file_with(option, in_file), None).and_then(|()| loader.finish());
         let by_variable = from_variables(&[(&variable(option), in_variable)]);
         for (door, config) in [("file", by_file), ("variable", by_variable)] {
             let config = config.unwrap_or_else(|e| panic!("{option} by {door}: {e}"));
@@ -101,7 +114,7 @@ fn each_option_is_set_by_file_and_by_variable_and_moves_nothing_else() {
 #[test]
 fn impossible_values_are_errors_that_name_option_and_door() {
     for (option, _, _, in_file, in_variable) in CASES {
-        let mut loader = Loader::default();
+        let mut loader = before(option);
         let path = Path::new("some/lightning_db.toml");
         let e = loader
             .file(&file_with(option, in_file), Some(path))
@@ -183,6 +196,18 @@ fn a_limit_can_be_lifted_by_a_variable() {
     let lifted = [("LIGHTNING_DB_MAX_DATABASE_SIZE".to_owned(), "none".to_owned())];
     loader.environment(lifted.into_iter()).expect("a good variable");
     assert_eq!(loader.finish().expect("a good configuration").max_database_size, None);
+}
+
+#[test]
+fn a_level_is_refused_where_the_codec_has_none_and_lifted_by_a_variable() {
+    let both = "[database]\ncompression_type = \"lz4\"\ncompression_level = 3\n";
+    let e = LightningDbConfig::from_toml_str(both).expect_err("LZ4 has no levels");
+    assert!(e.message().contains("`compression_level` is for Zstandard only"), "{e}");
+    let mut loader = before("compression_level");
+    loader.file("[database]\ncompression_level = 5\n", None).expect("a good file");
+    let lifted = [("LIGHTNING_DB_COMPRESSION_LEVEL".to_owned(), "none".to_owned())];
+    loader.environment(lifted.into_iter()).expect("a good variable");
+    assert_eq!(loader.finish().expect("a good configuration").compression_level, None);
 }
 
 fn load_file(bytes: &[u8]) -> Result<LightningDbConfig> {

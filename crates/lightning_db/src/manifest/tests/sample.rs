@@ -49,6 +49,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         name: name.to_owned(),
         write_buffer_size: 64 << 20,
         codec: 1,
+        level: None,
         page_bytes: 4096,
         profile: 1,
         flushed: Seq(0),

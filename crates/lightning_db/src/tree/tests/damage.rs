@@ -139,7 +139,8 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     let c = &f.ctx;
     let id = SegmentId(f.next_id.replace(f.next_id.get() + 1));
     let mut w =
-        SegmentWriter::create(&c.vfs, &c.dir, c.db, id, SegmentKind::Data, c.keyspace).unwrap();
+        SegmentWriter::create(&c.vfs, &c.dir, c.db, id, SegmentKind::Data, c.keyspace, Codec::None)
+            .unwrap();
     let mut live = 0;
     let mut append = |w: &mut SegmentWriter, ty, raw: &[u8]| -> PageAddress {
         let address = w.append(ty, raw, Codec::None).unwrap();

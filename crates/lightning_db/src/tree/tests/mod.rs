@@ -89,7 +89,15 @@ impl Fixture {
         vfs.create_dir_all(&dir.join("seg")).unwrap();
         let (db, keyspace) = (DatabaseId([7; 16]), KeyspaceId(0));
         Self {
-            ctx: WriterContext { vfs, dir, db, keyspace, codec, page_bytes },
+            ctx: WriterContext {
+                vfs,
+                dir,
+                db,
+                keyspace,
+                packing: codec.into(),
+                packed: Arc::default(),
+                page_bytes,
+            },
             pager: pager(),
             next_id: Cell::new(1),
         }
