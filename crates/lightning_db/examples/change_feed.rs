@@ -21,7 +21,7 @@ fn catch_up(db: &Database, lengths: &mut BTreeMap<Vec<u8>, usize>) -> Result<u64
         }
         commits += 1;
     }
-    db.commit_cursor("lengths", changes.position())?;
+    db.commit_cursor("lengths", changes.passed())?;
     Ok(commits)
 }
 

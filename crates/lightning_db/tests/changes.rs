@@ -81,7 +81,7 @@ fn same(changes: &mut Changes, wrote: &[CommittedChanges], what: &str) -> usize 
     while let Some(commit) = changes.try_next().expect("the next commit") {
         let expected = wrote.get(commit.commit as usize - 1);
         assert!(Some(&commit) == expected, "{what}: commit {} is another", commit.commit);
-        assert_eq!(commit.commit, changes.position());
+        assert_eq!(commit.commit, changes.passed());
         count += 1;
     }
     count
@@ -241,7 +241,7 @@ fn what_is_kept_is_bounded_and_given_back() {
     assert_eq!(e.kind(), ErrorKind::TooOld);
     drop(held);
     let mut oldest = db.changes(ChangesFrom::Oldest).expect("a stream");
-    let first = oldest.position();
+    let first = oldest.passed();
     assert!(e.message().contains(&format!("the oldest that can be read is {}", first + 1)), "{e}");
     assert_eq!(same(&mut oldest, &wrote, "what is kept") as u64, wrote.len() as u64 - first);
     drop(oldest);
@@ -266,7 +266,7 @@ fn what_is_kept_is_bounded_and_given_back() {
 }
 
 fn after_first(db: &Database) -> u64 {
-    db.changes(ChangesFrom::Oldest).expect("a stream").position()
+    db.changes(ChangesFrom::Oldest).expect("a stream").passed()
 }
 
 /// Large values that only the log refers to stay while a cursor needs them, and go with it.
@@ -323,7 +323,7 @@ fn filters_let_through_what_they_name() {
         }
     }
     assert_eq!(filtered.next_timeout(Duration::from_millis(1)).expect("no error"), None);
-    assert_eq!(filtered.position(), db.last_commit());
+    assert_eq!(filtered.passed(), db.last_commit());
     db.drop_keyspace("other").expect("dropped");
     let mut none = db.changes(ChangesFrom::After(0)).expect("a stream").in_keyspaces(&["other"]);
     assert_eq!(none.try_next().expect("no error"), None);

@@ -124,7 +124,7 @@ fn print_changes(
     while let Some(commit) = changes.try_next()? {
         print_commit(&commit, out, format, hex)?;
     }
-    let position = changes.position();
+    let position = changes.passed();
     drop(changes);
     if let Some(name) = &asked.cursor {
         // What was printed counts as done with once it has left this process.

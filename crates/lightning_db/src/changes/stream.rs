@@ -156,7 +156,7 @@ impl Changes {
     }
 
     /// The last commit that the stream has passed, delivered or not: where a cursor can be moved to.
-    pub fn position(&self) -> u64 {
+    pub fn passed(&self) -> u64 {
         self.reader.position().0 - 1
     }
 

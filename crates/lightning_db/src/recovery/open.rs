@@ -198,7 +198,12 @@ fn recover(
     let mut kept = Vec::new();
     if let Some(needed) = needed.filter(|_| !read_only && config.wal_enabled) {
         let (moved, bytes) = (&replay.moved, config.wal_segment_size);
-        kept = kept::rewrite(&vfs, dir, &state, moved, (needed, last), next_log, bytes)?;
+        let rewritten = kept::rewrite(&vfs, dir, &state, moved, (needed, last), next_log, bytes);
+        kept = rewritten.inspect_err(|_| {
+            // As above; and so do the log files of its own that it made.
+            let _ = directory::remove_files(&*vfs, dir, "seg", |n| n >= next);
+            let _ = directory::remove_files(&*vfs, dir, "wal", |n| n >= next_log.0);
+        })?;
         next_log = kept.last().map_or(next_log, |(file, _)| file.id.next());
     }
     let memtables = std::mem::take(&mut replay.memtables);

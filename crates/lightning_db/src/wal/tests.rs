@@ -193,7 +193,7 @@ fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
         damaged(recover(&image, 1, 0));
     }
     let image = log.disk.kill();
-    image.remove_file(&log_path(dir(), files[0])).expect("removed");
+    image.remove_file(&log_path(dir(), files[0].0)).expect("removed");
     damaged(recover(&image, 1, 0));
     // Prepared, named, without a header; and then skipped over.
     let plan = log.writer.plan_next().expect("none is ready");
