@@ -1,5 +1,5 @@
 //! Codecs and levels: chosen for a database and for a keyspace, kept or changed across openings, and
-//! told in the statistics.
+//! told in the statistics. Dictionaries: where they pay they are there, where not they are not.
 
 use std::sync::Arc;
 
@@ -188,4 +188,130 @@ fn what_does_not_shrink_is_hardly_tried_and_all_is_counted() {
         let values: Vec<_> = written.values.iter().map(|v| v.value as u64).collect();
         assert_eq!(values, [tried - plain, plain, skipped]);
     }
+}
+
+/// Of each data segment: its codec, and the bytes of its dictionary as they are stored.
+fn dictionaries(disk: &SimulatedVfs) -> Vec<(u8, Vec<u8>)> {
+    let files = disk.files().into_iter().filter(|f| f.extension().is_some_and(|e| e == "seg"));
+    files
+        .map(|file| {
+            let bytes = disk.read_file(&file).expect("a file");
+            let codec = bytes[44];
+            let stored = u32::from_le_bytes(bytes[72..76].try_into().expect("four bytes"));
+            (codec, if codec == 4 { bytes[80..80 + stored as usize].to_vec() } else { Vec::new() })
+        })
+        .collect()
+}
+
+#[test]
+fn a_dictionary_is_trained_where_it_pays_and_kept_across_openings() {
+    let disk = SimulatedVfs::new(5);
+    let db = open(&disk, CompressionType::Zstd, None);
+    let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
+    fill(&keyspace, 0..20_000);
+    db.compact().expect("compacts");
+    assert!(dictionaries(&disk).iter().any(|(codec, _)| *codec == 4), "no segment has one");
+    assert_holds(&db, &keyspace, 20_000);
+    drop(keyspace);
+    db.close().expect("closes");
+    // The first opening may find that a larger one pays by now.
+    let again = || {
+        let db = open(&disk, CompressionType::Zstd, None);
+        let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
+        fill(&keyspace, 0..20_000);
+        db.compact().expect("compacts");
+        assert_holds(&db, &keyspace, 20_000);
+        drop(keyspace);
+        db.close().expect("closes");
+        let segments = dictionaries(&disk).into_iter().filter(|(codec, _)| *codec == 4);
+        segments.map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    let first = again();
+    assert!(!first.is_empty());
+    assert!(again().iter().any(|bytes| first.contains(bytes)), "another was trained");
+    // Without Zstandard for new pages, dictionaries go with the pages that need them.
+    let db = open(&disk, CompressionType::Lz4, None);
+    let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
+    assert_holds(&db, &keyspace, 20_000);
+    fill(&keyspace, 0..20_000);
+    db.compact().expect("compacts");
+    assert_holds(&db, &keyspace, 20_000);
+    drop(keyspace);
+    db.close().expect("closes");
+    assert!(dictionaries(&disk).iter().all(|(codec, _)| *codec == 1));
+}
+
+#[test]
+fn a_dictionary_that_helps_no_more_gives_way() {
+    let disk = SimulatedVfs::new(6);
+    let db = open(&disk, CompressionType::Zstd, None);
+    let keyspace = db.keyspace("default", KeyspaceOptions::default()).expect("there");
+    fill(&keyspace, 0..20_000);
+    db.compact().expect("compacts");
+    let old: Vec<_> = dictionaries(&disk).into_iter().filter(|(c, _)| *c == 4).collect();
+    assert!(!old.is_empty());
+    // Other data under other keys, several times as much; the old keys go.
+    let words = ["KILOGRAM", "CENTIMETRE", "FORTNIGHT", "HORSEPOWER", "BUSHEL", "FURLONG"];
+    let mut rng = fastrand::Rng::with_seed(9);
+    for n in 0..40_000_u32 {
+        let value = (0..8).map(|_| words[rng.usize(0..6)]).collect::<Vec<_>>().join("~");
+        keyspace.put(format!("{n:08}"), value + &rng.u32(..).to_string()).expect("written");
+    }
+    for n in 0..20_000 {
+        keyspace.delete(row(n).0).expect("deleted");
+    }
+    db.compact().expect("compacts");
+    let new = dictionaries(&disk);
+    assert!(new.iter().all(|d| !old.contains(d)), "the old one is still there");
+    let report = db.verify(VerifyOptions::default()).expect("verifies");
+    assert!(report.is_clean(), "{:?}", report.problems);
+}
+
+#[test]
+fn what_has_nothing_in_common_gets_no_dictionary() {
+    let disk = SimulatedVfs::new(7);
+    let db = open(&disk, CompressionType::Zstd, None);
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..4000 {
+        // Long and uneven, or what leaves say of their entries would be common enough.
+        let noise: Vec<u8> = (0..rng.usize(400..1200)).map(|_| rng.u8(..)).collect();
+        db.put(rng.u64(..).to_be_bytes(), noise).expect("written");
+    }
+    db.compact().expect("compacts");
+    assert!(dictionaries(&disk).iter().all(|(codec, _)| *codec == 2));
+}
+
+#[test]
+fn a_rotten_dictionary_is_found_and_reads_say_so() {
+    let disk = SimulatedVfs::new(8);
+    let db = open(&disk, CompressionType::Zstd, None);
+    fill(&db.keyspace("default", KeyspaceOptions::default()).expect("there"), 0..20_000);
+    db.compact().expect("compacts");
+    db.close().expect("closes");
+    let mut damaged = 0;
+    for file in disk.files().iter().filter(|f| f.extension().is_some_and(|e| e == "seg")) {
+        disk.corrupt(file, |bytes| {
+            if bytes[44] == 4 {
+                bytes[200] ^= 1;
+                damaged += 1;
+            }
+        })
+        .expect("a file");
+    }
+    assert!(damaged > 0);
+    let db = open(&disk, CompressionType::Zstd, None);
+    let mut lost = 0;
+    for n in 0..20_000 {
+        let (key, value) = row(n);
+        match db.get(key) {
+            Ok(found) => assert_eq!(found, Some(value)),
+            Err(e) => {
+                assert_eq!((e.kind(), e.offset()), (ErrorKind::Corrupt, Some(64)), "{e}");
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 0);
+    let report = db.verify(VerifyOptions::default()).expect("a report");
+    assert!(report.problems.iter().filter(|p| p.offset == 64).count() >= damaged);
 }

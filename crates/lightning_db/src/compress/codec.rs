@@ -5,7 +5,8 @@
 //!    Cargo feature that brings it, and is never taken for damage.
 //!
 //! LZ4 is the block format, without a length in front (the page's envelope holds it); Snappy is its
-//! raw format; Zstandard is one frame with its length, without a checksum (the page has one).
+//! raw format; Zstandard is one frame with its length, without a checksum (the page has one), and
+//! with the dictionary's id where there is one.
 
 /// How a page's payload is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -21,20 +22,22 @@ pub enum Codec {
     Zstd = 2,
     /// Snappy: close to LZ4.
     Snappy = 3,
+    /// Zstandard with the dictionary of the page's segment.
+    ZstdDictionary = 4,
 }
 
 impl Codec {
-    /// Every codec.
+    /// Every codec that needs nothing beside a page.
     pub const ALL: [Self; 4] = [Self::None, Self::Lz4, Self::Zstd, Self::Snappy];
 
-    /// The byte that stands for this codec on disk. 4 is kept for Zstandard with a dictionary.
+    /// The byte that stands for this codec on disk.
     pub fn as_byte(self) -> u8 {
         self as u8
     }
 
     /// The codec a byte on disk stands for, built in or not.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.as_byte() == byte)
+        Self::ALL.into_iter().chain([Self::ZstdDictionary]).find(|codec| codec.as_byte() == byte)
     }
 
     /// Its name in messages.
@@ -44,6 +47,7 @@ impl Codec {
             Self::Lz4 => "LZ4",
             Self::Zstd => "Zstandard",
             Self::Snappy => "Snappy",
+            Self::ZstdDictionary => "Zstandard with a dictionary",
         }
     }
 
@@ -56,7 +60,7 @@ impl Codec {
         match self {
             Self::None => true,
             Self::Lz4 => cfg!(feature = "lz4"),
-            Self::Zstd => cfg!(feature = "zstd"),
+            Self::Zstd | Self::ZstdDictionary => cfg!(feature = "zstd"),
             Self::Snappy => cfg!(feature = "snappy"),
         }
     }
@@ -66,7 +70,7 @@ impl Codec {
         let feature = match self {
             Self::None => "",
             Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
+            Self::Zstd | Self::ZstdDictionary => "zstd",
             Self::Snappy => "snappy",
         };
         format!("{}, which this build lacks: build with the Cargo feature `{feature}`", self.name())
@@ -131,7 +135,7 @@ mod tests {
         for byte in 0..=255u8 {
             match Codec::from_byte(byte) {
                 Some(codec) => assert_eq!(codec.as_byte(), byte),
-                None => assert!(byte > 3),
+                None => assert!(byte > 4),
             }
         }
     }

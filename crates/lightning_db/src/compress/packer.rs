@@ -7,17 +7,30 @@
 //!    packs nothing.
 
 use super::codec::{Codec, Packing};
+use super::dictionary::Dictionary;
 
 /// See the module. Made once for many pages; one thread at a time.
 #[derive(Default)]
 pub struct Packer {
     #[cfg(feature = "zstd")]
     zstd: Option<zstd_safe::CCtx<'static>>,
+    #[cfg(feature = "zstd")]
+    dictionary: Option<zstd_safe::CDict<'static>>,
     #[cfg(feature = "snappy")]
     snappy: Option<Box<snap::raw::Encoder>>,
 }
 
 impl Packer {
+    /// A packer that knows [`Codec::ZstdDictionary`] too, at `level`.
+    #[cfg_attr(not(feature = "zstd"), allow(unused_variables, reason = "there is none then"))]
+    pub fn with_dictionary(dictionary: &Dictionary, level: i32) -> Self {
+        Self {
+            #[cfg(feature = "zstd")]
+            dictionary: zstd_safe::CDict::try_create(dictionary.bytes(), level),
+            ..Self::default()
+        }
+    }
+
     /// Appends `raw`, packed, to `out`, and says which codec was used in the end: the one asked
     /// for, or none.
     pub fn pack(&mut self, packing: Packing, raw: &[u8], out: &mut Vec<u8>) -> Codec {
@@ -50,6 +63,13 @@ impl Packer {
                 let room = room(out, zstd_safe::compress_bound(raw.len()));
                 let context = self.zstd.get_or_insert_with(zstd_safe::CCtx::create);
                 context.compress(room, raw, packing.level).ok()
+            }
+            #[cfg(feature = "zstd")]
+            Codec::ZstdDictionary => {
+                let dictionary = self.dictionary.as_ref()?;
+                let room = room(out, zstd_safe::compress_bound(raw.len()));
+                let context = self.zstd.get_or_insert_with(zstd_safe::CCtx::create);
+                context.compress_using_cdict(room, raw, dictionary).ok()
             }
             #[cfg(feature = "snappy")]
             Codec::Snappy => {
@@ -97,7 +117,7 @@ mod tests {
                     assert!(used == packing.codec || used == Codec::None);
                     assert_eq!(&out[..6], b"before");
                     assert!(out.len() - 6 <= raw.len(), "never longer than plain");
-                    assert_eq!(decompress(used, &out[6..], raw.len()), Ok(raw.clone()));
+                    assert_eq!(decompress(used, &out[6..], raw.len(), None), Ok(raw.clone()));
                 }
             }
         }
@@ -127,5 +147,47 @@ mod tests {
             out.len()
         };
         assert!(packed(19) < packed(1) && packed(1) < packed(-7));
+    }
+
+    /// Codecs alone, without a database around them: ratio and speed on a file of one's own, cut
+    /// into pages. `LIGHTNING_CODEC_FILE=FILE cargo test --release -p lightning_db --lib
+    /// packer::tests::speed -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measurement, run by hand"]
+    fn speed() {
+        let file = std::env::var("LIGHTNING_CODEC_FILE").expect("the path of a file");
+        let data = std::fs::read(file).expect("a file");
+        let pages: Vec<&[u8]> = data.chunks(4096).collect();
+        let samples: Vec<Vec<u8>> = pages.iter().step_by(10).map(|p| p.to_vec()).collect();
+        let dictionary = Dictionary::train(&samples, 32 << 10);
+        let zstd = |codec| [-5, 1, 3, 9, 19].map(|level| Packing::new(codec, Some(level)));
+        let all = [Codec::Lz4, Codec::Snappy].map(Packing::from).into_iter();
+        for packing in all.chain(zstd(Codec::Zstd)).chain(zstd(Codec::ZstdDictionary)) {
+            let mut packer = match &dictionary {
+                Some(d) => Packer::with_dictionary(d, packing.level),
+                None => Packer::default(),
+            };
+            let started = std::time::Instant::now();
+            let pack = |page: &&[u8]| {
+                let mut out = Vec::new();
+                (packer.pack(packing, page, &mut out), out)
+            };
+            let packed: Vec<(Codec, Vec<u8>)> = pages.iter().map(pack).collect();
+            let pack_time = started.elapsed().as_secs_f64();
+            let started = std::time::Instant::now();
+            for ((used, bytes), page) in packed.iter().zip(&pages) {
+                let raw = decompress(*used, bytes, page.len(), dictionary.as_ref());
+                assert_eq!(raw.as_deref(), Ok(*page));
+            }
+            let unpack_time = started.elapsed().as_secs_f64();
+            let stored: usize = packed.iter().map(|(_, bytes)| bytes.len()).sum();
+            let rate = |time: f64| data.len() as f64 / 1e6 / time;
+            println!(
+                "{packing:?}: ratio {:.2}, pack {:.0} MB/s, unpack {:.0} MB/s",
+                data.len() as f64 / stored as f64,
+                rate(pack_time),
+                rate(unpack_time)
+            );
+        }
     }
 }

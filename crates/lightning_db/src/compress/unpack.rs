@@ -8,6 +8,7 @@
 //! Threads: any. Zstandard's context, some 150 KiB, is kept by each thread that reads.
 
 use super::codec::Codec;
+use super::dictionary::Dictionary;
 use crate::codec::Malformed;
 
 const WRONG_LENGTH: Malformed = Malformed("a payload has another length than its header says");
@@ -17,8 +18,15 @@ const DOES_NOT_UNPACK: Malformed = Malformed("a payload does not decompress");
 /// The `raw_bytes` bytes that [`Packer::pack`](super::Packer::pack) was given.
 ///
 /// # Errors
-/// Where that is not what comes out, and where `codec` is not built in: callers ask beforehand.
-pub fn decompress(codec: Codec, payload: &[u8], raw_bytes: usize) -> Result<Vec<u8>, Malformed> {
+/// Where that is not what comes out, where `codec` needs a dictionary and it is not this one, and
+/// where `codec` is not built in: callers ask beforehand.
+#[cfg_attr(not(feature = "zstd"), allow(unused_variables, reason = "there are none then"))]
+pub fn decompress(
+    codec: Codec,
+    payload: &[u8],
+    raw_bytes: usize,
+    dictionary: Option<&Dictionary>,
+) -> Result<Vec<u8>, Malformed> {
     match codec {
         Codec::None if payload.len() == raw_bytes => Ok(payload.to_vec()),
         Codec::None => Err(WRONG_LENGTH),
@@ -30,6 +38,14 @@ pub fn decompress(codec: Codec, payload: &[u8], raw_bytes: usize) -> Result<Vec<
         #[cfg(feature = "zstd")]
         Codec::Zstd => {
             exactly(raw_bytes, |raw| with_context(|context| context.decompress(raw, payload).ok()))
+        }
+        #[cfg(feature = "zstd")]
+        Codec::ZstdDictionary => {
+            let lacks = Malformed("a page needs a dictionary that its segment does not have");
+            let dictionary = dictionary.ok_or(lacks)?.unpacking();
+            exactly(raw_bytes, |raw| {
+                with_context(|c| c.decompress_using_ddict(raw, payload, dictionary).ok())
+            })
         }
         #[cfg(feature = "snappy")]
         Codec::Snappy => {
@@ -92,11 +108,11 @@ mod tests {
         for codec in PACKED {
             let bomb = packed(codec, &vec![0; 1 << 20]);
             for asked in [0, 1, 4096, (1 << 20) - 1, (1 << 20) + 1] {
-                assert!(decompress(codec, &bomb, asked).is_err(), "{codec:?} {asked}");
+                assert!(decompress(codec, &bomb, asked, None).is_err(), "{codec:?} {asked}");
             }
-            assert!(decompress(codec, &bomb, 1 << 20).is_ok());
+            assert!(decompress(codec, &bomb, 1 << 20, None).is_ok());
         }
-        assert!(decompress(Codec::None, &[1, 2, 3], 2).is_err());
+        assert!(decompress(Codec::None, &[1, 2, 3], 2, None).is_err());
     }
 
     /// Two frames are as valid for Zstandard as one; the length of both together is what counts.
@@ -104,7 +120,10 @@ mod tests {
     fn what_is_added_behind_a_payload_counts() {
         for codec in PACKED {
             let one = packed(codec, &[5; 500]);
-            assert!(decompress(codec, &[&one[..], &one[..]].concat(), 500).is_err(), "{codec:?}");
+            assert!(
+                decompress(codec, &[&one[..], &one[..]].concat(), 500, None).is_err(),
+                "{codec:?}"
+            );
         }
     }
 
@@ -122,7 +141,7 @@ mod tests {
                     bad[at] = rng.u8(..);
                 }
                 bad.truncate(rng.usize(..=bad.len()));
-                match decompress(codec, &bad, raw.len()) {
+                match decompress(codec, &bad, raw.len(), None) {
                     Ok(bytes) => assert_eq!(bytes.len(), raw.len()),
                     Err(_) => refused += 1,
                 }

@@ -1,12 +1,15 @@
 //! Pages: the envelope, and the payload of each type.
 //!
 //! Input: a byte (bit 0: make the checksum fit; bits 1 and 2: the type expected; bit 3: the rest
-//! is an opened payload, not a stored page), then the page. What passes for valid must be readable
+//! is an opened payload, not a stored page; bit 4: a dictionary is expected), then the page. Pages
+//! packed with a dictionary are opened with that of the seeds. What passes for valid must be readable
 //! to its last byte without a panic, and what was found must be found again.
 
 use std::path::Path;
 
-use crate::compress::{Codec, Packer};
+use std::sync::OnceLock;
+
+use crate::compress::{Codec, Dictionary, Packer, decompress};
 use crate::error::ErrorKind;
 use crate::page::envelope::{self, PageIdentity};
 use crate::page::filter::{FilterBuilder, page_may_contain};
@@ -26,6 +29,7 @@ fn file() -> &'static Path {
 pub(super) fn run(input: &[u8]) {
     let Some((how, rest)) = input.split_first() else { return };
     let ty = TYPES[usize::from(how >> 1 & 3)];
+    let ty = if how & 16 != 0 { PageType::Dictionary } else { ty };
     if how & 8 != 0 {
         payload(ty, rest);
         return;
@@ -35,9 +39,21 @@ pub(super) fn run(input: &[u8]) {
         envelope::repair(&mut stored, &ID);
     }
     let _ = envelope::claimed_len(&stored);
+    let claims = envelope::claims_dictionary(&stored);
+    if let Some(dictionary) = dictionary().filter(|_| claims) {
+        assert!(
+            envelope::open_borrowed(&stored, &ID, ty, file()).is_err(),
+            "without its dictionary"
+        );
+        match envelope::open_vec(stored, &ID, ty, file(), Some(dictionary)) {
+            Ok(raw) => payload(ty, &raw),
+            Err(e) => refused(e.kind()),
+        }
+        return;
+    }
     match envelope::open_borrowed(&stored, &ID, ty, file()) {
         Ok(raw) => {
-            let owned = envelope::open_vec(stored.clone(), &ID, ty, file());
+            let owned = envelope::open_vec(stored.clone(), &ID, ty, file(), None);
             assert_eq!(owned.ok().as_deref(), Some(&*raw));
             payload(ty, &raw);
         }
@@ -63,7 +79,39 @@ fn payload(ty: PageType, bytes: &[u8]) {
             }
         }
         PageType::Blob => {}
+        PageType::Dictionary => {
+            if let Ok(dictionary) = Dictionary::new(bytes.to_vec()) {
+                let raw = b"key01key02key03key01key02key03";
+                let mut out = Vec::new();
+                let packing = Codec::ZstdDictionary.into();
+                let used = Packer::with_dictionary(&dictionary, 3).pack(packing, raw, &mut out);
+                if let Ok(back) = decompress(used, &out, raw.len(), Some(&dictionary)) {
+                    assert_eq!(back, raw);
+                }
+            }
+        }
     }
+}
+
+/// A dictionary of leaves like those of the seeds; `None` where Zstandard is not built in.
+fn dictionary() -> Option<&'static Dictionary> {
+    static TRAINED: OnceLock<Option<Dictionary>> = OnceLock::new();
+    let train = || {
+        let samples: Vec<Vec<u8>> = (0..60_u8)
+            .map(|n| {
+                let mut leaf = LeafBuilder::new();
+                for i in 0..30_u8 {
+                    let value = [n.wrapping_mul(7) ^ i; 9];
+                    leaf.push(format!("key{i:02}").as_bytes(), Seq(0), EntryValue::Inline(&value));
+                }
+                let mut raw = Vec::new();
+                leaf.finish(&mut raw);
+                raw
+            })
+            .collect();
+        Dictionary::train(&samples, 1024)
+    };
+    TRAINED.get_or_init(train).as_ref()
 }
 
 fn leaf(view: &LeafView<'_>) {
@@ -116,6 +164,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     leaf.push(b"large", Seq(0), EntryValue::Blob(blob));
     let mut raw = Vec::new();
     leaf.finish(&mut raw);
+    let leaf_raw = raw.clone();
     payloads.push((PageType::Leaf, raw));
     let mut single = LeafBuilder::new();
     single.push(b"k", Seq(0), EntryValue::Inline(b"v"));
@@ -159,6 +208,22 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
                 seeds.push(seed);
             }
         }
+    }
+    if let Some(dictionary) = dictionary() {
+        let packing = Codec::ZstdDictionary.into();
+        let mut packer = Packer::with_dictionary(dictionary, 3);
+        for repaired in [0, 1] {
+            let mut seed = vec![repaired];
+            let sealed =
+                envelope::seal(&mut seed, &ID, PageType::Leaf, &leaf_raw, packing, &mut packer);
+            assert_eq!(sealed.codec, Codec::ZstdDictionary);
+            seeds.push(seed);
+            let mut seed = vec![16 | repaired];
+            let (ty, raw) = (PageType::Dictionary, dictionary.bytes());
+            envelope::seal(&mut seed, &ID, ty, raw, Codec::None.into(), &mut packer);
+            seeds.push(seed);
+        }
+        seeds.push([&[16 | 8], dictionary.bytes()].concat());
     }
     seeds.sort();
     seeds.dedup();

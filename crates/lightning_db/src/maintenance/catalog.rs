@@ -31,7 +31,9 @@ pub fn packing_of(state: &KeyspaceState, config: &LightningDbConfig) -> Result<P
         Err(Error::new(ErrorKind::UnsupportedFormat, message))
     };
     match Codec::from_byte(state.codec) {
-        None => refuse(format!("codec {}, which this build does not know", state.codec)),
+        None | Some(Codec::ZstdDictionary) => {
+            refuse(format!("codec {}, which this build does not know", state.codec))
+        }
         Some(codec) if !codec.is_built_in() => refuse(codec.lacking()),
         Some(codec) => match state.level.map(|level| codec.check_level(level)) {
             Some(Err(why)) => refuse(format!("{} at a level that {why}", codec.name())),

@@ -2,8 +2,8 @@
 //!
 //! | offset | size | meaning |
 //! |---|---|---|
-//! | 0 | 1 | page type: 1 leaf, 2 inner, 3 filter, 4 blob |
-//! | 1 | 1 | codec of the payload: 0 none, 1 LZ4 block, 2 Zstandard, 3 Snappy; 4 kept |
+//! | 0 | 1 | page type: 1 leaf, 2 inner, 3 filter, 4 blob, 5 dictionary |
+//! | 1 | 1 | codec of the payload: 0 none, 1 LZ4 block, 2 Zstandard, 3 Snappy, 4 Zstandard with the dictionary of the segment |
 //! | 2 | 1 | flags: bit 0 kept for encryption, the others unused; any bit set is refused |
 //! | 3 | 1 | envelope version, 1 |
 //! | 4 | 4 | bytes of the payload once decompressed |
@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::codec::u32_at;
-use crate::compress::{self, Codec, Packer, Packing};
+use crate::compress::{self, Codec, Dictionary, Packer, Packing};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::limits::MAX_PAGE_RAW_BYTES;
 use crate::types::{DatabaseId, SegmentId};
@@ -50,11 +50,13 @@ pub enum PageType {
     Filter = 3,
     /// A piece of a large value.
     Blob = 4,
+    /// A Zstandard dictionary.
+    Dictionary = 5,
 }
 
 impl PageType {
     /// How many types there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// Its place in a table of all types.
     pub fn index(self) -> usize {
@@ -73,6 +75,7 @@ impl PageType {
             2 => Some(Self::Inner),
             3 => Some(Self::Filter),
             4 => Some(Self::Blob),
+            5 => Some(Self::Dictionary),
             _ => None,
         }
     }
@@ -83,6 +86,7 @@ impl PageType {
             Self::Inner => "an inner page",
             Self::Filter => "a filter page",
             Self::Blob => "a blob page",
+            Self::Dictionary => "a dictionary",
         }
     }
 }
@@ -140,6 +144,11 @@ pub fn claimed_len(stored: &[u8]) -> Option<usize> {
     (len <= MAX_STORED_BYTES).then_some(len)
 }
 
+/// Whether the envelope at the front of `stored` claims that its page was packed with a dictionary.
+pub fn claims_dictionary(stored: &[u8]) -> bool {
+    stored.get(1) == Some(&Codec::ZstdDictionary.as_byte())
+}
+
 /// The checksum that the envelope at the front of `stored` holds.
 pub fn claimed_checksum(stored: &[u8]) -> Option<u32> {
     stored.first_chunk::<HEADER_BYTES>().map(|header| u32_at(header, COVERED_BYTES))
@@ -173,23 +182,25 @@ pub fn open_borrowed<'a>(
 ) -> Result<Cow<'a, [u8]>> {
     match check(stored, id, expect, file)? {
         (Codec::None, _) => Ok(Cow::Borrowed(&stored[HEADER_BYTES..])),
-        (codec, raw_bytes) => decompress(codec, stored, raw_bytes, id, file).map(Cow::Owned),
+        (codec, raw_bytes) => decompress(codec, stored, raw_bytes, id, file, None).map(Cow::Owned),
     }
 }
 
-/// As [`open`]; a page stored plain keeps the memory it was read into.
+/// As [`open`]; a page stored plain keeps the memory it was read into. `dictionary` is that of the
+/// segment, for pages that [claim one](claims_dictionary).
 pub fn open_vec(
     mut stored: Vec<u8>,
     id: &PageIdentity,
     expect: PageType,
     file: &Path,
+    dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
     match check(&stored, id, expect, file)? {
         (Codec::None, _) => {
             stored.drain(..HEADER_BYTES);
             Ok(stored)
         }
-        (codec, raw_bytes) => decompress(codec, &stored, raw_bytes, id, file),
+        (codec, raw_bytes) => decompress(codec, &stored, raw_bytes, id, file, dictionary),
     }
 }
 
@@ -199,8 +210,9 @@ fn decompress(
     raw_bytes: usize,
     id: &PageIdentity,
     file: &Path,
+    dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
-    compress::decompress(codec, &stored[HEADER_BYTES..], raw_bytes)
+    compress::decompress(codec, &stored[HEADER_BYTES..], raw_bytes, dictionary)
         .map_err(malformed_in(file, id.offset))
 }
 
@@ -269,7 +281,7 @@ mod tests {
 
     fn open_at(stored: &[u8], id: &PageIdentity) -> Result<Vec<u8>> {
         let direct = open(stored, id, PageType::Leaf, Path::new("seg/7.seg"));
-        let kept = open_vec(stored.to_vec(), id, PageType::Leaf, Path::new("seg/7.seg"));
+        let kept = open_vec(stored.to_vec(), id, PageType::Leaf, Path::new("seg/7.seg"), None);
         match (&direct, &kept) {
             (Ok(a), Ok(b)) => assert_eq!(a, b),
             (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string()),
@@ -376,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
-        for (at, byte) in [(1, 4), (1, 5), (1, 200), (2, 1), (2, 128), (3, 0), (3, 2)] {
+        for (at, byte) in [(1, 5), (1, 6), (1, 200), (2, 1), (2, 128), (3, 0), (3, 2)] {
             let mut stored = Vec::new();
             seal_by(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
             stored[at] = byte;

@@ -11,6 +11,7 @@ use super::kept;
 use super::replay::Replay;
 use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
+use crate::compress::Dictionaries;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
@@ -123,6 +124,7 @@ struct Recovered {
     kept: Vec<(LogFile, Seq)>,
     /// The files of the log, where it is only read.
     log_files: Vec<LogFile>,
+    dictionaries: Arc<Dictionaries>,
 }
 
 /// One part in so many of `cache_size` is for rows.
@@ -155,9 +157,11 @@ fn recover(
         blobs.open_segment(*id)?;
     }
     // Before anything is written: a database that is refused is left as it was.
+    let dictionaries = Arc::<Dictionaries>::default();
     let mut segments = Segments::new();
     for meta in state.partitions().flat_map(|p| &p.segments) {
-        segments.insert(meta.id, Arc::new(Segment::open(&vfs, dir, state.db, meta.id)?));
+        let segment = Segment::open(&vfs, dir, state.db, meta.id)?.sharing(&dictionaries);
+        segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
     let mut replay = Replay::new(&state, &blobs, !read_only);
@@ -222,6 +226,7 @@ fn recover(
             .into_iter()
             .map(|(id, first, bytes)| listed(id, first, bytes))
             .collect(),
+        dictionaries,
     };
     if read_only {
         return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
@@ -385,6 +390,7 @@ fn assemble(
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
+        dictionaries: recovered.dictionaries,
         packed: Arc::default(),
         read_ahead: if config.prefetch_enabled { config.prefetch_distance } else { 0 },
     });

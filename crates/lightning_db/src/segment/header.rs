@@ -9,7 +9,7 @@
 //! | 16 | 16 | database id |
 //! | 32 | 8 | segment id |
 //! | 40 | 4 | keyspace the segment was written for |
-//! | 44 | 1 | codec of its pages, as in a page; some may be stored plain |
+//! | 44 | 1 | codec of its pages, as in a page; some may be stored plain. 4: the first page is the dictionary |
 //! | 45 | 15 | kept, zeros |
 //! | 60 | 4 | CRC-32C of the 60 bytes before |
 //!

@@ -15,8 +15,8 @@ use std::sync::{Arc, OnceLock};
 use super::header::SegmentKind;
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
-use crate::compress::Codec;
-use crate::error::{Error, ErrorKind, Result};
+use crate::compress::{Codec, Dictionaries, Dictionary};
+use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::page::check_payload;
 use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,9 @@ pub struct Segment {
     /// The file's length when it was last asked for; it grows while the segment is written.
     file_bytes: AtomicU64,
     obsolete: OnceLock<Arc<AtomicU64>>,
+    /// Read when the first page needs it.
+    dictionary: OnceLock<Arc<Dictionary>>,
+    shared: Option<Arc<Dictionaries>>,
 }
 
 impl Segment {
@@ -61,9 +64,47 @@ impl Segment {
             header,
             file_bytes: AtomicU64::new(0),
             obsolete: OnceLock::new(),
+            dictionary: OnceLock::new(),
+            shared: None,
         };
         segment.ask_file_bytes()?;
         Ok(segment)
+    }
+
+    /// Shares its dictionary with other segments that carry the same one.
+    pub fn sharing(mut self, dictionaries: &Arc<Dictionaries>) -> Self {
+        self.shared = Some(Arc::clone(dictionaries));
+        self
+    }
+
+    /// The dictionary that leaves were packed with; kept from the first call on.
+    pub fn dictionary(&self) -> Result<Arc<Dictionary>> {
+        if let Some(known) = self.dictionary.get() {
+            return Ok(Arc::clone(known));
+        }
+        let (dictionary, _) = self.read_dictionary()?;
+        let dictionary = match &self.shared {
+            Some(all) => all.share(dictionary),
+            None => Arc::new(dictionary),
+        };
+        Ok(Arc::clone(self.dictionary.get_or_init(|| dictionary)))
+    }
+
+    /// Reads the dictionary, the first page; and how long that is.
+    pub fn read_dictionary(&self) -> Result<(Dictionary, u32)> {
+        let at = HEADER_BYTES as u64;
+        if self.header.codec != Codec::ZstdDictionary {
+            return Err(Error::corrupt(self.path(), at, "the segment has no dictionary"));
+        }
+        self.check_range(at, envelope::HEADER_BYTES as u64)?;
+        let mut front = [0; envelope::HEADER_BYTES];
+        read_exact_at(&*self.file, &mut front, at)?;
+        let stored_bytes = envelope::claimed_len(&front).ok_or_else(|| {
+            Error::corrupt(self.path(), at, "a dictionary has an impossible length")
+        })? as u32;
+        let raw = self.read(at, stored_bytes, PageType::Dictionary, None)?;
+        let dictionary = Dictionary::new(raw).map_err(malformed_in(self.path(), at))?;
+        Ok((dictionary, stored_bytes))
     }
 
     /// The segment's id.
@@ -131,7 +172,16 @@ impl Segment {
             let message = "a page is not the one its address was made for";
             return Err(Error::corrupt(self.path(), offset, message));
         }
-        let raw = envelope::open_vec(stored, &self.identity(offset), ty, self.path())?;
+        let packed_with = if self.header.codec == Codec::ZstdDictionary
+            && ty != PageType::Dictionary
+            && envelope::claims_dictionary(&stored)
+        {
+            Some(self.dictionary()?)
+        } else {
+            None
+        };
+        let identity = self.identity(offset);
+        let raw = envelope::open_vec(stored, &identity, ty, self.path(), packed_with.as_deref())?;
         check_payload(ty, &raw, self.path(), offset)?;
         Ok(raw)
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::compress::{Codec, PackCounts};
+use crate::compress::{Codec, Dictionaries, Dictionary, PackCounts};
 use crate::error::{ErrorKind, Result};
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::PageType;
@@ -13,7 +13,7 @@ use crate::page::inner::{Child, InnerBuilder};
 use crate::page::leaf::LeafBuilder;
 use crate::types::{BlobRef, DatabaseId, EntryValue, KeyspaceId, PageAddress, SegmentId, Seq};
 use crate::vfs::simulated::{FaultError, FaultRule, Operation};
-use crate::vfs::{OsVfs, SimulatedVfs, Vfs};
+use crate::vfs::{OpenMode, OsVfs, SimulatedVfs, Vfs};
 
 const DB: DatabaseId = DatabaseId([6; 16]);
 const OTHER_DB: DatabaseId = DatabaseId([7; 16]);
@@ -188,6 +188,66 @@ fn pages_that_never_shrink_are_soon_left_alone() {
             assert_reads_back(&place.open(ID).unwrap(), &written);
             place.vfs.remove_file(&segment_path(&place.dir, ID)).unwrap();
         }
+    });
+}
+
+/// A segment whose leaves are packed with a dictionary, what is in it, and the dictionary.
+fn with_dictionary(place: &Place) -> (Written, Dictionary) {
+    let mut rng = fastrand::Rng::with_seed(8);
+    let leaves: Vec<Vec<u8>> = (0..120).map(|_| leaf(&mut rng, 60)).collect();
+    let dictionary = Dictionary::train(&leaves[..80], 2048).expect("trained");
+    let codec = Codec::ZstdDictionary;
+    let (kind, keyspace) = (SegmentKind::Data, KeyspaceId(4));
+    let mut writer =
+        SegmentWriter::create(&place.vfs, &place.dir, DB, ID, kind, keyspace, codec).unwrap();
+    writer.begin_with(&dictionary, 3).unwrap();
+    let mut written = Vec::new();
+    for (i, raw) in leaves.into_iter().enumerate() {
+        let packing = if i % 5 == 0 { Codec::Zstd } else { codec };
+        let address = writer.append(PageType::Leaf, &raw, packing).unwrap();
+        written.push((address, PageType::Leaf, raw));
+    }
+    writer.finish().unwrap();
+    (written, dictionary)
+}
+
+#[test]
+fn a_segment_carries_the_dictionary_of_its_leaves() {
+    on_each_file_system(|place| {
+        let (written, dictionary) = with_dictionary(place);
+        let all = Arc::<Dictionaries>::default();
+        let one = place.open(ID).unwrap().sharing(&all);
+        assert_reads_back(&one, &written);
+        let two = place.open(ID).unwrap().sharing(&all);
+        assert_reads_back(&two, &written);
+        assert_eq!(one.dictionary().unwrap().bytes(), dictionary.bytes());
+        assert!(Arc::ptr_eq(&one.dictionary().unwrap(), &two.dictionary().unwrap()));
+        // Alone, it keeps one for itself.
+        assert_reads_back(&place.open(ID).unwrap(), &written);
+    });
+}
+
+#[test]
+fn a_rotten_dictionary_is_told_and_only_what_needs_it_is_lost() {
+    on_each_file_system(|place| {
+        let (written, _) = with_dictionary(place);
+        let path = segment_path(&place.dir, ID);
+        let file = place.vfs.open(&path, OpenMode::ReadWrite).unwrap();
+        file.write_at(&[0xEE; 3], 64 + 16 + 40).unwrap();
+        let segment = place.open(ID).unwrap();
+        let mut lost = 0;
+        for (i, (address, ty, raw)) in written.iter().enumerate() {
+            match segment.read_page(address, *ty) {
+                Ok(read) => assert_eq!(&read, raw),
+                Err(e) => {
+                    assert_eq!((e.kind(), e.offset()), (ErrorKind::Corrupt, Some(64)));
+                    assert_ne!(i % 5, 0, "packed without it");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 80, "{lost}");
+        assert_eq!(kind_of(segment.read_dictionary()), ErrorKind::Corrupt);
     });
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use super::segment_path;
-use crate::compress::{Codec, PackCounts, Packer, Packing, Trial};
+use crate::compress::{Codec, Dictionary, PackCounts, Packer, Packing, Trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_CHUNK_BYTES, MAX_VALUE_BYTES};
 use crate::page::blob::add_checksum;
@@ -116,6 +116,15 @@ impl SegmentWriter {
     #[cfg(test)]
     pub fn set_blob_codec(&mut self, codec: Codec) {
         self.blob_codec = codec;
+    }
+
+    /// Adds the dictionary that pages are packed with, as the first page. The header must say so.
+    pub fn begin_with(&mut self, dictionary: &Dictionary, level: i32) -> Result<()> {
+        assert!(self.pages == 0 && self.header.codec == Codec::ZstdDictionary);
+        let packing = Packing::new(Codec::Zstd, Some(level));
+        self.append(PageType::Dictionary, dictionary.bytes(), packing)?;
+        self.packer = Packer::with_dictionary(dictionary, level);
+        Ok(())
     }
 
     /// Adds a page, packed by the codec of the header or plain. It can be read once it is flushed.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::cache::PageCache;
 use crate::cache::Pager;
 use crate::cache::RowCache;
-use crate::compress::PackCounters;
+use crate::compress::{Dictionaries, PackCounters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
@@ -97,6 +97,8 @@ pub struct Environment {
     pub poison: Mutex<Option<String>>,
     /// Counts.
     pub counters: Counters,
+    /// Dictionaries in use.
+    pub dictionaries: Arc<Dictionaries>,
     /// Counts of pages packed.
     pub packed: Arc<PackCounters>,
     /// Leaves asked for ahead of a scan; 0 for none.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge_entries::{Tally, merge_until};
@@ -83,6 +84,8 @@ fn write_run(
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
     let mut out = RowWriter::new(env, keyspace, None);
+    // Half of what it holds is what it may pack to.
+    out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
     let nothing_older = |key: &[u8]| {
         version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
     };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use crate::compress::Packing;
 use crate::config::Profile;
 use crate::memtable::Memtable;
+use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{ArcSwap, Guard, Mutex};
@@ -48,6 +49,8 @@ pub struct KeyspaceStore {
     pub flush_latch: Mutex<()>,
     /// Held by the job that merges.
     pub merge_latch: Mutex<()>,
+    /// Which dictionary leaves are packed with.
+    pub dictionary: Mutex<Choice>,
     /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
     pub pressure: AtomicU32,
     /// Set when it was dropped.
@@ -74,6 +77,7 @@ impl KeyspaceStore {
             options,
             flush_latch: Mutex::new(()),
             merge_latch: Mutex::new(()),
+            dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
             dropped: AtomicBool::new(false),
             published: Mutex::new(vec![Arc::downgrade(&version)]),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
+use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keep_rule::KeepRule;
 use crate::store::keyspace::KeyspaceStore;
@@ -110,6 +111,16 @@ fn tier(
     let alone =
         if clean.is_some() || ids.len() == 1 { Vec::new() } else { standalone(keyspace, inputs) };
     let adopted = alone.len() as u64;
+    let stays = |p: &Arc<PartitionReader>| !alone.iter().any(|(_, a)| Arc::ptr_eq(a, p));
+    let merged: Vec<Vec<Arc<PartitionReader>>> = inputs
+        .iter()
+        .map(|r| r.row.partitions.iter().filter(|p| stays(p)).cloned().collect())
+        .collect();
+    // What is overwritten goes, so no more than the largest input is sure to be written.
+    let bytes =
+        |row: &Vec<Arc<PartitionReader>>| row.iter().map(|p| p.meta().live_bytes).sum::<u64>();
+    let written = merged.iter().map(bytes).max().unwrap_or(0);
+    out.pack_with(dictionaries::for_merge(env, keyspace, &merged.concat(), written));
     for (source, partition) in alone {
         let first = partition.meta().first_key.clone();
         merge_until(&mut sources, Some(&first), &rule, &nothing_older, &mut out, &mut tally)?;
@@ -235,9 +246,15 @@ fn base(
     }
     let rule = env.retention();
     let mut sources = Vec::with_capacity(version.runs.len() + 1);
-    let mut updates = 0;
+    let (mut updates, mut largest) = (0, 0);
+    let mut inputs = old.clone();
     for run in &version.runs {
-        updates += stacked_in(run, range, &env.pager)?;
+        let bytes = stacked_in(run, range, &env.pager)?;
+        updates += bytes;
+        largest = bytes.max(largest);
+        let inside =
+            |p: &&Arc<PartitionReader>| range.overlaps(&p.meta().first_key, &p.meta().last_key);
+        inputs.extend(run.row.partitions.iter().filter(inside).cloned());
         let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
         let mut source = Source::Row(Box::new(cursor));
         source.seek(&range.start)?;
@@ -253,6 +270,10 @@ fn base(
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
+    // Leaves that are kept are not written, and what is overwritten goes.
+    let kept: u64 = old.iter().map(|p| p.meta().live_bytes).sum();
+    let written = if adoptable { largest } else { largest.max(kept) };
+    out.pack_with(dictionaries::for_merge(env, keyspace, &inputs, written));
     if old.len() > 1 && updates == 0 {
         // Divided, small neighbours would be joined again for ever: the boundary is set by what a
         // leaf holds before it is packed, the judgement that both are small by what it packs to.

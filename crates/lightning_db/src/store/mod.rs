@@ -14,6 +14,7 @@
 //! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
+//! | `dictionaries` | what leaves are packed with, where Zstandard gains by it |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
 //! | `merge_entries` | the stream of a merge, judged and written |
@@ -26,6 +27,7 @@ pub mod arrivals;
 pub mod blobs;
 pub mod changes;
 pub mod cursor;
+pub mod dictionaries;
 pub mod environment;
 pub mod flush;
 pub mod keep_rule;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::compress::Dictionary;
 use crate::error::Result;
 use crate::manifest::ViewSpan;
 use crate::segment::Segment;
@@ -27,6 +28,7 @@ pub struct RowWriter<'a> {
     adopted_from: Option<Arc<PartitionReader>>,
     /// A row that must stay one partition: it keeps leaves of another's segments, or joins several.
     undivided: bool,
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 impl<'a> RowWriter<'a> {
@@ -46,7 +48,13 @@ impl<'a> RowWriter<'a> {
             new_segments: Vec::new(),
             undivided: adopted_from.is_some(),
             adopted_from,
+            dictionary: None,
         }
+    }
+
+    /// Packs leaves with a dictionary, where there is one.
+    pub fn pack_with(&mut self, dictionary: Option<Arc<Dictionary>>) {
+        self.dictionary = dictionary;
     }
 
     /// Makes the row one partition, however large.
@@ -63,6 +71,8 @@ impl<'a> RowWriter<'a> {
                 db: self.env.db,
                 keyspace: self.keyspace.id,
                 packing: self.keyspace.options.packing,
+                dictionary: self.dictionary.clone(),
+                dictionaries: Arc::clone(&self.env.dictionaries),
                 packed: Arc::clone(&self.env.packed),
                 page_bytes: self.keyspace.options.page_bytes as usize,
             };

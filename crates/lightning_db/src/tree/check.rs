@@ -3,7 +3,7 @@
 //!
 //! 1. It goes on after a problem: what lies below a page that cannot be read is left out, and so
 //!    are the sums that would need it.
-//! 2. It finds: pages that fail their checksum or form, keys out of order within or across leaves,
+//! 2. It finds: pages and dictionaries that fail their checksum or form, keys out of order within or across leaves,
 //!    separators that do not separate, children whose sums are wrong, keys that the filter of their
 //!    segment denies, pages that overlap or lie in foreign segments, and counts, bounds, live bytes
 //!    and blob use of the manifest that differ from what is there.
@@ -14,12 +14,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::page::PageType;
 use crate::page::filter;
 use crate::page::inner::{ChildRef, InnerView};
 use crate::page::leaf::LeafView;
 use crate::segment::Segment;
+use crate::segment::header::HEADER_BYTES;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq, hash_key};
 
 use super::levels::Totals;
@@ -126,6 +128,9 @@ impl Check<'_> {
                 );
                 self.problem(own.id, 0, message);
             }
+            if segment.codec() == Codec::ZstdDictionary {
+                self.read_dictionary(own.id, segment);
+            }
             let Some(f) = &own.filter else {
                 self.filters.push(None);
                 continue;
@@ -146,6 +151,15 @@ impl Check<'_> {
                 }
             }
             self.filters.push(whole.then_some(pages));
+        }
+    }
+
+    /// A dictionary is in no sum of the manifest.
+    fn read_dictionary(&mut self, id: SegmentId, segment: &Segment) {
+        let (offset, ty) = (HEADER_BYTES as u64, PageType::Dictionary);
+        match segment.read_dictionary() {
+            Ok((_, stored_bytes)) => (self.visit)(Visited::Page { offset, stored_bytes, ty }),
+            Err(e) => self.failed(id, offset, &e),
         }
     }
 

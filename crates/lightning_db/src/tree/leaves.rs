@@ -6,6 +6,7 @@
 
 use crate::cache::Pager;
 use crate::error::Result;
+use crate::page::PageType;
 use crate::page::inner::Child;
 use crate::sync::Arc;
 
@@ -55,6 +56,23 @@ impl LeafSpan {
     /// The highest number in its leaves.
     pub fn max_seq(&self) -> crate::types::Seq {
         self.leaves.iter().map(|c| c.max_seq).max().unwrap_or_default()
+    }
+}
+
+impl PartitionReader {
+    /// Adds the payload of each `step`th leaf to `out`, the first leaf's always.
+    pub fn sample_leaves(
+        self: &Arc<Self>,
+        pager: &Pager,
+        step: usize,
+        out: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
+        for span in self.leaves(pager).step_by(step.max(1)) {
+            let address = span?.leaves[0].address;
+            let page = pager.fetch_uncached(self.segment(&address)?, &address, PageType::Leaf)?;
+            out.push(page.bytes.clone());
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 //! 4. The filter covers the keys pushed here; those of kept segments are kept with them. A segment
 //!    that got inner pages only has a filter of no pages.
 //! 5. `live_bytes` of a segment is the sum of the stored bytes of its reachable pages: leaves,
-//!    inner pages, filter.
+//!    inner pages, filter. A dictionary is not counted, like the header in front of it.
 //!
 //! One thread. The segment is synced by `finish`; its directory is the caller's to sync, once for
 //! all segments of a job.
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cache::Pager;
-use crate::compress::{Codec, PackCounters, Packing};
+use crate::compress::{Codec, Dictionaries, Dictionary, PackCounters, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
 use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionMeta, PartitionSegment, ViewSpan};
@@ -59,10 +59,24 @@ pub struct WriterContext {
     pub keyspace: KeyspaceId,
     /// How leaves and inner pages are packed.
     pub packing: Packing,
+    /// What leaves are packed with, where `packing` is Zstandard's.
+    pub dictionary: Option<Arc<Dictionary>>,
+    /// Those of all segments.
+    pub dictionaries: Arc<Dictionaries>,
     /// Told how packing went.
     pub packed: Arc<PackCounters>,
     /// The raw bytes at which leaves end.
     pub page_bytes: usize,
+}
+
+impl WriterContext {
+    /// How leaves are packed.
+    fn leaf_packing(&self) -> Packing {
+        match self.dictionary {
+            Some(_) => Packing::new(Codec::ZstdDictionary, Some(self.packing.level)),
+            None => self.packing,
+        }
+    }
 }
 
 /// What lies before the leaf that begins next.
@@ -99,9 +113,12 @@ impl Output {
             none => {
                 let c = &self.ctx;
                 let kind = SegmentKind::Data;
-                let codec = c.packing.codec;
-                let made =
+                let codec = c.leaf_packing().codec;
+                let mut made =
                     SegmentWriter::create(&c.vfs, &c.dir, c.db, self.id, kind, c.keyspace, codec)?;
+                if let Some(dictionary) = &c.dictionary {
+                    made.begin_with(dictionary, c.packing.level)?;
+                }
                 none.insert(made)
             }
         };
@@ -400,7 +417,7 @@ impl PartitionWriter {
                 // Nobody will name it; where this fails too, the next opening removes it.
                 let _ = c.vfs.remove_file(&segment_path(&c.dir, sealed.id));
             })?;
-            opened = Some(Arc::new(segment));
+            opened = Some(Arc::new(segment.sharing(&c.dictionaries)));
         }
         for (droppable, unsettled) in self.inherited.values() {
             self.droppable.carry_over(droppable, *unsettled);
@@ -436,7 +453,8 @@ impl PartitionWriter {
         self.before = Before::Key(self.leaf.last_key().to_vec());
         self.leaf.finish(&mut self.raw);
         let packing = self.out.ctx.packing;
-        let address = self.out.append(PageType::Leaf, &self.raw, packing)?;
+        let leaf_packing = self.out.ctx.leaf_packing();
+        let address = self.out.append(PageType::Leaf, &self.raw, leaf_packing)?;
         let totals = std::mem::take(&mut self.leaf_totals);
         let child = totals.into_child(std::mem::take(&mut self.leaf_separator), address);
         let out = &mut self.out;

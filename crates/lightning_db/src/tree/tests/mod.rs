@@ -95,6 +95,8 @@ impl Fixture {
                 db,
                 keyspace,
                 packing: codec.into(),
+                dictionary: None,
+                dictionaries: Arc::default(),
                 packed: Arc::default(),
                 page_bytes,
             },
