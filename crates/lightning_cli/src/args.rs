@@ -12,6 +12,7 @@ const EXAMPLES: &str = "Examples:
   lightning-cli create shop
   lightning-cli put shop apple 'green, 3 left'
   lightning-cli get shop apple
+  lightning-cli merge shop visits 1 --keyspace counts --operator counter
   lightning-cli scan shop --prefix a --limit 10
   lightning-cli import csv packages.csv --key package shop --keyspace packages
   lightning-cli export csv shop --keyspace packages --output out.csv
@@ -113,6 +114,31 @@ pub enum Command {
         #[command(flatten)]
         durability: DurabilityArg,
         /// Key and value are given in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Merge an operand into the value of a key, by the keyspace's merge operator.
+    #[command(
+        after_help = "A keyspace gets its operator once, with --operator; `counter` adds up, \
+        `append` joins, `max` keeps the greatest."
+    )]
+    Merge {
+        #[command(flatten)]
+        target: Target,
+        /// The key; `-`: from standard input, without its final newline.
+        #[arg(allow_hyphen_values = true)]
+        key: String,
+        /// The operand; for `counter` a whole number.
+        #[arg(allow_hyphen_values = true)]
+        operand: String,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        /// The operator, where the keyspace has none yet: counter, append or max.
+        #[arg(long, value_name = "NAME")]
+        operator: Option<String>,
+        #[command(flatten)]
+        durability: DurabilityArg,
+        /// The key is given in hexadecimal, and so is the operand, except a counter's.
         #[arg(long)]
         hex: bool,
     },

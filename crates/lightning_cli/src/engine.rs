@@ -70,6 +70,11 @@ pub fn keyspace(db: &Database, name: &str) -> Result<Keyspace> {
     db.keyspace(name, KeyspaceOptions::default())
 }
 
+/// A keyspace with a merge operator, made where it is not there; `None` takes the one it has.
+pub fn merging_keyspace(db: &Database, name: &str, operator: Option<String>) -> Result<Keyspace> {
+    db.keyspace(name, KeyspaceOptions { merge_operator: operator, ..KeyspaceOptions::default() })
+}
+
 /// Commits a batch.
 pub fn write(db: &Database, batch: WriteBatch, durability: &DurabilityArg) -> Result<()> {
     let durability = durability.durability.map(Into::into);
@@ -134,6 +139,8 @@ pub fn stats(db: &Database) -> Result<Value> {
         "adopted_partitions": s.adopted_partitions,
         "adopted_leaves": s.adopted_leaves,
         "merged_bytes": s.merged_bytes,
+        "folded_operands": s.folded_operands,
+        "failed_folds": s.failed_folds,
         "pages_tried": s.pages_tried,
         "pages_plain": s.pages_plain,
         "pages_skipped": s.pages_skipped,

@@ -43,6 +43,8 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::KeyTooLarge
         | ErrorKind::ValueTooLarge
         | ErrorKind::TransactionTooLarge
+        | ErrorKind::NoMergeOperator
+        | ErrorKind::MergeFailed
         | ErrorKind::UnknownTransaction => 5,
         ErrorKind::Corrupt => CORRUPT,
         ErrorKind::Io => 7,

@@ -10,7 +10,7 @@
 //! | `progress` | bars on standard error, where that is a terminal |
 //! | `commands` | one function a command |
 //! | `bench` | the benchmark rows |
-
+#![recursion_limit = "256"] // `json!` of the statistics, a level for each
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -83,6 +83,26 @@ fn table(path: &Path, key: usize) -> (csv::StringRecord, Vec<csv::StringRecord>)
 }
 
 #[test]
+fn operands_are_merged() {
+    let shop = Shop::created();
+    let visits = ["--keyspace", "counts"];
+    shop.ok(&[&["merge", "DB", "page", "41", "--operator", "counter"], &visits[..]].concat());
+    // It is kept: nobody need name it again.
+    shop.ok(&[&["merge", "DB", "page", "1"], &visits[..]].concat());
+    let raw = shop.run(&[&["get", "DB", "page", "--raw"], &visits[..]].concat());
+    assert_eq!(raw.stdout, 42_i64.to_le_bytes());
+    let refused = |args: &[&str], said: &str| {
+        let output = shop.run(args);
+        assert_eq!(output.status.code(), Some(5), "{args:?}");
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    };
+    refused(&[&["merge", "DB", "page", "one"], &visits[..]].concat(), "a whole number");
+    refused(&[&["merge", "DB", "p", "1", "--operator", "max"], &visits[..]].concat(), "counter");
+    refused(&["merge", "DB", "page", "1"], "no merge operator");
+    refused(&["merge", "DB", "page", "1", "--operator", "mine"], "not registered");
+}
+
+#[test]
 fn put_get_delete_and_scan() {
     let shop = Shop::created();
     for (key, value) in [("apple", "green"), ("pear", "yellow"), ("apricot", "orange")] {

@@ -4,6 +4,8 @@
 //!    memtables are flushed, the log ends with a mark, and the lock is released.
 //! 2. Limits are checked before anything is written.
 
+mod by_id;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use crate::store::value::Value;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
-use crate::transaction::{IsolationLevel, Transaction, TransactionId, TransactionOptions};
+use crate::transaction::{Transaction, TransactionOptions};
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -234,28 +236,6 @@ impl Database {
         Transaction::begin(&handle.core, Some(handle.clone()), options)
     }
 
-    /// Begins a transaction that is named by an id, for bindings and servers.
-    pub fn begin_transaction(&self) -> Result<TransactionId> {
-        self.begin_transaction_with_options(TransactionOptions::default())
-    }
-
-    /// Begins a transaction with options that is named by an id.
-    pub fn begin_transaction_with_options(
-        &self,
-        options: TransactionOptions,
-    ) -> Result<TransactionId> {
-        let handle = self.handle();
-        let tx = Transaction::begin(&handle.core, None, options)?;
-        let id = tx.id();
-        handle.transactions.lock().insert(id.0, Arc::new(Mutex::new(Some(tx))));
-        Ok(id)
-    }
-
-    /// Begins a transaction at an isolation level that is named by an id.
-    pub fn begin_transaction_with_isolation(&self, level: IsolationLevel) -> Result<TransactionId> {
-        self.begin_transaction_with_options(TransactionOptions::at(level))
-    }
-
     /// Runs `act` in a transaction: commits on `Ok`, aborts on `Err` and on a panic. Tries again,
     /// in a new transaction and after a wait that grows, when `act` or the commit fails with an
     /// error that is retryable (a conflict, a deadlock, a time-out), at most
@@ -295,72 +275,6 @@ impl Database {
                 other => return other,
             }
         }
-    }
-
-    fn with_tx<R>(
-        &self,
-        id: TransactionId,
-        call: impl FnOnce(&mut Transaction) -> Result<R>,
-    ) -> Result<R> {
-        let slot = self.handle().transactions.lock().get(&id.0).cloned();
-        let slot = slot.ok_or_else(|| unknown(id))?;
-        let mut tx = slot.lock();
-        call(tx.as_mut().ok_or_else(|| unknown(id))?)
-    }
-
-    fn take_tx(&self, id: TransactionId) -> Result<Transaction> {
-        let slot = self.handle().transactions.lock().remove(&id.0);
-        slot.and_then(|s| s.lock().take()).ok_or_else(|| unknown(id))
-    }
-
-    /// [`Transaction::get`] by id.
-    pub fn get_tx(&self, id: TransactionId, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
-        self.with_tx(id, |tx| tx.get(key))
-    }
-
-    /// [`Transaction::put`] by id.
-    pub fn put_tx(
-        &self,
-        id: TransactionId,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        self.with_tx(id, |tx| tx.put(key, value))
-    }
-
-    /// [`Transaction::delete`] by id.
-    pub fn delete_tx(&self, id: TransactionId, key: impl AsRef<[u8]>) -> Result<()> {
-        self.with_tx(id, |tx| tx.delete(key))
-    }
-
-    /// [`Transaction::get_for_update`] by id.
-    pub fn get_for_update_tx(
-        &self,
-        id: TransactionId,
-        key: impl AsRef<[u8]>,
-    ) -> Result<Option<Vec<u8>>> {
-        self.with_tx(id, |tx| tx.get_for_update(key))
-    }
-
-    /// [`Transaction::range`] by id.
-    pub fn scan_tx(
-        &self,
-        id: TransactionId,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<crate::TransactionRange> {
-        self.with_tx(id, |tx| tx.range(start, end))
-    }
-
-    /// [`Transaction::commit`] by id. The id is finished, whatever the outcome.
-    pub fn commit_transaction(&self, id: TransactionId) -> Result<()> {
-        self.take_tx(id)?.commit()
-    }
-
-    /// [`Transaction::abort`] by id.
-    pub fn abort_transaction(&self, id: TransactionId) -> Result<()> {
-        self.take_tx(id)?.abort();
-        Ok(())
     }
 
     /// The keyspace with this name, made with `options` where it does not exist yet. Options of
@@ -449,13 +363,6 @@ impl Database {
     }
 }
 
-fn unknown(id: TransactionId) -> Error {
-    Error::new(
-        ErrorKind::UnknownTransaction,
-        format!("transaction {id} was never begun, or is finished"),
-    )
-}
-
 /// The calls of the default keyspace.
 impl Database {
     /// The default keyspace.
@@ -486,6 +393,12 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::merge`]. The default keyspace's operator is named by
+    /// [`LightningDbConfig::merge_operator`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.keyspace.merge(key, operand)
     }
 
     /// See [`Keyspace::compare_and_swap`].

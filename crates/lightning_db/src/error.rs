@@ -46,6 +46,12 @@ pub enum ErrorKind {
     TooManyTransactions,
     /// The transaction id was never given out, or is finished.
     UnknownTransaction,
+    /// The keyspace has no merge operator, or its operator is not registered at this open: register it
+    /// under that name. Reads of other keys, writes, flushes and merges go on.
+    NoMergeOperator,
+    /// The merge operator returned an error or panicked on this key. Nothing is lost: correct the
+    /// operator, or put the key anew.
+    MergeFailed,
     /// Another transaction committed a key first; nothing was written. Retry the transaction.
     Conflict,
     /// Waiting for a lock would have closed a cycle of transactions that wait for each other; this

@@ -13,6 +13,7 @@ use crate::manifest::{
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
     install_current, manifest_path,
 };
+use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
 use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
@@ -46,6 +47,7 @@ const TESTED: [&str; 15] = [
     "leaf",
     "inner",
     "filter",
+    "operands",
 ];
 
 fn examples() -> BTreeMap<&'static str, Vec<u8>> {
@@ -156,6 +158,16 @@ fn leaves() {
 }
 
 #[test]
+fn operands() {
+    let mut list = Vec::new();
+    list::push(&mut list, b"red");
+    list::push(&mut list, b"");
+    assert_is("operands", &list);
+    list::check(&example("operands")).expect("a list");
+    assert!(list::operands(&example("operands")).eq([&b"red"[..], b""]));
+}
+
+#[test]
 fn inner_pages() {
     let child = |separator: &[u8], n: u64| Child {
         separator: separator.to_vec(),
@@ -197,6 +209,7 @@ fn filters() {
 
 fn keyspace(id: u32, name: &str) -> KeyspaceState {
     KeyspaceState {
+        merge_operator: None,
         id: KeyspaceId(id),
         name: name.to_string(),
         write_buffer_size: 65_536,
@@ -270,6 +283,7 @@ fn edits() {
             EditOp::RemoveBlobSegment(SegmentId(8)),
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
             EditOp::SetCompression { keyspace: at, codec: 2, level: Some(-3) },
+            EditOp::SetMergeOperator { keyspace: at, name: "counter".to_owned() },
         ],
     };
     let mut out = Vec::new();

@@ -10,6 +10,7 @@ use crate::iterators::{Bounds, Cursor, Range, prefix_end};
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::write::{dropped, write_batch};
 use crate::manifest::KeyInterval;
+use crate::operators::Merger;
 use crate::store::cursor::MergedCursor;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
@@ -102,6 +103,42 @@ impl Keyspace {
     /// Removes `key`; it is no error if it is not there.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.write_one(key.as_ref(), EntryValue::Tombstone)
+    }
+
+    /// Merges `operand` into the value of `key`, by the keyspace's
+    /// [merge operator](crate::KeyspaceOptions::merge_operator), without reading it; returns once the
+    /// durability of the database's default is reached. An operand has at most 64 KiB
+    /// ([`MAX_OPERAND_BYTES`](crate::limits::MAX_OPERAND_BYTES)).
+    ///
+    /// Fails with [`NoMergeOperator`](ErrorKind::NoMergeOperator) where the keyspace has no operator, or
+    /// that is not registered, and with `InvalidArgument` where the operator refuses the operand.
+    ///
+    /// Merges of one key by several threads add up; none of them is lost, and none waits for another
+    /// longer than a put would. Reads merge what has gathered, and keep what they found; flushes and
+    /// merges of runs fold it for good.
+    ///
+    /// ```
+    /// # use lightning_db::{Database, KeyspaceOptions};
+    /// # fn main() -> lightning_db::Result<()> {
+    /// # let db = Database::open_in_memory(Default::default())?;
+    /// let options = KeyspaceOptions { merge_operator: Some("counter".into()), ..Default::default() };
+    /// let visits = db.keyspace("visits", options)?;
+    /// visits.merge(b"page", 1_i64.to_le_bytes())?;
+    /// visits.merge(b"page", 2_i64.to_le_bytes())?;
+    /// assert_eq!(visits.get(b"page")?, Some(3_i64.to_le_bytes().to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.check()?;
+        let mut batch = WriteBatch::new();
+        batch.push_operand(self.store.id, key.as_ref(), operand.as_ref());
+        write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()))
+    }
+
+    /// The name of its merge operator.
+    pub fn merge_operator(&self) -> Option<&str> {
+        self.store.merger().map(Merger::name)
     }
 
     fn write_one(&self, key: &[u8], value: EntryValue<'_>) -> Result<()> {
@@ -290,6 +327,17 @@ impl WriteBatch {
         self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
     }
 
+    /// Merges `operand` into `key` of `keyspace`; see [`Keyspace::merge`].
+    pub fn merge_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) {
+        self.belong_to(&keyspace.core.env);
+        self.push_operand(keyspace.id(), key.as_ref(), operand.as_ref());
+    }
+
     /// Removes `key` from `keyspace`.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.belong_to(&keyspace.core.env);
@@ -298,6 +346,6 @@ impl WriteBatch {
 }
 
 /// A cursor over the current version of a keyspace at a number whose view is registered.
-pub(crate) fn cursor_at(env: &Environment, store: &KeyspaceStore, at: Seq) -> MergedCursor {
-    MergedCursor::new(store.pin(), at, &env.pager, Arc::clone(&env.blobs), env.read_ahead)
+pub(crate) fn cursor_at(env: &Environment, store: &Arc<KeyspaceStore>, at: Seq) -> MergedCursor {
+    MergedCursor::new(store, at, &env.pager, Arc::clone(&env.blobs), env.read_ahead)
 }

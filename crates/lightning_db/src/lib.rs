@@ -45,6 +45,7 @@ mod prefetch;
 mod sync;
 mod types;
 
+mod operators;
 #[doc(hidden)]
 pub mod vfs;
 
@@ -100,6 +101,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
+pub use operators::{MergeFailure, MergeOperator, MergeOperators};
 pub use past::{KeyVersion, Moment};
 #[doc(hidden)]
 pub use recovery::OpenAs;

@@ -16,6 +16,13 @@ pub const MAX_COMMIT_BYTES: usize = 1024 * 1024 * 1024;
 pub const PAGE_SIZES: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 /// The largest write buffer, in bytes (1 TiB).
 pub const MAX_WRITE_BUFFER_BYTES: u64 = 1 << 40;
+/// The longest operand of a merge, in bytes (64 KiB).
+pub const MAX_OPERAND_BYTES: usize = 64 * 1024;
+/// The most bytes that the operands of one key may have in one commit (128 KiB), after the keyspace's
+/// operator has made as few of them as it can.
+pub const MAX_COMMIT_OPERANDS_BYTES: usize = 128 * 1024;
+/// The longest name of a merge operator, in bytes.
+pub const MAX_OPERATOR_NAME_BYTES: usize = 64;
 /// The longest keyspace name, in bytes.
 pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
 

@@ -144,6 +144,8 @@ impl MetricsSnapshot {
         self.count("lightning_db_compactions_total", "Merges of all kinds.", merges);
         self.time("lightning_db_compaction_seconds_total", "Time spent merging.", s.merge_time);
         self.count("lightning_db_compaction_bytes_total", "Written by merges.", s.merged_bytes);
+        self.count("lightning_db_folded_operands_total", "Operands folded.", s.folded_operands);
+        self.count("lightning_db_failed_folds_total", "Operators that failed.", s.failed_folds);
         self.time("lightning_db_write_stall_seconds_total", "Writers were slowed.", s.stall_time);
     }
 

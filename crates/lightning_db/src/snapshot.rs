@@ -99,7 +99,7 @@ impl Snapshot {
 
     fn scan_store(
         &self,
-        store: &KeyspaceStore,
+        store: &Arc<KeyspaceStore>,
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<Range> {

@@ -113,6 +113,10 @@ pub struct DatabaseStats {
     pub adopted_leaves: u64,
     /// Bytes written by merges.
     pub merged_bytes: u64,
+    /// Entries of operands that flushes and merges folded into others.
+    pub folded_operands: u64,
+    /// Keys that a merge operator failed on in a flush or merge; they are left as they were.
+    pub failed_folds: u64,
     /// Leaves and inner pages that were tried to pack, by flushes and merges.
     pub pages_tried: u64,
     /// Those of them that did not shrink, and were stored plain.
@@ -215,6 +219,8 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         adopted_partitions: load(&env.counters.adopted_partitions),
         adopted_leaves: load(&env.counters.adopted_leaves),
         merged_bytes: load(&env.counters.merged_bytes),
+        folded_operands: load(&env.counters.folded_operands),
+        failed_folds: load(&env.counters.failed_folds),
         pages_tried: packed.tried,
         pages_plain: packed.plain,
         pages_skipped: packed.skipped,

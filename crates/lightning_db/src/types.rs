@@ -104,6 +104,8 @@ pub enum EntryValue<'a> {
     Blob(BlobRef),
     /// The key is deleted.
     Tombstone,
+    /// To be merged into what the key was before: a list of operands (`operators::list`).
+    Operands(&'a [u8]),
 }
 
 impl EntryValue<'_> {
@@ -113,13 +115,14 @@ impl EntryValue<'_> {
             EntryValue::Tombstone => 0,
             EntryValue::Inline(_) => 1,
             EntryValue::Blob(_) => 2,
+            EntryValue::Operands(_) => 3,
         }
     }
 
     /// Bytes the value takes inside an entry.
     pub fn inline_len(&self) -> usize {
         match self {
-            EntryValue::Inline(v) => v.len(),
+            EntryValue::Inline(v) | EntryValue::Operands(v) => v.len(),
             EntryValue::Blob(_) => BlobRef::ENCODED_BYTES,
             EntryValue::Tombstone => 0,
         }

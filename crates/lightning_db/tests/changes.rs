@@ -330,6 +330,26 @@ fn filters_let_through_what_they_name() {
 }
 
 #[test]
+fn operands_come_as_they_were_merged() {
+    let vfs = SimulatedVfs::new(8);
+    let db = open(&vfs);
+    let merge_operator = Some("append".to_owned());
+    let options = KeyspaceOptions { merge_operator, ..Default::default() };
+    let notes = db.keyspace("notes", options).expect("a keyspace");
+    db.commit_cursor(NAME, 0).expect("made");
+    notes.merge(b"day", b"one").expect("merges");
+    notes.merge(b"day", b"two").expect("merges");
+    db.compact().expect("compact");
+    for _ in 0..2 {
+        let mut stream = db.changes(from_cursor()).expect("a stream");
+        for operand in [b"one", b"two"] {
+            let commit = stream.try_next().expect("no error").expect("a commit");
+            assert_eq!(commit.changes[0].kind, ChangeKind::Merge(vec![operand.to_vec()]));
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_is_told_by_its_kind() {
     let vfs = SimulatedVfs::new(6);
     let db = open(&vfs);

@@ -315,6 +315,15 @@ fn never_an_option_that_does_nothing() {
         db.put(n.to_be_bytes(), value).err()
     });
     bounded("max_database_size", filled.is_some_and(|e| e.kind() == ErrorKind::StorageFull));
+    let db = open(|c| c.merge_operator = Some("max".to_owned()));
+    bounded("merge_operator", db.merge(b"k", b"v").is_ok());
+    let twice = |c: &mut LightningDbConfig| {
+        let shared = c.merge_operators.get("max").cloned().expect("is built in");
+        c.merge_operators = c.merge_operators.clone().with_shared("max", shared);
+    };
+    let mut config = small();
+    twice(&mut config);
+    bounded("merge_operators", config.validate().is_err());
     let past = |change: Change| {
         let db = open(change);
         db.put(b"k", b"1").expect("writes");
@@ -519,6 +528,9 @@ fn never_a_counter_that_is_always_zero() {
         all.remove(timed);
     }
     all.remove("adopted_leaves");
+    // And so has what merge operators do (`merge_failures`).
+    all.remove("folded_operands");
+    all.remove("failed_folds");
     let still: Vec<_> = all.difference(&seen).collect();
     assert!(still.is_empty(), "always zero: {still:?}");
     let stats = db.stats();

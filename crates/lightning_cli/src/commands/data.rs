@@ -1,4 +1,4 @@
-//! put, get, delete, scan.
+//! put, merge, get, delete, scan.
 
 use std::io::Read;
 use std::path::Path;
@@ -40,6 +40,33 @@ pub fn put(
         text => text.as_bytes().to_vec(),
     };
     commit(target, keyspace, durability, |batch, keyspace| batch.put_in(keyspace, &key, &value))
+}
+
+pub fn merge(
+    target: &Target,
+    (keyspace, operator): (&KeyspaceArg, Option<String>),
+    (key, operand): (&str, &str),
+    durability: &DurabilityArg,
+    hex: bool,
+) -> Outcome<u8> {
+    let key = key_bytes(key, hex)?;
+    let db = engine::open(target)?;
+    let keyspace = engine::merging_keyspace(&db, &keyspace.keyspace, operator)?;
+    let operand = match keyspace.merge_operator() {
+        Some("counter") => {
+            let number: i64 = operand
+                .parse()
+                .map_err(|_| Stop::invalid("what is merged into a counter is a whole number"))?;
+            number.to_le_bytes().to_vec()
+        }
+        _ if hex => decoded("operand", operand)?,
+        _ => operand.as_bytes().to_vec(),
+    };
+    let mut batch = WriteBatch::new();
+    batch.merge_in(&keyspace, &key, &operand);
+    engine::write(&db, batch, durability)?;
+    db.close()?;
+    Ok(0)
 }
 
 pub fn delete(

@@ -2,7 +2,7 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, get, delete, scan |
+//! | `data` | put, merge, get, delete, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `past` | get --at, history, changes |
@@ -38,6 +38,9 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Changes { target, from, cursor, follow, keyspace, prefix, hex } => {
             let asked = past::Asked { from, cursor, follow, keyspace, prefix };
             past::changes(format, &target, &asked, hex)
+        }
+        Command::Merge { target, key, operand, keyspace, operator, durability, hex } => {
+            data::merge(&target, (&keyspace, operator), (&key, &operand), &durability, hex)
         }
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)

@@ -147,6 +147,10 @@ fn print_commit(
             let what = match &change.kind {
                 ChangeKind::Put(value) => format!("put\t{key}\t{}", shown(value)),
                 ChangeKind::Delete => format!("delete\t{key}"),
+                ChangeKind::Merge(operands) => {
+                    let operands: Vec<_> = operands.iter().map(|o| shown(o)).collect();
+                    format!("merge\t{key}\t{}", operands.join("\t"))
+                }
                 other => format!("{other:?}\t{key}"),
             };
             out.result(&Value::Null, &format!("{}\t{}\t{what}", commit.commit, change.keyspace))?;
@@ -162,12 +166,22 @@ fn print_commit(
             let op = match &change.kind {
                 ChangeKind::Put(_) => "put",
                 ChangeKind::Delete => "delete",
+                ChangeKind::Merge(_) => "merge",
                 _ => "other",
             };
             document.insert("op".to_owned(), json!(op));
             text::put_field(&mut document, "key", &change.key, hex);
-            if let ChangeKind::Put(value) = &change.kind {
-                text::put_field(&mut document, "value", value, hex);
+            match &change.kind {
+                ChangeKind::Put(value) => text::put_field(&mut document, "value", value, hex),
+                ChangeKind::Merge(operands) => {
+                    let field = |operand: &Vec<u8>| {
+                        let mut field = Map::new();
+                        text::put_field(&mut field, "operand", operand, hex);
+                        Value::Object(field)
+                    };
+                    document.insert("operands".to_owned(), operands.iter().map(field).collect());
+                }
+                _ => {}
             }
             Value::Object(document)
         })

@@ -14,6 +14,7 @@ use crate::commit::batch::Operations;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::core::{Core, Keep};
+use crate::operators::list;
 use crate::store::keyspace::KeyspaceStore;
 use crate::types::{BlobRef, EntryValue, KeyspaceId, Seq};
 use crate::wal::LogReader;
@@ -39,6 +40,8 @@ pub enum ChangeKind {
     Put(Vec<u8>),
     /// It was removed, or was not there.
     Delete,
+    /// These operands were merged into it, oldest first, by the keyspace's merge operator.
+    Merge(Vec<Vec<u8>>),
 }
 
 /// One operation of a commit.
@@ -213,6 +216,9 @@ impl Changes {
                 EntryValue::Tombstone => ChangeKind::Delete,
                 EntryValue::Inline(value) => ChangeKind::Put(value.to_vec()),
                 EntryValue::Blob(blob) => ChangeKind::Put(self.large_value(seq, &blob)?),
+                EntryValue::Operands(list) => {
+                    ChangeKind::Merge(list::operands(list).map(<[u8]>::to_vec).collect())
+                }
             };
             changes.push(Change { keyspace, key: op.key.to_vec(), kind });
         }

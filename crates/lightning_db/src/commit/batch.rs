@@ -1,14 +1,18 @@
 //! The operations of one commit, kept encoded as the body of its log record.
 //!
 //! Body: operations back to back, each
-//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages) | keyspace varint |
-//! key length varint | key | [1: value length varint, value] [2: blob reference, 32 bytes]`.
-//! Later operations on a key win over earlier ones.
+//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages, 3 merge) | keyspace varint |
+//! key length varint | key | [1: value length varint, value] [2: blob reference, 32 bytes]
+//! [3: length varint, list of operands]`.
+//! Later operations on a key win over earlier ones; what is merged adds to what stands before it, so a
+//! batch with merges is rewritten before it is committed (`commit::operands`): then at most one
+//! operation names a key that is merged into.
 
 use std::sync::{Arc, Weak};
 
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operators::list;
 use crate::store::environment::Environment;
 use crate::types::{BlobRef, EntryValue, KeyspaceId};
 
@@ -30,7 +34,7 @@ pub fn encode(body: &mut Vec<u8>, op: &Operation<'_>) {
     put_bytes(body, op.key);
     match &op.value {
         EntryValue::Tombstone => {}
-        EntryValue::Inline(v) => put_bytes(body, v),
+        EntryValue::Inline(v) | EntryValue::Operands(v) => put_bytes(body, v),
         EntryValue::Blob(blob) => body.extend_from_slice(&blob.encode()),
     }
 }
@@ -55,6 +59,11 @@ impl<'a> Operations<'a> {
             0 => EntryValue::Tombstone,
             1 => EntryValue::Inline(r.bytes()?),
             2 => EntryValue::Blob(BlobRef::decode(&r.array()?)),
+            3 => {
+                let operands = r.bytes()?;
+                list::check(operands)?;
+                EntryValue::Operands(operands)
+            }
             _ => return Err(Malformed("an operation is of no known kind")),
         };
         Ok(Operation { keyspace: KeyspaceId(keyspace), key, value })
@@ -97,6 +106,8 @@ pub struct WriteBatch {
     pub(crate) largest_key: usize,
     pub(crate) largest_value: usize,
     pub(crate) empty_key: bool,
+    /// Whether anything is merged, so that the batch is to be rewritten first.
+    pub(crate) merges: bool,
     /// Whether anything is put, for the quota.
     pub(crate) puts: bool,
     /// The database whose keyspaces it names.
@@ -119,6 +130,18 @@ impl WriteBatch {
     /// Removes `key` from the default keyspace.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) {
         self.push(KeyspaceId(0), key.as_ref(), EntryValue::Tombstone);
+    }
+
+    /// Merges `operand` into `key` of the default keyspace, by its merge operator. See
+    /// [`Keyspace::merge`](crate::Keyspace::merge). Merges of one key in one batch add up.
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        self.push_operand(KeyspaceId(0), key.as_ref(), operand.as_ref());
+    }
+
+    pub(crate) fn push_operand(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
+        let mut operands = Vec::with_capacity(operand.len() + 5);
+        list::push(&mut operands, operand);
+        self.push(keyspace, key, EntryValue::Operands(&operands));
     }
 
     /// Notes the database that a keyspace is of. The weak reference keeps the address from being
@@ -148,6 +171,10 @@ impl WriteBatch {
         self.empty_key |= key.is_empty();
         if let EntryValue::Inline(v) = value {
             self.largest_value = self.largest_value.max(v.len());
+            self.puts = true;
+        }
+        if let EntryValue::Operands(_) = value {
+            self.merges = true;
             self.puts = true;
         }
         encode(&mut self.body, &Operation { keyspace, key, value });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::operators::{MergeOperators, check_name};
 use crate::vfs::{OsVfs, Vfs};
 
 const KIB: usize = 1 << 10;
@@ -128,6 +129,13 @@ pub struct LightningDbConfig {
     pub prefetch_enabled: bool,
     /// How many leaves a scan reads ahead; 1 to 1024. Default 8.
     pub prefetch_distance: usize,
+    /// The merge operators that keyspaces may name. Default: the built-in ones. (Not an option of files
+    /// and environments: see [`MergeOperators`].)
+    pub merge_operators: MergeOperators,
+    /// The name of the default keyspace's merge operator; `None` leaves it as it is kept. One that has
+    /// none gets this one, for good; where it has another, opening fails with `InvalidConfig`. (That of
+    /// another keyspace is in [`KeyspaceOptions`](super::KeyspaceOptions).) Default none.
+    pub merge_operator: Option<String>,
     /// How far back `snapshot_at` and `history` can look; 1 s to 100 years. Every version of a key takes
     /// its space until it is that old. A longer one than before brings nothing back, and without one
     /// the past is dropped as merges meet it. Default none.
@@ -180,6 +188,8 @@ impl Default for LightningDbConfig {
             compaction_interval: Duration::from_secs(60),
             prefetch_enabled: true,
             prefetch_distance: 8,
+            merge_operators: MergeOperators::default(),
+            merge_operator: None,
             history_retention: None,
             max_database_size: None,
             max_key_size: limits::MAX_KEY_BYTES,
@@ -298,6 +308,12 @@ impl LightningDbConfig {
         within("background_threads", threads, 0, MAX_BACKGROUND_THREADS)?;
         lasting("compaction_interval", self.compaction_interval)?;
         within("prefetch_distance", self.prefetch_distance, 1, MAX_PREFETCH_DISTANCE)?;
+        if let Err(why) = self.merge_operators.check() {
+            return Err(Refused { option: "merge_operators", why });
+        }
+        if let Some(Err(why)) = self.merge_operator.as_deref().map(check_name) {
+            return Err(Refused { option: "merge_operator", why });
+        }
         if let Some(kept) = self.history_retention
             && !(Duration::from_secs(1)..=LONGEST_HISTORY).contains(&kept)
         {

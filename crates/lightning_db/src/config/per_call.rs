@@ -5,9 +5,10 @@
 
 use super::options::{CompressionType, WalSyncMode, checked_compression, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operators::check_name;
 
 /// Options of a keyspace, given when it is created and kept with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyspaceOptions {
     /// Memtable size at which it is sealed and flushed; same range as the database's option.
     pub write_buffer_size: Option<usize>,
@@ -17,6 +18,11 @@ pub struct KeyspaceOptions {
     /// The level of that codec, with the same range as the database's option. `None`: the codec's
     /// own. A level without a codec is refused: it could not outlive the database's.
     pub compression_level: Option<i32>,
+    /// The name of its merge operator, 1 to 64 bytes, which `merge` needs; `None`: it has none. A
+    /// keyspace that exists without one gets it when it is asked for with one; where it has another,
+    /// asking for it fails with `InvalidArgument`. Whether an operator of that name is registered is
+    /// found out by the first call that needs it.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -27,6 +33,9 @@ impl KeyspaceOptions {
         };
         if let Some(Err(why)) = self.write_buffer_size.map(checked_write_buffer) {
             return refuse(format!("`write_buffer_size` {why}"));
+        }
+        if let Some(Err(why)) = self.merge_operator.as_deref().map(check_name) {
+            return refuse(format!("`merge_operator` {why}"));
         }
         match (self.compression_type, self.compression_level) {
             (Some(compression), level) => match checked_compression(compression, level) {
@@ -91,6 +100,13 @@ mod tests {
         let e = of((64 << 10) - 1).validate().expect_err("below the range");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
         assert!(e.message().contains("write_buffer_size"), "{e}");
+        let named = |name: &str| KeyspaceOptions {
+            merge_operator: Some(name.to_owned()),
+            ..Default::default()
+        };
+        assert!(named("counter").validate().is_ok());
+        let e = named("").validate().expect_err("no name");
+        assert!(e.message().contains("merge_operator"), "{e}");
     }
 
     #[test]

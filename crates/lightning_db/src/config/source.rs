@@ -51,6 +51,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("database", "compaction_interval"),
     option("database", "prefetch_enabled"),
     option("database", "prefetch_distance"),
+    option("database", "merge_operator"),
     option("database", "history_retention"),
     option("database", "max_database_size"),
     option("database", "max_key_size"),
@@ -140,6 +141,7 @@ impl LightningDbConfig {
             "compaction_interval" => self.compaction_interval = given.duration()?,
             "prefetch_enabled" => self.prefetch_enabled = given.boolean()?,
             "prefetch_distance" => self.prefetch_distance = given.count()?,
+            "merge_operator" => self.merge_operator = given.name_or_none()?,
             "history_retention" => self.history_retention = given.duration_or_none()?,
             "max_database_size" => self.max_database_size = given.size_or_none()?,
             "max_key_size" => self.max_key_size = given.memory_size()?,
@@ -348,6 +350,14 @@ impl Given {
                 i32::try_from(*n).map(Some).map_err(|_| self.but_expected("a level"))
             }
             _ => Err(self.but_expected("a level such as 3, or \"none\"")),
+        }
+    }
+
+    fn name_or_none(&self) -> std::result::Result<Option<String>, String> {
+        match self {
+            Self::Text(s) if s.trim().eq_ignore_ascii_case("none") => Ok(None),
+            Self::Text(s) => Ok(Some(s.trim().to_owned())),
+            _ => Err(self.but_expected("a name in quotes, or \"none\"")),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_KEYSPACE_NAME_BYTES;
 use crate::maintenance::core::Core;
 use crate::manifest::{CODEC_OF_DATABASE, Edit, EditOp, KeyspaceState};
+use crate::operators::Merger;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
 use crate::store::version::Row;
 use crate::sync::atomic::Ordering;
@@ -56,6 +57,8 @@ pub fn new_state(
         codec: options.compression_type.map_or(CODEC_OF_DATABASE, |c| c.codec().as_byte()),
         page_bytes: config.page_size as u32,
         profile: config.profile as u8,
+        // Given by a part of an edit of its own.
+        merge_operator: None,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -79,7 +82,13 @@ pub fn open_or_create(
     name: &str,
     options: KeyspaceOptions,
 ) -> Result<Arc<KeyspaceStore>> {
-    if let Some(keyspace) = core.keyspaces.read().get(name) {
+    let operator = options.merge_operator.as_deref();
+    let has_it = |k: &KeyspaceStore| {
+        operator.is_none_or(|wanted| k.merger().is_some_and(|m| m.name() == wanted))
+    };
+    if let Some(keyspace) = core.keyspaces.read().get(name)
+        && has_it(keyspace)
+    {
         return Ok(Arc::clone(keyspace));
     }
     if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
@@ -92,6 +101,9 @@ pub fn open_or_create(
     core.check_writable()?;
     let mut keyspaces = core.keyspaces.write();
     if let Some(keyspace) = keyspaces.get(name) {
+        if let Some(operator) = operator {
+            give_operator(core, keyspace, operator)?;
+        }
         return Ok(Arc::clone(keyspace));
     }
     let env = &core.env;
@@ -103,7 +115,11 @@ pub fn open_or_create(
         packing: packing_of(&state, &core.config)?,
         profile: core.config.profile,
     };
-    env.publish(creation(state), || ())?;
+    let mut edit = creation(state);
+    if let Some(operator) = operator {
+        edit.ops.push(EditOp::SetMergeOperator { keyspace: id, name: operator.to_owned() });
+    }
+    env.publish(edit, || ())?;
     let mut section = core.section.enter();
     let first = section.last.next();
     let keyspace = Arc::new(KeyspaceStore::new(
@@ -114,9 +130,36 @@ pub fn open_or_create(
         Row::default(),
         first,
     ));
+    if let Some(operator) = operator {
+        keyspace.set_merger(Merger::new(name, operator, &core.config.merge_operators));
+    }
     section.keyspaces.insert(id, Arc::clone(&keyspace));
     keyspaces.insert(name.to_owned(), Arc::clone(&keyspace));
     Ok(keyspace)
+}
+
+/// Gives a keyspace that has no merge operator this one: durable before anything is merged.
+fn give_operator(core: &Core, keyspace: &KeyspaceStore, operator: &str) -> Result<()> {
+    if let Some(merger) = keyspace.merger() {
+        return check_operator(&keyspace.name, merger.name(), operator);
+    }
+    let op = EditOp::SetMergeOperator { keyspace: keyspace.id, name: operator.to_owned() };
+    core.env.publish(Edit { ops: vec![op] }, || ())?;
+    keyspace.set_merger(Merger::new(&keyspace.name, operator, &core.config.merge_operators));
+    Ok(())
+}
+
+/// Refuses to give a keyspace another merge operator than it has.
+pub fn check_operator(keyspace: &str, has: &str, wanted: &str) -> Result<()> {
+    if has == wanted {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "the keyspace {keyspace:?} has the merge operator {has:?} already, and not {wanted:?}"
+        ),
+    ))
 }
 
 /// Removes a keyspace and everything in it.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::operands;
 use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
 use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,7 +60,9 @@ pub fn write_batch(
     let config = &core.config;
     check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
     check_room(core, batch)?;
-    core.pacer.pace(&core.env, batch.body.len());
+    let resolved = if batch.merges { Some(resolve_merges(core, batch)?) } else { None };
+    let body = resolved.as_deref().unwrap_or(&batch.body);
+    core.pacer.pace(&core.env, body.len());
     let durability = options.durability.unwrap_or(match config.wal_sync_mode {
         WalSyncMode::Sync => Durability::Sync,
         WalSyncMode::Periodic { .. } => Durability::Periodic,
@@ -75,19 +78,33 @@ pub fn write_batch(
         Durability::Sync if core.env.log.is_some() => Wait::Durable,
         _ => Wait::Written,
     };
-    let committed = if has_large_values(&batch.body, BLOB_THRESHOLD_BYTES) {
+    let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
         let _pin = core.env.blobs.pin();
-        let body = move_large_values(core, &batch.body)?;
+        let body = move_large_values(core, body)?;
         check_size(config, body.len())?;
         commit(core, &body, wait, owner, validate)
     } else {
-        check_size(config, batch.body.len())?;
-        commit(core, &batch.body, wait, owner, validate)
+        check_size(config, body.len())?;
+        commit(core, body, wait, owner, validate)
     }?;
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }
     after_commit(core, committed)
+}
+
+/// The body of a batch that merges, as it is committed.
+fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
+    let find = |id| {
+        let keyspaces = core.keyspaces.read();
+        let found = keyspaces.values().find(|k| k.id == id).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the keyspace was dropped"))
+    };
+    let body = operands::resolve(&batch.body, find)?;
+    for op in operations(&body) {
+        check_entry(&core.config, op.key.len(), op.value.inline_len())?;
+    }
+    Ok(body)
 }
 
 /// Commits once no lock of others stands against it. Whoever finds one inside the section leaves it,

@@ -19,6 +19,7 @@ use crate::limits::{
     MAX_CURSOR_NAME_BYTES, MAX_CURSORS, MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES,
     MAX_WRITE_BUFFER_BYTES, PAGE_SIZES,
 };
+use crate::operators::check_name;
 use crate::types::{KeyspaceId, LogId, RunId, Seq};
 
 type Applied = std::result::Result<(), Malformed>;
@@ -58,6 +59,10 @@ impl ManifestState {
     pub fn snapshot_edit(&self) -> Edit {
         let mut ops: Vec<EditOp> =
             self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        ops.extend(self.keyspaces.values().filter_map(|k| {
+            let name = k.merge_operator.clone()?;
+            Some(EditOp::SetMergeOperator { keyspace: k.id, name })
+        }));
         let leveled = self.keyspaces.values().filter(|k| k.level.is_some());
         ops.extend(leveled.map(|k| EditOp::SetCompression {
             keyspace: k.id,
@@ -178,6 +183,16 @@ impl ManifestState {
                 self.next_partition = n.partition;
                 self.next_run = n.run;
                 self.next_keyspace = n.keyspace;
+            }
+            EditOp::SetMergeOperator { keyspace, name } => {
+                let k = self.keyspace_mut(*keyspace)?;
+                if k.merge_operator.as_ref().is_some_and(|had| had != name) {
+                    return Err(Malformed("a keyspace's merge operator changes"));
+                }
+                if check_name(name).is_err() {
+                    return Err(Malformed("a merge operator has an impossible name"));
+                }
+                k.merge_operator = Some(name.clone());
             }
             EditOp::History { floor, samples } => {
                 if self.history_floor.is_some_and(|known| *floor < known) {

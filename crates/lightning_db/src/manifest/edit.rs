@@ -119,6 +119,13 @@ pub enum EditOp {
         /// The codec's level; `None` for its own.
         level: Option<i32>,
     },
+    /// A keyspace gets its merge operator.
+    SetMergeOperator {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// The operator's name.
+        name: String,
+    },
 }
 
 /// One atomic change.
@@ -255,13 +262,17 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 l::put_signed(out, *level);
             }
         }
+        EditOp::SetMergeOperator { keyspace, name } => {
+            tagged(out, 23, *keyspace);
+            put_bytes(out, name.as_bytes());
+        }
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) {
+    if (2..=8).contains(&tag) || tag == 23 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -321,6 +332,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
                 1 => Some(l::signed(r)?),
                 _ => return Err(Malformed("a level is neither there nor not")),
             },
+        },
+        23 => EditOp::SetMergeOperator {
+            keyspace,
+            name: String::from_utf8(r.bytes()?.to_vec())
+                .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
         },
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })

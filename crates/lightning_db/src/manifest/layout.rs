@@ -190,6 +190,8 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         codec: u8_of(r)?,
         page_bytes: u32_of(r)?,
         profile: u8_of(r)?,
+        // Given by a part of its own.
+        merge_operator: None,
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,
         base: list(r, 40, partition)?,

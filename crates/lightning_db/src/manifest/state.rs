@@ -113,6 +113,8 @@ pub struct KeyspaceState {
     pub page_bytes: u32,
     /// The profile it was made under.
     pub profile: u8,
+    /// The name of its merge operator.
+    pub merge_operator: Option<String>,
     /// Every commit up to this is in the rows.
     pub flushed: Seq,
     /// Newest first.

@@ -3,7 +3,7 @@
 //! ```text
 //! seq u64 | value length u32 | key length << 3 | has older << 2 | kind  u32      16 bytes
 //! older entry, far entry, depth: three words, only where there is an older version of the key
-//! key bytes | value bytes (or the encoded blob reference)
+//! key bytes | value bytes (or the encoded blob reference, or a list of operands)
 //! ```
 //!
 //! Invariants: 1. an entry never changes after it was written. 2. along `older` the key is the
@@ -92,7 +92,7 @@ impl<'a> EntryRef<'a> {
         unsafe { space.cast().write(header) };
         let blob;
         let bytes: &[u8] = match value {
-            EntryValue::Inline(v) => v,
+            EntryValue::Inline(v) | EntryValue::Operands(v) => v,
             EntryValue::Tombstone => &[],
             EntryValue::Blob(b) => {
                 blob = b.encode();
@@ -166,6 +166,7 @@ impl<'a> EntryRef<'a> {
         match kind {
             0 => EntryValue::Tombstone,
             1 => EntryValue::Inline(bytes),
+            3 => EntryValue::Operands(bytes),
             _ => EntryValue::Blob(BlobRef::decode(
                 bytes.try_into().expect("written as an encoded reference"),
             )),

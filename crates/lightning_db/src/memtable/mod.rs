@@ -7,6 +7,7 @@
 //! - `node`: one node of it; `order`: the word that publishes a node's entries
 //! - `entry`: the bytes of one version of a key, and the chain of its older versions
 //! - `arena`: the memory that nodes and entries lie in until the memtable goes
+//! - `folds`: what chains of operands came to, once somebody read them
 //! - `filter`: tells quickly that a key is absent
 //!
 //! A tree and not a skip list, for the cache misses: its inner nodes mostly stay in the processor's
@@ -17,6 +18,7 @@ mod arena;
 mod cursor;
 mod entry;
 mod filter;
+mod folds;
 mod index;
 mod node;
 mod order;

@@ -9,11 +9,13 @@
 //! may see it is for the reader to say, by a seq.
 
 use crate::error::Result;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
 use crate::types::{EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
+use super::entry::EntryRef;
 use super::filter::Filter;
+use super::folds::Folds;
 use super::index::{Index, Inserted};
 
 /// All versions of the keys of one keyspace that commits from `first_seq` on have written.
@@ -25,6 +27,7 @@ pub struct Memtable {
     entries: AtomicUsize,
     index: Index,
     filter: Filter,
+    folds: Folds,
     /// Ascending.
     blob_segments: Mutex<Vec<SegmentId>>,
 }
@@ -39,6 +42,7 @@ impl Memtable {
             entries: AtomicUsize::new(0),
             index: Index::new(),
             filter: Filter::new(),
+            folds: Folds::default(),
             blob_segments: Mutex::new(Vec::new()),
         }
     }
@@ -79,6 +83,24 @@ impl Memtable {
         }
         let entry = self.index.newest(key)?.at_or_before(at)?;
         Some((entry.seq(), entry.value()))
+    }
+
+    /// The versions of `key` at or below `at`, newest first.
+    pub fn versions(&self, key: &[u8], at: Seq) -> impl Iterator<Item = (Seq, EntryValue<'_>)> {
+        let newest = self.index.newest(key).and_then(|entry| entry.at_or_before(at));
+        let entries = std::iter::successors(newest, |entry| EntryRef::older(*entry));
+        entries.map(|entry| (entry.seq(), entry.value()))
+    }
+
+    /// What the versions of `key` up to one of these numbers, here and below, were found to make: the
+    /// newest such fold at or below `at`, if one was kept.
+    pub fn fold(&self, key: &[u8], at: Seq) -> Option<(Seq, Arc<[u8]>)> {
+        self.folds.get(key, at)
+    }
+
+    /// Keeps for later readers what the versions of `key` up to `seq`, which is here, make.
+    pub fn keep_fold(&self, key: &[u8], seq: Seq, value: &[u8]) {
+        self.folds.put(key, seq, value);
     }
 
     /// The number of the newest version of `key`, visible or not.

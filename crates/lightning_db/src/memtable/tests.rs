@@ -19,6 +19,7 @@ enum Owned {
     Inline(Vec<u8>),
     Blob(BlobRef),
     Tombstone,
+    Operands(Vec<u8>),
 }
 
 impl Owned {
@@ -27,6 +28,7 @@ impl Owned {
             EntryValue::Inline(v) => Self::Inline(v.to_vec()),
             EntryValue::Blob(b) => Self::Blob(b),
             EntryValue::Tombstone => Self::Tombstone,
+            EntryValue::Operands(o) => Self::Operands(o.to_vec()),
         }
     }
 
@@ -35,6 +37,7 @@ impl Owned {
             Self::Inline(v) => EntryValue::Inline(v),
             Self::Blob(b) => EntryValue::Blob(*b),
             Self::Tombstone => EntryValue::Tombstone,
+            Self::Operands(o) => EntryValue::Operands(o),
         }
     }
 }
@@ -111,6 +114,7 @@ fn random_value(random: &mut fastrand::Rng, seq: u64) -> Owned {
             value_bytes: 66,
             checksum: random.u32(..),
         }),
+        4 => Owned::Operands(vec![1, seq as u8]),
         _ => Owned::Inline((0..random.usize(..40)).map(|_| seq as u8).collect()),
     }
 }

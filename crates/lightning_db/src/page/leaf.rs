@@ -6,9 +6,9 @@
 //! | 4 | 1 | flags: bit 0 a column of numbers follows; bit 1 kept for a column of expiry times; the others unused. Any but bit 0 is refused |
 //! | 5 | 3 | zeros |
 //! | 8 | `n` | hash tags: the low byte of each key's `hash_key` |
-//! | 8+n | 4(n+1) | slots: bits 0-23 where the entry begins, from the payload's front; bits 24-31 what it is: 0 tombstone, 1 value, 2 reference to a blob. The last slot is no entry: it is the payload's length |
+//! | 8+n | 4(n+1) | slots: bits 0-23 where the entry begins, from the payload's front; bits 24-31 what it is: 0 tombstone, 1 value, 2 reference to a blob, 3 list of operands. The last slot is no entry: it is the payload's length |
 //! | 12+5n | 8n or 0 | numbers (`seq`), where flag 0 is set: some entry's is not zero |
-//! | 12+5n or 12+13n | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, or nothing |
+//! | 12+5n or 12+13n | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, the operands (each its length, varint, and its bytes; oldest first, at least one), or nothing |
 //!
 //! Numbers are little endian. A value's length is not stored: the next slot tells it.
 //! 1. Entries are ordered by key, versions of one key from the newest to the oldest.
@@ -24,6 +24,7 @@ use std::ops::Range;
 
 use crate::codec::{Malformed, Reader, put_varint, u32_at, u64_at, varint_len};
 use crate::limits::MAX_PAGE_RAW_BYTES;
+use crate::operators::list;
 use crate::page::UNKNOWN_FEATURE;
 use crate::types::{BlobRef, EntryValue, Seq, hash_key};
 
@@ -36,6 +37,7 @@ const KIND_SHIFT: u32 = 24;
 const TOMBSTONE: u8 = 0;
 const INLINE: u8 = 1;
 const BLOB: u8 = 2;
+const OPERANDS: u8 = 3;
 
 const _: () = assert!(MAX_PAGE_RAW_BYTES <= OFFSET_MASK as usize, "a slot must reach everywhere");
 
@@ -84,7 +86,7 @@ impl LeafBuilder {
         self.entries.extend_from_slice(key);
         self.last_key = start..self.entries.len();
         match value {
-            EntryValue::Inline(v) => self.entries.extend_from_slice(v),
+            EntryValue::Inline(v) | EntryValue::Operands(v) => self.entries.extend_from_slice(v),
             EntryValue::Blob(blob) => self.entries.extend_from_slice(&blob.encode()),
             EntryValue::Tombstone => {}
         }
@@ -182,6 +184,7 @@ impl EntryParts {
         match self.kind {
             INLINE => EntryValue::Inline(stored),
             TOMBSTONE => EntryValue::Tombstone,
+            OPERANDS => EntryValue::Operands(stored),
             _ => {
                 let stored = stored.first_chunk().expect("a blob's length was validated");
                 EntryValue::Blob(BlobRef::decode(stored))
@@ -286,6 +289,7 @@ impl<'a> LeafView<'a> {
             let value_bytes = entry.rest().len();
             match view.kind(i) {
                 INLINE => {}
+                OPERANDS => list::check(entry.rest())?,
                 TOMBSTONE if value_bytes == 0 => {}
                 BLOB if value_bytes == BlobRef::ENCODED_BYTES => {}
                 TOMBSTONE | BLOB => {
@@ -363,6 +367,7 @@ impl<'a> LeafView<'a> {
         match self.kind(i) {
             TOMBSTONE => EntryValue::Tombstone,
             INLINE => EntryValue::Inline(stored),
+            OPERANDS => EntryValue::Operands(stored),
             _ => {
                 let stored = stored.first_chunk().expect("a blob's length was validated");
                 EntryValue::Blob(BlobRef::decode(stored))

@@ -25,6 +25,7 @@ use crate::maintenance::scheduler::Signal;
 use crate::manifest::{Edit, EditOp, KeptLog, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, install_current};
 use crate::memtable::Memtable;
+use crate::operators::Merger;
 use crate::segment::Segment;
 use crate::store::arrivals::Arrivals;
 use crate::store::blobs::BlobStore;
@@ -107,6 +108,7 @@ fn create_files(
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
     let mut state = ManifestState::new(DatabaseId(id));
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
+    // (Its merge operator is given with the edit of every open.)
     state.apply(&catalog::creation(default)).map_err(|m| Error::corrupt(dir, 0, m.0))?;
     serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
 }
@@ -164,6 +166,11 @@ fn recover(
         segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
+    let operator = state.keyspaces.get(&KeyspaceId(0)).and_then(|k| k.merge_operator.as_deref());
+    if let (Some(has), Some(wanted)) = (operator, config.merge_operator.as_deref()) {
+        catalog::check_operator(DEFAULT, has, wanted)
+            .map_err(|e| e.with_kind(ErrorKind::InvalidConfig))?;
+    }
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -263,6 +270,10 @@ fn serve(
     let (core, keyspaces) =
         assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, writer)?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    if let Some(name) = &core.config.merge_operator {
+        let name = name.clone();
+        edit.ops.push(EditOp::SetMergeOperator { keyspace: KeyspaceId(0), name });
+    }
     edit.ops.push(EditOp::LogStart(log_start));
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
@@ -398,6 +409,12 @@ fn assemble(
     let mut by_name = BTreeMap::new();
     for keyspace in state.keyspaces.values() {
         let store = open_keyspace(&env, keyspace, &recovered.segments, &config, last)?;
+        // That of the default keyspace is in the manifest before this open lets anybody write.
+        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
+        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
+            let registered = &config.merge_operators;
+            store.set_merger(Merger::new(&keyspace.name, operator, registered));
+        }
         if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
             store.update(|v| {
                 let mut next = v.clone();

@@ -17,6 +17,8 @@ use crate::cache::Pager;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memtable::MemtableCursor;
 use crate::store::blobs::BlobStore;
+use crate::store::fold;
+use crate::store::keyspace::KeyspaceStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::Version;
 use crate::store::window::Window;
@@ -45,19 +47,24 @@ pub struct MergedCursor {
     key: Vec<u8>,
     failed: Option<(ErrorKind, String)>,
     blobs: Arc<BlobStore>,
+    /// For keys that were merged into.
+    keyspace: Arc<KeyspaceStore>,
+    pager: Pager,
+    at: Seq,
     /// Keeps blob segments alive (see `BlobStore::retire`).
-    _version: Arc<Version>,
+    version: Arc<Version>,
 }
 
 impl MergedCursor {
-    /// A cursor over `version` at `at`, standing nowhere yet.
+    /// A cursor over the current version of `keyspace` at `at`, standing nowhere yet.
     pub fn new(
-        version: Arc<Version>,
+        keyspace: &Arc<KeyspaceStore>,
         at: Seq,
         pager: &Pager,
         blobs: Arc<BlobStore>,
         read_ahead: usize,
     ) -> Self {
+        let version = keyspace.pin();
         let options = CursorOptions { uncached: false, read_ahead };
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
@@ -81,7 +88,10 @@ impl MergedCursor {
             key: Vec::new(),
             failed: None,
             blobs,
-            _version: version,
+            keyspace: Arc::clone(keyspace),
+            pager: pager.clone(),
+            at,
+            version,
         }
     }
 
@@ -94,8 +104,8 @@ impl MergedCursor {
         }
     }
 
-    /// The value it stands on: borrowed from its page, or `None` for one that lies in blob pages
-    /// (see [`value`](Self::value)).
+    /// The value it stands on: borrowed from its page, or `None` for one that lies in blob pages, or
+    /// is to be merged (see [`value`](Self::value)).
     #[inline]
     pub fn inline_value(&self) -> Option<&[u8]> {
         if let Some(window) = &self.window {
@@ -103,11 +113,11 @@ impl MergedCursor {
         }
         match self.sources[self.current?].value() {
             EntryValue::Inline(v) => Some(v),
-            EntryValue::Blob(_) | EntryValue::Tombstone => None,
+            EntryValue::Blob(_) | EntryValue::Tombstone | EntryValue::Operands(_) => None,
         }
     }
 
-    /// The value it stands on, copied, or read from its blob pages.
+    /// The value it stands on, copied, read from its blob pages, or merged.
     pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
         self.guard()?;
         if let Some(value) = self.inline_value() {
@@ -115,15 +125,19 @@ impl MergedCursor {
         }
         self.close_window();
         let Some(i) = self.current else { return Ok(None) };
-        let blob = match self.sources[i].value() {
+        let value = match self.sources[i].value() {
             EntryValue::Inline(v) => return Ok(Some(v.to_vec())),
             EntryValue::Tombstone => return Ok(None),
-            EntryValue::Blob(blob) => blob,
+            EntryValue::Blob(blob) => self.blobs.read(&blob),
+            EntryValue::Operands(_) => self.folded(i),
         };
-        match self.blobs.read(&blob) {
-            Ok(v) => Ok(Some(v)),
-            Err(e) => Err(self.fail(e)),
-        }
+        value.map(Some).map_err(|e| self.fail(e))
+    }
+
+    #[cold]
+    fn folded(&self, source: usize) -> Result<Vec<u8>> {
+        let key = self.sources[source].key();
+        fold::get(&self.keyspace, &self.version, &self.pager, &self.blobs, key, self.at)
     }
 
     /// Leaves the window, if there is one, with its source standing where it stood.

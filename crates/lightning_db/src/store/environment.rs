@@ -46,6 +46,10 @@ pub struct Counters {
     pub adopted_leaves: AtomicU64,
     /// Bytes written by merges.
     pub merged_bytes: AtomicU64,
+    /// Entries of operands that flushes and merges made fewer.
+    pub folded_operands: AtomicU64,
+    /// Keys that a merge operator failed on in a flush or merge.
+    pub failed_folds: AtomicU64,
     /// Time spent in merges, in nanoseconds.
     pub merge_nanos: AtomicU64,
     /// Time writers were slowed, in nanoseconds.

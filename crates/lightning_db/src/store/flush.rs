@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, RunMeta};
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::store::chain::{Folding, Older};
 use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
@@ -86,11 +87,11 @@ fn write_run(
     let mut out = RowWriter::new(env, keyspace, None);
     // Half of what it holds is what it may pack to.
     out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
-    let nothing_older = |key: &[u8]| {
-        version.runs.iter().all(|r| r.row.find(key).is_none()) && version.base.find(key).is_none()
-    };
+    let older = Older::rows(&version.runs, &version.base);
+    // The blob segments that the edit names are those of the memtable.
+    let folding = Folding::new(env, keyspace, older, false);
     let mut tally = Tally::new(env, None);
-    merge_until(&mut source, None, rule, &nothing_older, &mut out, &mut tally)?;
+    merge_until(&mut source, None, rule, &folding, &mut out, &mut tally)?;
     out.finish()
 }
 

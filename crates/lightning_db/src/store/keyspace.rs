@@ -5,11 +5,13 @@
 //!    exactly the commits of a range of numbers.
 //! 3. One flush and one merge at a time: `flush_latch`, `merge_latch`.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak}; // set once, which does not wait
 
 use crate::compress::Packing;
 use crate::config::Profile;
+use crate::error::{Error, ErrorKind, Result};
 use crate::memtable::Memtable;
+use crate::operators::Merger;
 use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -55,6 +57,8 @@ pub struct KeyspaceStore {
     pub pressure: AtomicU32,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
+    /// Its merge operator, once it has one.
+    merger: OnceLock<Merger>,
     version: ArcSwap<Version>,
     published: Mutex<Vec<Weak<Version>>>,
 }
@@ -80,9 +84,29 @@ impl KeyspaceStore {
             dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
             dropped: AtomicBool::new(false),
+            merger: OnceLock::new(),
             published: Mutex::new(vec![Arc::downgrade(&version)]),
             version: ArcSwap::new(version),
         }
+    }
+
+    /// Gives it its merge operator, unless it has one.
+    pub fn set_merger(&self, merger: Merger) {
+        // Set before merges are accepted: whoever meets operands finds it.
+        let _ = self.merger.set(merger);
+    }
+
+    /// Its merge operator.
+    pub fn merger(&self) -> Option<&Merger> {
+        self.merger.get()
+    }
+
+    /// Its merge operator; an error where it has none.
+    pub fn need_merger(&self) -> Result<&Merger> {
+        self.merger.get().ok_or_else(|| {
+            let message = format!("the keyspace {:?} has no merge operator", self.name);
+            Error::new(ErrorKind::NoMergeOperator, message)
+        })
     }
 
     /// The current version, for a short look.

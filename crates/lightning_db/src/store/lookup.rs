@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::Result;
-use crate::store::blobs::BlobStore;
 use crate::store::environment::Environment;
+use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::Version;
@@ -37,7 +37,7 @@ pub fn get_newest(
     // The version before the number: see the module.
     let version = keyspace.version();
     let at = env.visible();
-    let found = get(&version, &env.pager, &env.blobs, key, hash, at)?;
+    let found = get(env, keyspace, &version, key, hash, at)?;
     if let Some(value) = &found
         && Arc::ptr_eq(&version, &keyspace.version())
     {
@@ -76,7 +76,7 @@ pub fn get_at(
     if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
         return Ok(Some(Value::in_row(row)));
     }
-    let found = get(version, &env.pager, &env.blobs, key, hash, at)?;
+    let found = get(env, keyspace, version, key, hash, at)?;
     if let Some(value) = &found {
         env.rows.offer(keyspace.id, key, hash, at, value);
     }
@@ -86,13 +86,15 @@ pub fn get_at(
 /// The newest value of `key` at or below `at`, in that version.
 #[inline]
 fn get(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
     version: &Version,
-    pager: &Pager,
-    blobs: &BlobStore,
     key: &[u8],
     hash: u64,
     at: Seq,
 ) -> Result<Option<Value>> {
+    let (pager, blobs) = (&env.pager, &*env.blobs);
+    let folded = || fold::get(keyspace, version, pager, blobs, key, at).map(Value::owned).map(Some);
     for memtable in version.memtables() {
         if memtable.is_empty() {
             continue;
@@ -102,6 +104,7 @@ fn get(
                 EntryValue::Inline(v) => Ok(Some(Value::owned(v.to_vec()))),
                 EntryValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
                 EntryValue::Tombstone => Ok(None),
+                EntryValue::Operands(_) => folded(),
             };
         }
     }
@@ -113,6 +116,7 @@ fn get(
                 FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
                 FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
                 FoundValue::Tombstone => Ok(None),
+                FoundValue::Operands => folded(),
             };
         }
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
+use crate::store::chain::{Folding, Older};
 use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keep_rule::KeepRule;
@@ -94,11 +95,8 @@ fn tier(
         return Ok(false);
     }
     let rule = env.retention();
-    let older = &version.runs[at + ids.len()..];
-    let nothing_older = |key: &[u8]| {
-        older.iter().all(|r| r.is_consumed(key) || r.row.find(key).is_none())
-            && version.base.find(key).is_none()
-    };
+    let older = Older::rows(&version.runs[at + ids.len()..], &version.base);
+    let folding = Folding::new(env, keyspace, older, true);
     let mut sources = Vec::with_capacity(inputs.len());
     for run in inputs {
         let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
@@ -123,13 +121,13 @@ fn tier(
     out.pack_with(dictionaries::for_merge(env, keyspace, &merged.concat(), written));
     for (source, partition) in alone {
         let first = partition.meta().first_key.clone();
-        merge_until(&mut sources, Some(&first), &rule, &nothing_older, &mut out, &mut tally)?;
+        merge_until(&mut sources, Some(&first), &rule, &folding, &mut out, &mut tally)?;
         let mut past = partition.meta().last_key.clone();
         past.push(0);
         out.take_over(partition)?;
         sources[source].seek(&past)?;
     }
-    merge_until(&mut sources, None, &rule, &nothing_older, &mut out, &mut tally)?;
+    merge_until(&mut sources, None, &rule, &folding, &mut out, &mut tally)?;
     let new = out.finish()?;
     let old: Vec<_> = inputs.iter().flat_map(|r| r.row.partitions.iter().cloned()).collect();
     let run = RunMeta {
@@ -140,9 +138,10 @@ fn tier(
         high: inputs.iter().map(|r| r.high).max().expect("a tier has runs"),
     };
     let mut edit = Edit { ops: Vec::new() };
-    let _naming = clean.map(|_| env.blobs.naming());
-    let named =
-        name_moved_blobs(env, &new, clean, &mut edit).inspect_err(|_| discard(&new, &old, env))?;
+    let wrote_blobs = clean.is_some() || folding.wrote_blobs.get();
+    let _naming = wrote_blobs.then(|| env.blobs.naming());
+    let named = name_new_blobs(env, &new, wrote_blobs, &mut edit)
+        .inspect_err(|_| discard(&new, &old, env))?;
     edit.ops.push(EditOp::ReplaceRuns {
         keyspace: keyspace.id,
         removed: ids.to_vec(),
@@ -211,14 +210,14 @@ pub fn overlaps(row: &Row, first: &[u8], last: &[u8]) -> bool {
     row.partitions.get(i).is_some_and(|p| p.meta().first_key.as_slice() <= last)
 }
 
-/// Seals and names the blob segments that cleaning wrote to.
-fn name_moved_blobs(
+/// Seals and names the blob segments that the job wrote to, if it did.
+fn name_new_blobs(
     env: &Environment,
     new: &[Arc<PartitionReader>],
-    clean: Option<&BTreeSet<SegmentId>>,
+    wrote_blobs: bool,
     edit: &mut Edit,
 ) -> Result<Vec<SegmentId>> {
-    if clean.is_none() {
+    if !wrote_blobs {
         return Ok(Vec::new());
     }
     let ids: BTreeSet<SegmentId> =
@@ -269,6 +268,7 @@ fn base(
             && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };
+    let folding = Folding::new(env, keyspace, Older::none(), true);
     let mut out = RowWriter::new(env, keyspace, adoptable.then(|| Arc::clone(&old[0])));
     // Leaves that are kept are not written, and what is overwritten goes.
     let kept: u64 = old.iter().map(|p| p.meta().live_bytes).sum();
@@ -291,13 +291,15 @@ fn base(
         let hits = u128::from(updates) * u128::from(m.entries) / u128::from(m.live_bytes.max(1));
         let hits = u64::try_from(hits).unwrap_or(u64::MAX);
         let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
-        adopted = renew(env, &old[0], end, &mut sources, &rule, &mut keep, &mut out, &mut tally)?;
+        let job = (&rule, &folding);
+        adopted = renew(env, &old[0], end, &mut sources, job, &mut keep, &mut out, &mut tally)?;
     } else {
         sources[last].first()?;
     }
-    merge_until(&mut sources, end, &rule, &|_| true, &mut out, &mut tally)?;
+    merge_until(&mut sources, end, &rule, &folding, &mut out, &mut tally)?;
     let new = out.finish()?;
-    publish_base(env, keyspace, &version, range, &old, &new, clean)
+    let wrote_blobs = clean.is_some() || folding.wrote_blobs.get();
+    publish_base(env, keyspace, &version, range, &old, &new, wrote_blobs)
         .inspect_err(|_| discard(&new, &old, env))?;
     env.counters.base_merges.fetch_add(1, Ordering::Relaxed);
     env.counters.adopted_leaves.fetch_add(adopted, Ordering::Relaxed);
@@ -313,7 +315,7 @@ fn renew(
     old: &Arc<PartitionReader>,
     end: Option<&[u8]>,
     sources: &mut [Source],
-    rule: &Retention,
+    (rule, folding): (&Retention, &Folding<'_>),
     keep: &mut KeepRule,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
@@ -340,7 +342,7 @@ fn renew(
             sources[last].seek(span.start())?;
             placed = true;
         }
-        merge_until(sources, upper, rule, &|_| true, out, tally)?;
+        merge_until(sources, upper, rule, folding, out, tally)?;
     }
     if !placed {
         let mut past = old.meta().last_key.clone();
@@ -391,11 +393,11 @@ fn publish_base(
     range: &KeyInterval,
     old: &[Arc<PartitionReader>],
     new: &[Arc<PartitionReader>],
-    clean: Option<&BTreeSet<SegmentId>>,
+    wrote_blobs: bool,
 ) -> Result<()> {
     let mut edit = Edit { ops: Vec::new() };
-    let _naming = clean.map(|_| env.blobs.naming());
-    let named = name_moved_blobs(env, new, clean, &mut edit)?;
+    let _naming = wrote_blobs.then(|| env.blobs.naming());
+    let named = name_new_blobs(env, new, wrote_blobs, &mut edit)?;
     edit.ops.push(EditOp::ReplaceBase {
         keyspace: keyspace.id,
         removed: old.iter().map(|p| p.meta().id).collect(),

@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 
 use crate::error::Result;
+use crate::manifest::ViewSpan;
+use crate::store::chain::{Folding, KeyChain, Sink};
 use crate::store::environment::Environment;
 use crate::store::retention::{Fate, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
-use crate::types::{EntryValue, SegmentId};
+use crate::types::{EntryValue, SegmentId, Seq};
 
 /// What a stream of entries does besides being written: moves values out of blob segments that
 /// are being cleaned, and asks now and then whether to give up.
@@ -34,6 +36,29 @@ impl<'a> Tally<'a> {
         Self { may_stop: true, ..Self::new(env, clean) }
     }
 
+    /// Writes an entry that is kept, its large value moved where it has to be.
+    fn write(
+        &self,
+        out: &mut RowWriter<'_>,
+        key: &[u8],
+        seq: Seq,
+        value: EntryValue<'_>,
+        seen_by: Option<ViewSpan>,
+    ) -> Result<()> {
+        let moved = match (value, self.clean) {
+            (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
+                Some(self.env.blobs.put(&self.env.blobs.read(&blob)?)?)
+            }
+            _ => None,
+        };
+        let value = moved.map_or(value, EntryValue::Blob);
+        out.push(key, seq, value)?;
+        if let Some(span) = seen_by {
+            out.note_droppable((key.len() + value.inline_len()) as u64, span);
+        }
+        Ok(())
+    }
+
     fn tick(&mut self) -> Result<()> {
         self.entries += 1;
         if self.may_stop && self.entries.is_multiple_of(1024) {
@@ -49,7 +74,7 @@ pub fn merge_until(
     sources: &mut [Source],
     upper: Option<&[u8]>,
     rule: &Retention,
-    nothing_older: &dyn Fn(&[u8]) -> bool,
+    folding: &Folding<'_>,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<()> {
@@ -65,29 +90,43 @@ pub fn merge_until(
             key.extend_from_slice(smallest_key);
         }
         let mut judge = rule.key();
+        let mut chain: Option<KeyChain> = None;
         for source in &mut sources[first..] {
             while source.valid() && source.key() == key {
                 let value = source.value();
+                if chain.is_some() || matches!(value, EntryValue::Operands(_)) {
+                    let chain = chain.get_or_insert_default();
+                    let version = (source.seq(), value);
+                    chain.add(folding, &mut judge, &key, version, &mut (&mut *out, &*tally))?;
+                    source.next()?;
+                    tally.tick()?;
+                    continue;
+                }
                 let tombstone = value.is_tombstone();
                 // Only a tombstone's fate depends on what lies below.
-                let bottom = tombstone && nothing_older(&key);
+                let bottom = tombstone && folding.older.is_nothing(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
-                    let moved = match (value, tally.clean) {
-                        (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
-                            Some(tally.env.blobs.put(&tally.env.blobs.read(&blob)?)?)
-                        }
-                        _ => None,
-                    };
-                    let value = moved.map_or(value, EntryValue::Blob);
-                    out.push(&key, seq, value)?;
-                    if let Some(span) = seen_by {
-                        out.note_droppable((key.len() + value.inline_len()) as u64, span);
-                    }
+                    tally.write(out, &key, seq, value, seen_by)?;
                 }
                 source.next()?;
                 tally.tick()?;
             }
         }
+        if let Some(mut chain) = chain {
+            chain.end_group(folding, &key, &mut (&mut *out, &*tally))?;
+        }
+    }
+}
+
+impl Sink for (&mut RowWriter<'_>, &Tally<'_>) {
+    fn put(
+        &mut self,
+        key: &[u8],
+        seq: Seq,
+        value: EntryValue<'_>,
+        span: Option<ViewSpan>,
+    ) -> Result<()> {
+        self.1.write(self.0, key, seq, value, span)
     }
 }
 

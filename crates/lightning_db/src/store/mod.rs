@@ -11,12 +11,14 @@
 //! | `value` | values handed to readers |
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
+//! | `fold` | reads of keys that were merged into |
 //! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
 //! | `dictionaries` | what leaves are packed with, where Zstandard gains by it |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
+//! | `chain` | the versions of a key that was merged into, rewritten |
 //! | `merge_entries` | the stream of a merge, judged and written |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
 //! | `keep_rule` | whether an untouched leaf keeps its place |
@@ -25,11 +27,13 @@
 
 pub mod arrivals;
 pub mod blobs;
+pub mod chain;
 pub mod changes;
 pub mod cursor;
 pub mod dictionaries;
 pub mod environment;
 pub mod flush;
+pub mod fold;
 pub mod keep_rule;
 pub mod keyspace;
 pub mod lookup;

@@ -84,6 +84,14 @@ impl Retention {
 }
 
 impl KeyRetention<'_> {
+    /// Whether the next older version is seen by the same views as the one judged last, at the most: by
+    /// none, unless that one needs it.
+    pub fn is_of_last_bound(&self, seq: Seq) -> bool {
+        seq <= self.bounds[0]
+            && self.next_bound > 0
+            && (self.settled || self.bounds[self.next_bound] < seq)
+    }
+
     /// The fate of the next older version; `at_bottom` says that nothing older lies below the
     /// job's inputs.
     pub fn judge(&mut self, seq: Seq, is_tombstone: bool, at_bottom: bool) -> Fate {

@@ -20,7 +20,7 @@ use crate::maintenance::write::write_batch;
 use crate::store::changes::changed_since;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{KeyspaceId, Seq};
 
 /// Up to this many keys are looked up inside the section.
 const FEW_KEYS: usize = 64;
@@ -79,9 +79,8 @@ impl Transaction {
         }
         let core = &*self.core;
         let mut batch = WriteBatch::new();
-        for (keyspace, key, value) in self.writes.iter() {
-            let value = value.map_or(EntryValue::Tombstone, EntryValue::Inline);
-            batch.push(keyspace, key, value);
+        for (keyspace, key, write) in self.writes.iter() {
+            write.entries().for_each(|value| batch.push(keyspace, key, value));
         }
         let options = WriteOptions { durability: self.options.durability };
         let owner = Some(&self.open.owner);

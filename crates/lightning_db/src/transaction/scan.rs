@@ -1,11 +1,12 @@
 //! A transaction's scan: its own writes laid over the snapshot, readable from both ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::read_set::RangeRead;
+use super::write_set::Writes;
 use crate::error::Result;
 use crate::iterators::Range;
+use crate::store::keyspace::KeyspaceStore;
 
 type Pair = (Vec<u8>, Vec<u8>);
 
@@ -14,7 +15,8 @@ type Pair = (Vec<u8>, Vec<u8>);
 #[derive(Debug)]
 pub struct TransactionRange {
     base: Range,
-    own: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    own: Writes,
+    store: Arc<KeyspaceStore>,
     front: Option<Pair>,
     back: Option<Pair>,
     done: bool,
@@ -25,10 +27,11 @@ pub struct TransactionRange {
 impl TransactionRange {
     pub(super) fn new(
         base: Range,
-        own: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        own: Writes,
+        store: Arc<KeyspaceStore>,
         read: Option<Arc<RangeRead>>,
     ) -> Self {
-        Self { base, own, front: None, back: None, done: false, read }
+        Self { base, own, store, front: None, back: None, done: false, read }
     }
 
     /// The next entry of the snapshot from the front; one that was read from the back already but
@@ -62,10 +65,11 @@ impl TransactionRange {
                 (Some(pair), Some(key)) if pair.0 < *key => return Ok(Some(pair)),
                 (Some(pair), None) => return Ok(Some(pair)),
                 (below, Some(_)) => {
-                    let (key, value) = self.own.pop_first().expect("just seen");
+                    let (key, write) = self.own.pop_first().expect("just seen");
                     // Of equal keys the transaction's own write counts.
-                    self.front = below.filter(|(k, _)| *k != key);
-                    if let Some(value) = value {
+                    let (same, other) = at_key(below, &key);
+                    self.front = other;
+                    if let Some(value) = write.value(&self.store, &key, same.as_deref())? {
                         return Ok(Some((key, value)));
                     }
                 }
@@ -82,9 +86,10 @@ impl TransactionRange {
                 (Some(pair), Some(key)) if pair.0 > *key => return Ok(Some(pair)),
                 (Some(pair), None) => return Ok(Some(pair)),
                 (below, Some(_)) => {
-                    let (key, value) = self.own.pop_last().expect("just seen");
-                    self.back = below.filter(|(k, _)| *k != key);
-                    if let Some(value) = value {
+                    let (key, write) = self.own.pop_last().expect("just seen");
+                    let (same, other) = at_key(below, &key);
+                    self.back = other;
+                    if let Some(value) = write.value(&self.store, &key, same.as_deref())? {
                         return Ok(Some((key, value)));
                     }
                 }
@@ -109,6 +114,14 @@ impl TransactionRange {
             self.done = true;
         }
         item
+    }
+}
+
+/// The value of an entry with this key, or an entry with another.
+fn at_key(below: Option<Pair>, key: &[u8]) -> (Option<Vec<u8>>, Option<Pair>) {
+    match below {
+        Some((k, value)) if k == key => (Some(value), None),
+        other => (None, other),
     }
 }
 

@@ -179,8 +179,9 @@ impl Transaction {
         if for_update {
             self.check_not_read_only()?;
         }
-        if let Some(own) = self.writes.get(store.id, key) {
-            return Ok(own.map(<[u8]>::to_vec));
+        let own = self.writes.get(store.id, key);
+        if let Some(own) = own.filter(|own| !own.needs_below()) {
+            return own.value(store, key, None);
         }
         if self.is_pessimistic() && (for_update || self.locks_reads()) {
             let mode = if for_update { LockMode::Exclusive } else { LockMode::Shared };
@@ -208,7 +209,10 @@ impl Transaction {
         if relies {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }
-        Ok(found.map(Value::into_vec))
+        match own {
+            Some(own) => own.value(store, key, found.as_deref()),
+            None => Ok(found.map(Value::into_vec)),
+        }
     }
 
     /// Adds to the read set, within the limit of a transaction's memory.
@@ -292,17 +296,54 @@ impl Transaction {
         self.write(keyspace.store_of(&self.core)?, key.as_ref(), None)
     }
 
-    fn write(&mut self, store: &KeyspaceStore, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+    /// Merges `operand` into the value of `key` when the transaction commits, by the keyspace's merge
+    /// operator; own reads see it before. A pessimistic transaction locks the row.
+    ///
+    /// To others it is a write of the key as a put is: at `RepeatableRead`, of two transactions that
+    /// merge into one key the first to commit wins. By itself it reads nothing: at `Serializable`,
+    /// transactions that only merge do not conflict, and at `ReadCommitted` none does; their merges add
+    /// up. Errors are those of [`Keyspace::merge`].
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let store = Arc::clone(&self.core.default);
+        self.merge_store(&store, key.as_ref(), operand.as_ref())
+    }
+
+    /// As [`merge`](Self::merge), in a keyspace.
+    pub fn merge_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.merge_store(keyspace.store_of(&self.core)?, key.as_ref(), operand.as_ref())
+    }
+
+    fn merge_store(&mut self, store: &KeyspaceStore, key: &[u8], operand: &[u8]) -> Result<()> {
         self.check()?;
         self.check_not_read_only()?;
-        check_entry(&self.core.config, key.len(), value.map_or(0, <[u8]>::len))?;
-        let added = key.len() as u64 + value.map_or(0, <[u8]>::len) as u64;
-        self.check_size(self.reads.lock().bytes(), added)?;
+        store.need_merger()?.check_operand(operand)?;
+        self.before_write(store, key, operand.len())?;
+        self.writes.merge(store.id, key, operand);
+        Ok(())
+    }
+
+    fn write(&mut self, store: &KeyspaceStore, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        self.before_write(store, key, value.map_or(0, <[u8]>::len))?;
+        self.writes.insert(store.id, key, value);
+        Ok(())
+    }
+
+    /// Whether a value or operand of `len` bytes may be written to `key`, which is locked then where the
+    /// transaction locks.
+    fn before_write(&self, store: &KeyspaceStore, key: &[u8], len: usize) -> Result<()> {
+        self.check()?;
+        self.check_not_read_only()?;
+        check_entry(&self.core.config, key.len(), len)?;
+        self.check_size(self.reads.lock().bytes(), (key.len() + len) as u64)?;
         if self.is_pessimistic() {
             self.lock(store, Target::Row(key.to_vec()), LockMode::Exclusive)?;
             self.check_unchanged(store, key)?;
         }
-        self.writes.insert(store.id, key, value);
         Ok(())
     }
 
@@ -373,7 +414,7 @@ impl Transaction {
             cursor_at(env, store, at),
             Bounds::new(start, end),
         );
-        Ok(TransactionRange::new(base, own, read))
+        Ok(TransactionRange::new(base, own, Arc::clone(store), read))
     }
 
     /// Marks this place, to go back to with [`rollback_to`](Self::rollback_to). Savepoints may be

@@ -1,12 +1,82 @@
-//! The writes of a transaction, by keyspace and key; the last write of a key counts. Where there are
-//! savepoints, what a write replaced is kept, so that it can be put back.
+//! The writes of a transaction, by keyspace and key: of a key the last put or deletion, and what was
+//! merged into it since. Where there are savepoints, what a write replaced is kept, so that it can be put
+//! back.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::types::KeyspaceId;
+use crate::error::Result;
+use crate::operators::list;
+use crate::store::keyspace::KeyspaceStore;
+use crate::types::{EntryValue, KeyspaceId};
 
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The writes to a keyspace.
+pub(super) type Writes = BTreeMap<Vec<u8>, Write>;
+
+/// What a transaction wrote to a key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Write {
+    under: Under,
+    /// What was merged into that since, as a list; may be empty.
+    operands: Vec<u8>,
+}
+
+/// What operands are merged into.
+#[derive(Debug, Clone, PartialEq)]
+enum Under {
+    /// What the key was before the transaction.
+    Below,
+    Deleted,
+    Put(Vec<u8>),
+}
+
+impl Write {
+    fn new(value: Option<&[u8]>) -> Self {
+        let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec()));
+        Self { under, operands: Vec::new() }
+    }
+
+    /// Whether the key's value depends on what it was before the transaction.
+    pub(super) fn needs_below(&self) -> bool {
+        self.under == Under::Below
+    }
+
+    /// The key's value; `below` is the one before the transaction, where that is needed.
+    pub(super) fn value(
+        &self,
+        store: &KeyspaceStore,
+        key: &[u8],
+        below: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>> {
+        let base = match &self.under {
+            Under::Below => below,
+            Under::Deleted => None,
+            Under::Put(value) => Some(value.as_slice()),
+        };
+        if self.operands.is_empty() {
+            return Ok(base.map(<[u8]>::to_vec));
+        }
+        let lists = std::iter::once(self.operands.as_slice());
+        store.need_merger()?.full(key, base, lists).map(Some)
+    }
+
+    /// What is to be committed, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = EntryValue<'_>> {
+        let base = match &self.under {
+            Under::Below => None,
+            Under::Deleted => Some(EntryValue::Tombstone),
+            Under::Put(value) => Some(EntryValue::Inline(value)),
+        };
+        let operands = &self.operands;
+        let merged = (!operands.is_empty()).then_some(EntryValue::Operands(operands));
+        base.into_iter().chain(merged)
+    }
+
+    fn bytes(&self, key: &[u8]) -> u64 {
+        let put = if let Under::Put(value) = &self.under { value.len() } else { 0 };
+        (key.len() + put + self.operands.len()) as u64 + OVERHEAD
+    }
+}
 
 /// A place in a transaction to go back to; see [`Transaction::savepoint`](crate::Transaction::savepoint).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +85,14 @@ pub struct Savepoint {
     number: u64,
 }
 
-/// What a write replaced: nothing, a delete, or a put.
-type Replaced = Option<Option<Vec<u8>>>;
+/// How a write is taken back.
+#[derive(Debug)]
+enum Undo {
+    /// What was there before, if anything was.
+    Replace(Option<Write>),
+    /// Operands past this length go.
+    Shorten(usize),
+}
 
 /// The writes so far.
 #[derive(Debug, Default)]
@@ -26,7 +102,7 @@ pub(super) struct WriteSet {
     /// Savepoints that stand, oldest first: number, and how much of `undo` there was.
     savepoints: Vec<(u64, usize)>,
     last_savepoint: u64,
-    undo: Vec<(KeyspaceId, Vec<u8>, Replaced)>,
+    undo: Vec<(KeyspaceId, Vec<u8>, Undo)>,
 }
 
 /// Bytes that a write takes besides its key and value.
@@ -34,19 +110,37 @@ const OVERHEAD: u64 = 16;
 
 impl WriteSet {
     pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
-        let replaced = self.replace(keyspace, key, Some(value.map(<[u8]>::to_vec)));
+        let replaced = self.replace(keyspace, key, Some(Write::new(value)));
+        self.note(keyspace, key, Undo::Replace(replaced));
+    }
+
+    /// Merges an operand into a key.
+    pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
+        let Some(write) = self.keyspaces.get_mut(&keyspace).and_then(|w| w.get_mut(key)) else {
+            let mut write = Write { under: Under::Below, operands: Vec::new() };
+            list::push(&mut write.operands, operand);
+            self.replace(keyspace, key, Some(write));
+            self.note(keyspace, key, Undo::Replace(None));
+            return;
+        };
+        let before = write.operands.len();
+        list::push(&mut write.operands, operand);
+        self.bytes += (write.operands.len() - before) as u64;
+        self.note(keyspace, key, Undo::Shorten(before));
+    }
+
+    fn note(&mut self, keyspace: KeyspaceId, key: &[u8], undo: Undo) {
         if !self.savepoints.is_empty() {
-            self.undo.push((keyspace, key.to_vec(), replaced));
+            self.undo.push((keyspace, key.to_vec(), undo));
         }
     }
 
-    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Replaced) -> Replaced {
-        let size = |v: Option<&[u8]>| key.len() as u64 + v.map_or(0, <[u8]>::len) as u64 + OVERHEAD;
+    fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Option<Write>) -> Option<Write> {
         let writes = self.keyspaces.entry(keyspace).or_default();
         let old = match new {
-            Some(value) => {
-                self.bytes += size(value.as_deref());
-                writes.insert(key.to_vec(), value)
+            Some(write) => {
+                self.bytes += write.bytes(key);
+                writes.insert(key.to_vec(), write)
             }
             None => writes.remove(key),
         };
@@ -54,7 +148,7 @@ impl WriteSet {
             self.keyspaces.remove(&keyspace);
         }
         if let Some(old) = &old {
-            self.bytes -= size(old.as_deref());
+            self.bytes -= old.bytes(key);
         }
         old
     }
@@ -73,16 +167,25 @@ impl WriteSet {
         let Some(at) = known.filter(|_| savepoint.transaction == transaction) else { return false };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
-        for (keyspace, key, replaced) in self.undo.split_off(keep).into_iter().rev() {
-            self.replace(keyspace, &key, replaced);
+        for (keyspace, key, undo) in self.undo.split_off(keep).into_iter().rev() {
+            match undo {
+                Undo::Replace(before) => {
+                    self.replace(keyspace, &key, before);
+                }
+                Undo::Shorten(len) => {
+                    let writes = self.keyspaces.get_mut(&keyspace).expect("it was written to");
+                    let operands = &mut writes.get_mut(&key).expect("it was written").operands;
+                    self.bytes -= (operands.len() - len) as u64;
+                    operands.truncate(len);
+                }
+            }
         }
         true
     }
 
-    /// What the transaction wrote to `key`: outer `None` nothing, inner `None` a delete.
-    #[allow(clippy::option_option)] // wrote nothing, deleted, or put: three answers
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.keyspaces.get(&keyspace)?.get(key).map(|v| v.as_deref())
+    /// What the transaction wrote to `key`.
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Write> {
+        self.keyspaces.get(&keyspace)?.get(key)
     }
 
     /// The writes to a keyspace inside `start..end`, copied.
@@ -102,10 +205,10 @@ impl WriteSet {
     }
 
     /// All writes, by keyspace and key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], Option<&[u8]>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], &Write)> {
         self.keyspaces
             .iter()
-            .flat_map(|(id, w)| w.iter().map(move |(k, v)| (*id, k.as_slice(), v.as_deref())))
+            .flat_map(|(id, w)| w.iter().map(move |(k, write)| (*id, k.as_slice(), write)))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -255,6 +255,10 @@ impl PartitionCursor {
     /// Stands at the first entry of the leaf that the path leads to.
     fn enter(&mut self) -> Result<()> {
         let page = self.path.leaf_page(self.source())?;
+        if self.run == 0 {
+            // Where no step before has asked for it. A search looks here and there in it.
+            page.prefetch();
+        }
         let view = LeafView::new(&page.bytes);
         (self.len, self.settled) = (view.len(), view.is_settled());
         self.columns = view.columns();

@@ -45,6 +45,8 @@ pub enum FoundValue {
     Blob(BlobRef),
     /// The key is deleted.
     Tombstone,
+    /// To be merged into what the key was before.
+    Operands,
 }
 
 impl Found {
@@ -58,6 +60,7 @@ impl Found {
             }
             EntryValue::Blob(blob) => FoundValue::Blob(blob),
             EntryValue::Tombstone => FoundValue::Tombstone,
+            EntryValue::Operands(_) => FoundValue::Operands,
         };
         Self { seq: view.seq(index), value }
     }
@@ -71,7 +74,7 @@ impl FoundValue {
             Self::Inline(page, range) => {
                 Some(&page.bytes[range.start as usize..range.end as usize])
             }
-            Self::Blob(_) | Self::Tombstone => None,
+            Self::Blob(_) | Self::Tombstone | Self::Operands => None,
         }
     }
 }

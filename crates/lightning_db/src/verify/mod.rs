@@ -73,7 +73,7 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
         for partition in version.partitions() {
             segments.extend(partition.meta().segments.iter().map(|s| s.id));
             let mut blobs: BTreeMap<(SegmentId, u64), BlobRef> = BTreeMap::new();
-            let (mut pages, mut bytes, mut entries) = (0, 0, 0);
+            let (mut pages, mut bytes, mut entries, mut operands) = (0, 0, 0, 0_u64);
             let problems = partition.check(&mut |seen| match seen {
                 Visited::Page { stored_bytes, .. } => {
                     pages += 1;
@@ -81,8 +81,12 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
                 }
                 Visited::Entry { value, .. } => {
                     entries += 1;
-                    if let EntryValue::Blob(blob) = value {
-                        blobs.insert((blob.segment, blob.offset), blob);
+                    match value {
+                        EntryValue::Blob(blob) => {
+                            blobs.insert((blob.segment, blob.offset), blob);
+                        }
+                        EntryValue::Operands(_) => operands += 1,
+                        EntryValue::Inline(_) | EntryValue::Tombstone => {}
                     }
                 }
             });
@@ -94,6 +98,14 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
                 offset: p.offset,
                 message: p.message,
             }));
+            if operands > 0 && keyspace.merger().is_none() {
+                let file = partition.segments().first().map(|s| s.path().to_path_buf());
+                report.problems.push(Problem {
+                    file: file.unwrap_or_default(),
+                    offset: 0,
+                    message: format!("{operands} entries are to be merged, and nothing says how"),
+                });
+            }
             for blob in blobs.values() {
                 let checked =
                     core.env.blobs.segment(blob.segment).and_then(|s| s.verify_blob(blob));

@@ -327,6 +327,7 @@ impl<'a> World<'a> {
             write_buffer_size: small_buffer.then_some(64 << 10),
             compression_type: COMPRESSIONS[compression as usize],
             compression_level: (compression == LEVELED).then_some(19),
+            ..KeyspaceOptions::default()
         };
         let keyspace = self.db.keyspace(name, options).expect("a keyspace");
         let model = &mut self.model;

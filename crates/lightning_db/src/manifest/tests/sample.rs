@@ -45,6 +45,7 @@ pub fn empty() -> ManifestState {
 
 pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
     KeyspaceState {
+        merge_operator: None,
         id,
         name: name.to_owned(),
         write_buffer_size: 64 << 20,

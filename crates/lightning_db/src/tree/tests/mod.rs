@@ -36,6 +36,7 @@ impl Val {
             EntryValue::Inline(v) => Self::Inline(v.to_vec()),
             EntryValue::Blob(b) => Self::Blob(b),
             EntryValue::Tombstone => Self::Tombstone,
+            EntryValue::Operands(_) => panic!("no test here writes operands"),
         }
     }
 
@@ -44,6 +45,7 @@ impl Val {
             FoundValue::Inline(..) => Self::Inline(value.inline().unwrap().to_vec()),
             FoundValue::Blob(b) => Self::Blob(*b),
             FoundValue::Tombstone => Self::Tombstone,
+            FoundValue::Operands => panic!("no test here writes operands"),
         }
     }
 
