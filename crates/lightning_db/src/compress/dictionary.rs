@@ -17,6 +17,7 @@ pub const MAX_DICTIONARY_BYTES: usize = 32 * 1024;
 pub const MIN_DICTIONARY_BYTES: usize = 1024;
 
 /// A dictionary, ready to unpack with.
+#[cfg_attr(not(feature = "zstd"), allow(dead_code, reason = "there are none then"))]
 pub struct Dictionary {
     bytes: Vec<u8>,
     #[cfg(feature = "zstd")]

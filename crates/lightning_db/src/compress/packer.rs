@@ -22,13 +22,16 @@ pub struct Packer {
 
 impl Packer {
     /// A packer that knows [`Codec::ZstdDictionary`] too, at `level`.
-    #[cfg_attr(not(feature = "zstd"), allow(unused_variables, reason = "there is none then"))]
+    #[cfg(feature = "zstd")]
     pub fn with_dictionary(dictionary: &Dictionary, level: i32) -> Self {
-        Self {
-            #[cfg(feature = "zstd")]
-            dictionary: zstd_safe::CDict::try_create(dictionary.bytes(), level),
-            ..Self::default()
-        }
+        let dictionary = zstd_safe::CDict::try_create(dictionary.bytes(), level);
+        Self { dictionary, ..Self::default() }
+    }
+
+    /// A packer as any other: there are no dictionaries in this build.
+    #[cfg(not(feature = "zstd"))]
+    pub fn with_dictionary(_: &Dictionary, _: i32) -> Self {
+        Self::default()
     }
 
     /// Appends `raw`, packed, to `out`, and says which codec was used in the end: the one asked
@@ -50,6 +53,10 @@ impl Packer {
     }
 
     /// The length of what was packed behind the end of `out`, which is made longer than needed.
+    #[cfg_attr(
+        not(any(feature = "lz4", feature = "zstd", feature = "snappy")),
+        allow(unused_variables, clippy::unused_self, clippy::ptr_arg, reason = "packs nothing")
+    )]
     fn try_pack(&mut self, packing: Packing, raw: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         match packing.codec {
             Codec::None => None,
