@@ -374,11 +374,14 @@ fn assemble(
     // Who only reads drops nothing.
     let retention = config.history_retention.or(writer.is_none().then_some(Duration::MAX));
     let read_only = writer.is_none();
-    let log_files = writer.map(|(_, files)| files).unwrap_or_else(|| {
-        let files = LogFiles::default();
-        files.add_older(state.kept_logs.values().map(listed_kept).chain(recovered.log_files));
-        Arc::new(files)
-    });
+    let log_files = match writer {
+        Some((_, files)) => files,
+        None => {
+            let files = LogFiles::default();
+            files.add_older(state.kept_logs.values().map(listed_kept).chain(recovered.log_files));
+            Arc::new(files)
+        }
+    };
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
