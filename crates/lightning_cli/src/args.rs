@@ -218,6 +218,30 @@ pub enum Command {
         #[arg(long)]
         hex: bool,
     },
+    /// Delete all keys of a range, as one write, however many there are.
+    DeleteRange {
+        #[command(flatten)]
+        target: Target,
+        /// Keys that begin with this.
+        #[arg(long, conflicts_with_all = ["start", "end"], allow_hyphen_values = true)]
+        prefix: Option<String>,
+        /// From this key on.
+        #[arg(long, allow_hyphen_values = true)]
+        start: Option<String>,
+        /// Up to this key, which stays.
+        #[arg(long, allow_hyphen_values = true)]
+        end: Option<String>,
+        /// Every key there is. Asked for where neither a prefix nor a bound is given.
+        #[arg(long, conflicts_with_all = ["prefix", "start", "end"])]
+        all: bool,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        #[command(flatten)]
+        durability: DurabilityArg,
+        /// Prefix and bounds are given in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
     /// Print keys and values in order, separated by a tab.
     #[command(after_help = "Keys and values that are not printable text are written with \\xNN \
         escapes, a backslash in them as \\\\. Use --hex or --format json where a program reads.")]
@@ -254,6 +278,15 @@ pub enum Command {
     Export {
         #[command(subcommand)]
         to: Export,
+    },
+    /// Make, drop, list and read secondary indexes.
+    #[command(
+        after_help = "Parts: json:/POINTER, each:/POINTER (each element of an array), key, value, \
+        key:START..END, value:START..END (bytes)."
+    )]
+    Index {
+        #[command(subcommand)]
+        command: IndexCommand,
     },
     /// Print the engine's counters.
     Stats {
@@ -298,6 +331,82 @@ pub enum Command {
     Completions {
         /// The shell.
         shell: Shell,
+    },
+}
+
+/// What is done with an index.
+#[derive(Subcommand, Debug)]
+pub enum IndexCommand {
+    /// Make an index and build it; go on with a build that was broken off.
+    Create {
+        #[command(flatten)]
+        target: Target,
+        /// The name of the index.
+        name: String,
+        /// A part of its keys; several times for several parts, the first counting most.
+        #[arg(long = "part", value_name = "PART", required = true)]
+        parts: Vec<String>,
+        /// At most one row for each index key.
+        #[arg(long)]
+        unique: bool,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+    },
+    /// Remove an index.
+    Drop {
+        #[command(flatten)]
+        target: Target,
+        /// The name of the index.
+        name: String,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+    },
+    /// Print keyspace, name, parts, uniqueness and state of each index.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print the rows with an index key; exit code 3 where there are none.
+    Get {
+        #[command(flatten)]
+        target: Target,
+        /// The name of the index.
+        name: String,
+        /// The parts of the index key: JSON (numbers, true, null) or text.
+        #[arg(required = true, allow_hyphen_values = true)]
+        key: Vec<String>,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        /// Parts that are bytes are given, and rows printed, in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Print the rows of a range of index keys, in order.
+    Range {
+        #[command(flatten)]
+        target: Target,
+        /// The name of the index.
+        name: String,
+        /// Index keys from this one on; several times for several parts.
+        #[arg(long, value_name = "PART", allow_hyphen_values = true)]
+        start: Vec<String>,
+        /// Index keys before this one; several times for several parts.
+        #[arg(long, value_name = "PART", allow_hyphen_values = true)]
+        end: Vec<String>,
+        /// Index keys with these first parts; several times for several parts.
+        #[arg(long, value_name = "PART", conflicts_with_all = ["start", "end"], allow_hyphen_values = true)]
+        prefix: Vec<String>,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        /// From the last to the first.
+        #[arg(long)]
+        reverse: bool,
+        /// Stop after this many.
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Parts that are bytes are given, and rows printed, in hexadecimal.
+        #[arg(long)]
+        hex: bool,
     },
 }
 

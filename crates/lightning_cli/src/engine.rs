@@ -98,7 +98,7 @@ pub fn stats(db: &Database) -> Result<Value> {
     let keyspaces = s.keyspaces.iter().map(|k| {
         let figures = json!({
             "entries": k.entries, "memtable_bytes": k.memtable_bytes,
-            "sealed_memtables": k.sealed_memtables, "runs": k.runs,
+            "range_deletes": k.range_deletes, "sealed_memtables": k.sealed_memtables, "runs": k.runs,
             "run_partitions": k.run_partitions, "base_partitions": k.base_partitions,
             "stacked_bytes": k.stacked_bytes, "base_bytes": k.base_bytes,
             "file_bytes": k.file_bytes, "dead_bytes": k.dead_bytes, "raw_bytes": k.raw_bytes,
@@ -106,8 +106,15 @@ pub fn stats(db: &Database) -> Result<Value> {
         });
         (k.name.clone(), figures)
     });
+    let indexes = s.indexes.iter().map(|i| {
+        json!({
+            "keyspace": i.keyspace, "name": i.name, "ready": i.ready, "entries": i.entries,
+            "file_bytes": i.file_bytes, "memtable_bytes": i.memtable_bytes,
+        })
+    });
     Ok(json!({
         "keyspaces": keyspaces.collect::<serde_json::Map<_, _>>(),
+        "indexes": indexes.collect::<Vec<_>>(),
         "last_commit": s.last_commit,
         "oldest_moment": s.oldest_moment,
         "vouched_commit": s.vouched_commit,
@@ -182,6 +189,7 @@ pub fn verify(db: &Database) -> Result<Verified> {
             "pages": report.pages,
             "segments": report.segments,
             "entries": report.entries,
+            "index_entries": report.index_entries,
         }),
     })
 }

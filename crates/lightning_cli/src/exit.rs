@@ -17,7 +17,7 @@ pub const CODES: &[(u8, &str)] = &[
     (1, "another failure"),
     (2, "usage: the command line is not understood"),
     (3, "not found: database, keyspace, key or file"),
-    (4, "already exists"),
+    (4, "already exists, or a unique index has it already"),
     (5, "invalid argument, option, configuration or input; over a limit"),
     (6, "corrupt: damage found"),
     (7, "the operating system failed a read or write"),
@@ -36,13 +36,15 @@ pub const CODES: &[(u8, &str)] = &[
 pub fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::NotFound => 3,
-        ErrorKind::AlreadyExists => 4,
+        // Of a database, or of a row with a unique index key.
+        ErrorKind::AlreadyExists | ErrorKind::UniqueViolation => 4,
         ErrorKind::InvalidArgument
         | ErrorKind::InvalidConfig
         | ErrorKind::EmptyKey
         | ErrorKind::KeyTooLarge
         | ErrorKind::ValueTooLarge
         | ErrorKind::TransactionTooLarge
+        | ErrorKind::IndexNotReady
         | ErrorKind::NoMergeOperator
         | ErrorKind::MergeFailed
         | ErrorKind::UnknownTransaction => 5,
@@ -50,7 +52,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Io => 7,
         ErrorKind::StorageFull => 8,
         ErrorKind::Locked => 9,
-        ErrorKind::UnsupportedFormat => 10,
+        ErrorKind::UnsupportedFormat | ErrorKind::MissingExtractor => 10,
         ErrorKind::Conflict
         | ErrorKind::Deadlock
         | ErrorKind::TimedOut
@@ -154,6 +156,9 @@ mod tests {
             K::ValueTooLarge,
             K::TransactionTooLarge,
             K::TooManyTransactions,
+            K::UniqueViolation,
+            K::IndexNotReady,
+            K::MissingExtractor,
             K::UnknownTransaction,
             K::Conflict,
             K::Deadlock,

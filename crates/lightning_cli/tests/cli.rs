@@ -127,6 +127,23 @@ fn put_get_delete_and_scan() {
 }
 
 #[test]
+fn delete_range_takes_what_scan_with_the_same_bounds_shows() {
+    let shop = Shop::created();
+    for key in ["apple", "apricot", "fig", "pear", "plum"] {
+        shop.ok(&["put", "DB", key, "1"]);
+    }
+    assert_eq!(shop.ok(&["delete-range", "DB", "--start", "apricot", "--end", "pear"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "apple\t1\npear\t1\nplum\t1\n");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--prefix", "pl"]), "");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--hex", "--end", "62"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "pear\t1\n");
+    let refused = shop.fails(&["delete-range", "DB"]);
+    assert!(refused.1.contains("--all"), "{refused:?}");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--all"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "");
+}
+
+#[test]
 fn any_byte_goes_in_and_comes_out() {
     let shop = Shop::created();
     shop.ok(&["put", "DB", "--hex", "ffffffff", "00ff0A"]);
@@ -376,4 +393,37 @@ fn changes_are_printed_from_where_a_cursor_stands() {
     assert_eq!(shop.ok(&["changes", "DB", "--cursor", "mine"]), "");
     assert_eq!(shop.fails(&["changes", "DB", "--from", "9"]).0, 5);
     assert_eq!(shop.fails(&["changes", "DB", "--from", "1"]).0, 16);
+}
+
+#[test]
+fn rows_are_found_by_an_index() {
+    let shop = Shop::created();
+    for (key, value) in [
+        ("1", r#"{"city":"London","born":1815}"#),
+        ("2", r#"{"city":"Paris","born":1906}"#),
+        ("3", r#"{"city":"London","born":1912}"#),
+    ] {
+        shop.ok(&["put", "DB", key, value]);
+    }
+    shop.ok(&["index", "create", "DB", "by_city", "--part", "json:/city", "--part", "json:/born"]);
+    shop.ok(&["index", "create", "DB", "by_born", "--part", "json:/born", "--unique"]);
+    let list = shop.ok(&["index", "list", "DB"]);
+    assert!(list.contains("default\tby_born\tjson:/born\tunique\tready"), "{list}");
+    assert!(list.contains("default\tby_city\tjson:/city json:/born\t-\tready"), "{list}");
+    let row = shop.ok(&["index", "get", "DB", "by_born", "1906"]);
+    assert_eq!(row, "1906\t2\t{\"city\":\"Paris\",\"born\":1906}\n");
+    let rows = shop.ok(&["index", "range", "DB", "by_city", "--prefix", "London", "--reverse"]);
+    assert!(rows.starts_with("London 1912\t3\t") && rows.lines().count() == 2, "{rows}");
+    let json = shop.ok(&[
+        "--format", "json", "index", "range", "DB", "by_born", "--start", "1900", "--limit", "1",
+    ]);
+    assert!(json.contains(r#""index_key":[1906],"key":"2""#), "{json}");
+    assert_eq!(shop.run(&["index", "get", "DB", "by_born", "7"]).status.code(), Some(3));
+    let taken = shop.run(&["put", "DB", "4", r#"{"born":1815}"#]);
+    assert_eq!(taken.status.code(), Some(4));
+    let wrong = shop.run(&["index", "create", "DB", "x", "--part", "xml:/a"]);
+    assert_eq!(wrong.status.code(), Some(5));
+    shop.ok(&["index", "drop", "DB", "by_born"]);
+    shop.ok(&["put", "DB", "4", r#"{"born":1815}"#]);
+    assert_eq!(shop.run(&["index", "get", "DB", "by_born", "1815"]).status.code(), Some(3));
 }

@@ -288,7 +288,7 @@ impl Database {
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.
     pub fn list_keyspaces(&self) -> Vec<String> {
-        self.core().keyspaces.read().keys().cloned().collect()
+        catalog::names(self.core())
     }
 
     /// Removes a keyspace and everything in it, in one step. `"default"` cannot be dropped. From
@@ -298,15 +298,20 @@ impl Database {
         catalog::drop_keyspace(self.core(), name)
     }
 
-    /// Writes the memtables out as runs. Waits until it is done.
+    /// Writes the memtables out as runs. Waits until it is done. Without background threads it also
+    /// does the merges that have become due; one that fails is told by
+    /// [`health_check`](Self::health_check), and what was flushed stays flushed.
     pub fn flush(&self) -> Result<()> {
-        self.core().flush_all()
+        let core = self.core();
+        core.flush_all()?;
+        core.merge_inline();
+        Ok(())
     }
 
     /// Makes everything committed so far durable outside the log, so that the log can go, and
     /// recovery has nothing to replay. The same as [`flush`](Self::flush).
     pub fn checkpoint(&self) -> Result<()> {
-        self.core().flush_all()
+        self.flush()
     }
 
     /// Merges everything, in every keyspace, into the bases. Waits until it is done.
@@ -393,6 +398,11 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::delete_range`].
+    pub fn delete_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.keyspace.delete_range(start, end)
     }
 
     /// See [`Keyspace::merge`]. The default keyspace's operator is named by

@@ -54,6 +54,15 @@ pub enum ErrorKind {
     MergeFailed,
     /// Another transaction committed a key first; nothing was written. Retry the transaction.
     Conflict,
+    /// A unique index has another row with the same index key; nothing was written.
+    UniqueViolation,
+    /// The index is not built to its end yet, or was not yet at the moment that is read: wait, or
+    /// continue its build with `create_index`.
+    IndexNotReady,
+    /// An index needs a function that is not registered (or a feature that this build lacks): it
+    /// cannot be read, and its keyspace takes no writes. Open the database with the function, or
+    /// drop the index.
+    MissingExtractor,
     /// Waiting for a lock would have closed a cycle of transactions that wait for each other; this
     /// one was chosen to give way. Abort it and retry.
     Deadlock,

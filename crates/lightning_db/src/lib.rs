@@ -40,6 +40,7 @@
 
 mod codec;
 pub mod error;
+mod index;
 pub mod limits;
 mod prefetch;
 mod sync;
@@ -56,6 +57,7 @@ mod history;
 mod manifest;
 mod memtable;
 mod page;
+mod ranges;
 mod segment;
 mod wal;
 
@@ -73,6 +75,8 @@ mod verify;
 
 mod changes;
 mod database;
+mod database_indexes;
+mod indexes;
 mod iterators;
 mod keyspace;
 mod metrics;
@@ -98,6 +102,8 @@ pub use config::{
 };
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};
+pub use index::{Extractors, IndexKey, IndexPart, IndexSource, IndexSpec, IndexValue};
+pub use indexes::{Index, IndexInfo, IndexKeys, IndexRange, IndexRow, IndexStatus};
 pub use iterators::{Cursor, Range};
 pub use keyspace::Keyspace;
 pub use metrics::{Metric, MetricKind, MetricValue, MetricsSnapshot};
@@ -106,11 +112,11 @@ pub use past::{KeyVersion, Moment};
 #[doc(hidden)]
 pub use recovery::OpenAs;
 pub use snapshot::Snapshot;
-pub use stats::{DatabaseStats, HealthStatus, KeyspaceStats, StallReport};
+pub use stats::{DatabaseStats, HealthStatus, IndexStats, KeyspaceStats, StallReport};
 pub use store::value::Value;
 pub use transaction::{
-    IsolationLevel, Savepoint, Transaction, TransactionId, TransactionMode, TransactionOptions,
-    TransactionRange,
+    IsolationLevel, Savepoint, Transaction, TransactionId, TransactionIndexKeys, TransactionMode,
+    TransactionOptions, TransactionRange,
 };
 pub use update::CompareAndSwapError;
 pub use verify::{Problem, VerifyReport};

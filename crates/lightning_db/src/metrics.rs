@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::stats::{DatabaseStats, HealthStatus};
+use crate::stats::{DatabaseStats, HealthStatus, IndexStats};
 
 /// How a metric moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,8 @@ impl MetricsSnapshot {
             "Gets answered by the row cache.",
             s.row_cache_hits,
         );
-        let memtables = s.keyspaces.iter().map(|k| k.memtable_bytes).sum();
+        let of_rows = s.keyspaces.iter().map(|k| k.memtable_bytes).sum::<u64>();
+        let memtables = of_rows + s.indexes.iter().map(|i| i.memtable_bytes).sum::<u64>();
         self.gauges(
             "lightning_db_memory_bytes",
             "Memory held, by part.",
@@ -131,6 +132,21 @@ impl MetricsSnapshot {
             "Pages that were to be packed: smaller for it, or not, or not tried.",
             "packing",
             &pages,
+        );
+        let indexes = |figure: fn(&IndexStats) -> u64| -> Vec<(String, u64)> {
+            s.indexes.iter().map(|i| (format!("{}/{}", i.keyspace, i.name), figure(i))).collect()
+        };
+        self.gauges(
+            "lightning_db_index_entries",
+            "Entries of indexes, deleted ones that were not merged yet included.",
+            "index",
+            &indexes(|i| i.entries),
+        );
+        self.gauges(
+            "lightning_db_index_bytes",
+            "Segment files of indexes.",
+            "index",
+            &indexes(|i| i.file_bytes),
         );
         self.gauge("lightning_db_wal_bytes", "Log files still needed.", s.log_bytes as f64);
         self.count("lightning_db_wal_syncs_total", "Fsyncs of the log.", s.log_syncs);
@@ -166,36 +182,36 @@ impl MetricsSnapshot {
         self.push(name, help, MetricKind::Gauge, value);
     }
 
-    fn gauges(
+    fn gauges<T: AsRef<str>>(
         &mut self,
         name: &'static str,
         help: &'static str,
         label: &'static str,
-        values: &[(&str, u64)],
+        values: &[(T, u64)],
     ) {
         self.labelled(name, help, label, MetricKind::Gauge, values);
     }
 
-    fn counts(
+    fn counts<T: AsRef<str>>(
         &mut self,
         name: &'static str,
         help: &'static str,
         label: &'static str,
-        values: &[(&str, u64)],
+        values: &[(T, u64)],
     ) {
         self.labelled(name, help, label, MetricKind::Counter, values);
     }
 
-    fn labelled(
+    fn labelled<T: AsRef<str>>(
         &mut self,
         name: &'static str,
         help: &'static str,
         label: &'static str,
         kind: MetricKind,
-        values: &[(&str, u64)],
+        values: &[(T, u64)],
     ) {
-        let value = |(of, value): &(&str, u64)| MetricValue {
-            label: Some((label, (*of).to_owned())),
+        let value = |(of, value): &(T, u64)| MetricValue {
+            label: Some((label, of.as_ref().to_owned())),
             value: *value as f64,
         };
         let values = values.iter().map(value).collect();
@@ -231,6 +247,7 @@ impl MetricsSnapshot {
                 let _ = match &value.label {
                     None => writeln!(out, "{name} {}", value.value),
                     Some((label, of)) => {
+                        let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
                         writeln!(out, "{name}{{{label}=\"{of}\"}} {}", value.value)
                     }
                 };
@@ -252,6 +269,8 @@ mod tests {
         for n in 0..1000_u32 {
             db.put(n.to_be_bytes(), [7; 100]).unwrap();
         }
+        let by_value = crate::IndexSpec::parts([crate::IndexPart::value()]);
+        db.create_index("by \"all\"", by_value).unwrap();
         db.flush().unwrap();
         for _ in 0..3 {
             db.get(5_u32.to_be_bytes()).unwrap();
@@ -262,7 +281,7 @@ mod tests {
         drop(tx);
         let one = |name: &str| metrics.get(name).unwrap().values[0].value as u64;
         let stats = db.stats();
-        assert_eq!(one("lightning_db_commits_total"), 1000);
+        assert_eq!(one("lightning_db_commits_total"), stats.commits);
         assert_eq!(one("lightning_db_transactions_active"), 1);
         assert_eq!(one("lightning_db_storage_bytes"), stats.storage_bytes);
         assert_eq!(one("lightning_db_row_cache_hits_total"), 2);
@@ -273,6 +292,10 @@ mod tests {
         let aborted = db.stats().transactions_aborted;
         assert_eq!(aborted, 1);
         let text = metrics.to_prometheus();
+        assert!(
+            text.contains("lightning_db_index_entries{index=\"default/by \\\"all\\\"\"} 100"),
+            "{text}"
+        );
         let mut names = std::collections::BTreeSet::new();
         for metric in &metrics.metrics {
             assert!(names.insert(metric.name), "{} twice", metric.name);
@@ -280,7 +303,7 @@ mod tests {
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter);
         }
         for line in text.lines().filter(|l| !l.starts_with('#')) {
-            let (name, value) = line.split_once(' ').unwrap();
+            let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(names.contains(name.split('{').next().unwrap()), "{line}");
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::indexes::Index;
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
 use crate::keyspace::{Keyspace, cursor_at};
 use crate::maintenance::core::{Core, Keep};
@@ -95,6 +96,18 @@ impl Snapshot {
             Arc::clone(&self.view),
             cursor_at(&core.env, &core.default, self.view.seq()),
         ))
+    }
+
+    /// The same index, read at the moment of this snapshot. Fails with `IndexNotReady` where the index
+    /// was made later.
+    pub fn index(&self, index: &Index) -> Result<Index> {
+        if !Arc::ptr_eq(&index.keyspace.core, &self.core) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the index {:?} is of another open database", index.name()),
+            ));
+        }
+        index.read_at(Arc::clone(&self.view))
     }
 
     fn scan_store(

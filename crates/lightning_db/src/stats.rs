@@ -1,9 +1,11 @@
 //! What an open database tells of itself: sizes, counts, times, health, and why writers are slowed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::maintenance::core::{Core, Work};
+use crate::store::keyspace::KeyspaceStore;
 use crate::store::policy;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +16,8 @@ pub struct KeyspaceStats {
     pub name: String,
     /// Entries of all parts, overwritten and deleted ones that were not merged yet included.
     pub entries: u64,
+    /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
+    pub range_deletes: u64,
     /// Bytes held by memtables.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
@@ -38,11 +42,30 @@ pub struct KeyspaceStats {
     pub depth: u32,
 }
 
+/// One index in [`DatabaseStats`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexStats {
+    /// Its keyspace.
+    pub keyspace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it can be read, as far as its build goes.
+    pub ready: bool,
+    /// Entries of all parts, deleted ones that were not merged yet included.
+    pub entries: u64,
+    /// Bytes of its segment files.
+    pub file_bytes: u64,
+    /// Bytes held by its memtables.
+    pub memtable_bytes: u64,
+}
+
 /// Sizes, counts and times; counts are since the database was opened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseStats {
-    /// By name.
+    /// By name; those that hold the entries of indexes are not among them.
     pub keyspaces: Vec<KeyspaceStats>,
+    /// By keyspace and name.
+    pub indexes: Vec<IndexStats>,
     /// The number of the last visible commit.
     pub last_commit: u64,
     /// The oldest commit whose moment can be asked for, with `snapshot_at`.
@@ -144,8 +167,10 @@ fn load(n: &AtomicU64) -> u64 {
 /// Collects the figures.
 pub(crate) fn collect(core: &Core) -> DatabaseStats {
     let env = &core.env;
-    let keyspaces = core
-        .all()
+    let mut own = core.all();
+    own.retain(|k| !k.is_internal());
+    let indexes = index_stats(core, &own);
+    let keyspaces = own
         .iter()
         .map(|k| {
             let v = k.version();
@@ -155,8 +180,10 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
             let live: u64 = metas.iter().map(|m| m.live_bytes).sum();
             KeyspaceStats {
                 name: k.name.clone(),
-                entries: metas.iter().map(|m| m.entries).sum::<u64>()
+                entries: v.data_partitions().map(|p| p.meta().entries).sum::<u64>()
                     + v.memtables().map(|m| m.entries() as u64).sum::<u64>(),
+                range_deletes: v.memtables().map(|m| m.range_delete_count() as u64).sum::<u64>()
+                    + v.runs.iter().map(|r| r.ranges.active.fragments().len() as u64).sum::<u64>(),
                 memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
                 sealed_memtables: v.sealed.len(),
                 runs: v.runs.len(),
@@ -185,6 +212,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
     let packed = env.packed.counts();
     DatabaseStats {
         keyspaces,
+        indexes,
         last_commit: env.visible().0,
         oldest_moment: env.open_from().0,
         vouched_commit: core.vouched().0,
@@ -233,6 +261,30 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
     }
 }
 
+fn index_stats(core: &Core, keyspaces: &[Arc<KeyspaceStore>]) -> Vec<IndexStats> {
+    let table = core.indexes.all();
+    let name_of = |id| keyspaces.iter().find(|k| k.id == id).map(|k| k.name.clone());
+    let mut found: Vec<_> = table
+        .values()
+        .flatten()
+        .filter_map(|index| {
+            let v = index.store.version();
+            let in_memory: u64 = v.memtables().map(|m| m.entries() as u64).sum();
+            let metas = || v.partitions().map(|p| p.meta());
+            Some(IndexStats {
+                keyspace: name_of(index.keyspace)?,
+                name: index.name.clone(),
+                ready: index.is_ready(),
+                entries: in_memory + metas().map(|m| m.entries).sum::<u64>(),
+                file_bytes: metas().flat_map(|m| &m.segments).map(|s| s.file_bytes).sum(),
+                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| (&a.keyspace, &a.name).cmp(&(&b.keyspace, &b.name)));
+    found
+}
+
 /// Whether all is well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthStatus {
@@ -264,6 +316,13 @@ pub(crate) fn health(core: &Core) -> HealthStatus {
         if pressure >= 1000 || (!merging && pressure > 500) {
             let cause = if merging { why } else { "runs gather, as background_compaction is off" };
             problems.push(format!("keyspace {:?} is behind: {cause}", keyspace.name));
+        }
+    }
+    for index in core.indexes.all().values().flatten() {
+        if let Err(e) = index.way() {
+            problems.push(e.message().to_owned());
+        } else if !index.is_ready() {
+            problems.push(format!("index {:?} is not built to its end", index.name));
         }
     }
     HealthStatus { healthy: problems.is_empty(), problems }

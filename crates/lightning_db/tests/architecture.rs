@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first; those on one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "types", "codec", "limits", "prefetch", "sync"],
-    &["vfs", "compress", "operators"],
+    &["vfs", "compress", "index", "operators", "ranges"],
     &["config"],
     &["page"],
     &["segment"],
@@ -28,10 +28,11 @@ const LAYERS: &[&[&str]] = &[
     &["verify"],
     &["iterators"],
     &["keyspace"],
+    &["indexes"],
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["past", "changes"],
+    &["past", "changes", "database_indexes"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

@@ -4,13 +4,15 @@
 //! `LIGHTNING_CHANGES_SEEDS` sets how many workloads run, `LIGHTNING_CHANGES_FIRST` the first of them,
 //! `LIGHTNING_CHANGES_COMMITS` how many commits the racing writers make.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
     Change, ChangeKind, Changes, ChangesFrom, CommittedChanges, Database, Durability, ErrorKind,
-    KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch, WriteOptions,
+    IndexPart, IndexSpec, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch,
+    WriteOptions,
 };
 
 const NAME: &str = "mirror";
@@ -60,6 +62,16 @@ fn write(db: &Database, rng: &mut fastrand::Rng, wrote: &mut Vec<CommittedChange
     for _ in 0..rng.usize(1..5) {
         let key = format!("{}{:03}", ["a", "b"][rng.usize(0..2)], rng.u8(..)).into_bytes();
         let keyspace = ["default", "other"][rng.usize(0..2)];
+        if rng.u8(0..20) == 0 {
+            let end = [&key[..], b"~"].concat();
+            match keyspace {
+                "other" => batch.delete_range_in(&other, Some(&key), Some(&end)),
+                _ => batch.delete_range(Some(&key), Some(&end)),
+            }
+            let kind = ChangeKind::DeleteRange(Some(end));
+            changes.push(Change { keyspace: keyspace.to_owned(), key, kind });
+            continue;
+        }
         let len = if rng.u8(0..40) == 0 { 20_000 } else { rng.usize(0..700) };
         let value = (rng.u8(0..5) > 0).then(|| (0..len).map(|_| rng.u8(..)).collect::<Vec<_>>());
         match (keyspace, &value) {
@@ -99,6 +111,9 @@ fn a_cursor_meets_every_commit_once_and_in_order() {
         let mut vfs = SimulatedVfs::new(seed);
         let mut db = open(&vfs);
         db.commit_cursor(NAME, 0).expect("made");
+        // Its entries are part of the commits, and nobody's business.
+        let by_first = IndexSpec::parts([IndexPart::ValueBytes(0, Some(1))]);
+        db.create_index("by_first", by_first).expect("an index");
         let (mut wrote, mut done) = (Vec::new(), 0_u64);
         let mut stream = db.changes(from_cursor()).expect("a stream");
         for _ in 0..500 {
@@ -454,11 +469,19 @@ fn damage_in_what_is_kept_harms_only_its_readers() {
     let db = open(&vfs);
     assert_eq!(db.count(None, None).expect("a count"), {
         let keys = wrote.iter().flat_map(|c| &c.changes).filter(|c| c.keyspace == "default");
-        let mut now = std::collections::BTreeMap::new();
-        keys.for_each(|c| {
-            now.insert(&c.key, c.kind != ChangeKind::Delete);
+        let mut now = BTreeSet::new();
+        keys.for_each(|c| match &c.kind {
+            ChangeKind::Delete => {
+                now.remove(&c.key);
+            }
+            ChangeKind::DeleteRange(end) => {
+                now.retain(|k: &&Vec<u8>| **k < c.key || end.as_ref().is_some_and(|end| *k >= end));
+            }
+            _ => {
+                now.insert(&c.key);
+            }
         });
-        now.values().filter(|there| **there).count() as u64
+        now.len() as u64
     });
     let report = db.verify(VerifyOptions::default()).expect("a report");
     assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
@@ -473,4 +496,26 @@ fn damage_in_what_is_kept_harms_only_its_readers() {
     assert_eq!((e.kind(), e.file()), (ErrorKind::Corrupt, Some(kept[1].as_path())));
     let mut later = db.changes(ChangesFrom::After(db.last_commit() - 5)).expect("a stream");
     assert_eq!(same(&mut later, &wrote, "behind the damage"), 5);
+}
+
+/// A range is cut to what a stream's prefix lets through.
+#[test]
+fn ranges_are_cut_to_the_prefix() {
+    let vfs = SimulatedVfs::new(1);
+    let db = open(&vfs);
+    let mut stream = db.changes(ChangesFrom::Now).expect("a stream").with_prefix("b");
+    db.delete_range(None, Some(b"b")).expect("deletes");
+    db.delete_range(Some(b"c"), None).expect("deletes");
+    let mut next = |range: (Option<&[u8]>, Option<&[u8]>)| {
+        db.delete_range(range.0, range.1).expect("deletes");
+        let mut commit = stream.try_next().expect("a commit").expect("it is let through");
+        let change = commit.changes.pop().expect("a change");
+        (change.key, change.kind)
+    };
+    let range =
+        |start: &[u8], end: &[u8]| (start.to_vec(), ChangeKind::DeleteRange(Some(end.to_vec())));
+    assert_eq!(next((None, None)), range(b"b", b"c"));
+    assert_eq!(next((Some(b"a"), Some(b"b5"))), range(b"b", b"b5"));
+    assert_eq!(next((Some(b"b5"), Some(b"x"))), range(b"b5", b"c"));
+    assert_eq!(next((Some(b"b1"), Some(b"b2"))), range(b"b1", b"b2"));
 }

@@ -80,7 +80,7 @@ fn allocations_of_each_operation() {
         let mut cursor = db.cursor().expect("a cursor");
         assert!(cursor.seek(&key(n)).expect("seeks"));
     };
-    at_most("cursor made and placed", allocations(1000, seek), 6.0);
+    at_most("cursor made and placed", allocations(1000, seek), 4.0);
 
     // The first writes make the memtable's first chunks.
     let put = |n: u64| db.put(key(n), [8; 100]).expect("writes");

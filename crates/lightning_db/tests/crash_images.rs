@@ -58,13 +58,36 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     if follows(seed) && db.commit_cursor("all", 0).is_err() {
         return history;
     }
-    let Ok(other) = db.keyspace("other", KeyspaceOptions::default()) else { return history };
+    // Every other workload merges too; those of stories that are told by their seeds stay as they were.
+    let merges = seed.is_multiple_of(2);
+    let merge_operator = merges.then(|| "append".to_owned());
+    let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+    let Ok(other) = db.keyspace("other", options) else { return history };
     for _ in 0..commits {
         let mut next = history.states.last().expect("never empty").clone();
         let mut batch = WriteBatch::new();
         for _ in 0..rng.usize(1..6) {
             let key = format!("key{:04}", rng.u16(0..400)).into_bytes();
             let which = rng.u8(0..2);
+            if !(merges && which == 1) && rng.u8(0..12) == 0 {
+                // Never empty: a batch of nothing would be no commit, and promise nothing.
+                let end = format!("key{:04}~", rng.u16(0..400))
+                    .into_bytes()
+                    .max([&key[..], b"~"].concat());
+                if which == 0 {
+                    batch.delete_range(Some(&key), Some(&end));
+                } else {
+                    batch.delete_range_in(&other, Some(&key), Some(&end));
+                }
+                next.retain(|(of, k), _| *of != which || *k < key || *k >= end);
+                continue;
+            }
+            if merges && which == 1 && rng.u8(0..3) == 0 {
+                let operand = vec![rng.u8(..); rng.usize(0..200)];
+                batch.merge_in(&other, &key, &operand);
+                next.entry((which, key)).or_default().extend_from_slice(&operand);
+                continue;
+            }
             if rng.u8(0..4) == 0 {
                 next.remove(&(which, key.clone()));
                 if which == 0 {

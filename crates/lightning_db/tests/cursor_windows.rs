@@ -12,13 +12,14 @@ use lightning_db::{CompressionType, Cursor, Database, LightningDbConfig, Snapsho
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn config(rng: &mut fastrand::Rng) -> LightningDbConfig {
+fn config(rng: &mut fastrand::Rng, merges: bool) -> LightningDbConfig {
     LightningDbConfig {
         write_buffer_size: 1 << 20,
         cache_size: if rng.bool() { 1 << 20 } else { 64 << 20 },
         compression_type: CompressionType::Lz4,
         background_threads: 0,
         background_compaction: false,
+        merge_operator: merges.then(|| "append".to_owned()),
         ..LightningDbConfig::default()
     }
 }
@@ -33,7 +34,7 @@ fn key(n: u32) -> Vec<u8> {
 }
 
 /// Writes to stretches of keys and to single ones, in several flushes; keeps some moments.
-fn fill(db: &Database, rng: &mut fastrand::Rng) -> Vec<(Snapshot, Model)> {
+fn fill(db: &Database, rng: &mut fastrand::Rng, merges: bool) -> Vec<(Snapshot, Model)> {
     let mut model = Model::new();
     let mut moments = Vec::new();
     for round in 0..rng.u32(2..7) {
@@ -42,10 +43,20 @@ fn fill(db: &Database, rng: &mut fastrand::Rng) -> Vec<(Snapshot, Model)> {
             let to = from + if rng.bool() { rng.u32(1..5) } else { rng.u32(50..700) };
             let step = rng.u32(1..4) as usize;
             let deletes = rng.u32(0..4) == 0;
+            if !merges && rng.u32(0..5) == 0 {
+                db.delete_range(Some(&key(from)), Some(&key(to))).expect("deletes a range");
+                model.retain(|k, _| *k < key(from) || *k >= key(to));
+                continue;
+            }
+            let merges = merges && rng.u32(0..4) == 0;
             for n in (from..to).step_by(step) {
                 if deletes {
                     db.delete(key(n)).expect("deletes");
                     model.remove(&key(n));
+                } else if merges {
+                    let operand = vec![b'm'; rng.usize(0..9)];
+                    db.merge(key(n), &operand).expect("merges");
+                    model.entry(key(n)).or_default().extend_from_slice(&operand);
                 } else {
                     let len = if rng.u32(0..400) == 0 { 40_000 } else { rng.usize(0..120) };
                     let value = vec![round as u8; len];
@@ -115,8 +126,10 @@ fn cursors_agree_with_a_map_whichever_way_they_turn() {
     for seed in first..first + count {
         println!("again: LIGHTNING_WINDOWS_FIRST={seed} LIGHTNING_WINDOWS=1");
         let mut rng = fastrand::Rng::with_seed(seed);
-        let db = Database::open_in_memory(config(&mut rng)).expect("opens");
-        let moments = fill(&db, &mut rng);
+        // A keyspace that merges takes no range deletes.
+        let merges = rng.bool();
+        let db = Database::open_in_memory(config(&mut rng, merges)).expect("opens");
+        let moments = fill(&db, &mut rng, merges);
         for (snapshot, model) in &moments {
             let mut cursor = snapshot.cursor().expect("a cursor");
             steps += walk(&mut cursor, model, &mut rng);

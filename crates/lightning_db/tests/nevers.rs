@@ -292,6 +292,12 @@ fn never_an_option_that_does_nothing() {
         assert!(met, "{name}");
         shown.insert(name);
     };
+    let db = open(|c| c.extractors.insert("all", |_, value| vec![value.into()]));
+    let over =
+        |function| kind(db.create_index("index", lightning_db::IndexSpec::extractor(function)));
+    bounded("extractors", over("none") == ErrorKind::MissingExtractor);
+    let by_value = lightning_db::IndexSpec::extractor("all");
+    bounded("extractors", db.create_index("index", by_value).is_ok());
     let db = open(|c| c.max_key_size = 10);
     let put = |db: &Database, key: usize, value: usize| db.put(vec![1; key], vec![1; value]);
     bounded(

@@ -100,3 +100,27 @@ fn a_range_is_not_cut_to_one_that_has_nothing_to_merge() {
         assert_eq!((stats.keyspaces[0].runs, stats.keyspaces[0].entries), (0, 85));
     }
 }
+
+/// Without background threads the calls do the work that they make necessary; but a flush left the
+/// merges that it made due to the next full memtable, so that runs gathered without end for one who
+/// flushes often and writes little. A compaction did so to every other keyspace. (The model's
+/// sequence 215, setting 646.)
+#[test]
+fn flushes_without_threads_merge_what_they_make_due() {
+    for flush in [Database::flush, Database::checkpoint, compact_other] {
+        let config = LightningDbConfig { background_threads: 0, ..LightningDbConfig::default() };
+        let db = Database::open_in_memory(config).expect("a database");
+        db.keyspace("other", KeyspaceOptions::default()).expect("a keyspace");
+        for key in 0..100_u8 {
+            db.put([key], b"a value").expect("a put");
+            flush(&db).expect("a flush");
+            let runs: usize = db.stats().keyspaces.iter().map(|k| k.runs).sum();
+            assert!(runs <= 10, "{runs} runs after {key}");
+        }
+        assert!(db.health_check().healthy, "{:?}", db.health_check().problems);
+    }
+}
+
+fn compact_other(db: &Database) -> lightning_db::Result<()> {
+    db.keyspace("other", KeyspaceOptions::default())?.compact()
+}

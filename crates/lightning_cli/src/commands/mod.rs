@@ -2,9 +2,10 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, merge, get, delete, scan |
+//! | `data` | put, merge, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
+//! | `index` | index create, drop, list, get, range |
 //! | `past` | get --at, history, changes |
 //! | `table` | what an imported table looked like, and its rows as JSON |
 //! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
@@ -12,6 +13,7 @@
 mod data;
 mod export;
 mod import;
+mod index;
 mod past;
 mod table;
 mod upkeep;
@@ -45,6 +47,10 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)
         }
+        Command::DeleteRange { target, prefix, start, end, all, keyspace, durability, hex } => {
+            let bounds = data::Bounds { prefix, start, end, reverse: false, limit: None };
+            data::delete_range(&target, &keyspace, &bounds, all, &durability, hex)
+        }
         Command::Scan { target, keyspace, prefix, start, end, reverse, limit, hex } => {
             let bounds = data::Bounds { prefix, start, end, reverse, limit };
             data::scan(format, &target, &keyspace, &bounds, hex)
@@ -65,6 +71,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
                 export::jsonl(&target, &keyspace, &output, hex)
             }
         },
+        Command::Index { command } => index::run(format, command),
         Command::Stats { target } => upkeep::stats(format, &target),
         Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
         Command::Check { target, deep } => upkeep::check(format, &target, deep),

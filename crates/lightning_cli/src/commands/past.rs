@@ -147,6 +147,12 @@ fn print_commit(
             let what = match &change.kind {
                 ChangeKind::Put(value) => format!("put\t{key}\t{}", shown(value)),
                 ChangeKind::Delete => format!("delete\t{key}"),
+                ChangeKind::DeleteRange(end) => {
+                    format!(
+                        "delete-range\t{key}\t{}",
+                        end.as_ref().map_or_else(String::new, |e| shown(e))
+                    )
+                }
                 ChangeKind::Merge(operands) => {
                     let operands: Vec<_> = operands.iter().map(|o| shown(o)).collect();
                     format!("merge\t{key}\t{}", operands.join("\t"))
@@ -167,12 +173,16 @@ fn print_commit(
                 ChangeKind::Put(_) => "put",
                 ChangeKind::Delete => "delete",
                 ChangeKind::Merge(_) => "merge",
+                ChangeKind::DeleteRange(_) => "delete_range",
                 _ => "other",
             };
             document.insert("op".to_owned(), json!(op));
             text::put_field(&mut document, "key", &change.key, hex);
             match &change.kind {
                 ChangeKind::Put(value) => text::put_field(&mut document, "value", value, hex),
+                ChangeKind::DeleteRange(Some(end)) => {
+                    text::put_field(&mut document, "end", end, hex)
+                }
                 ChangeKind::Merge(operands) => {
                     let field = |operand: &Vec<u8>| {
                         let mut field = Map::new();

@@ -10,11 +10,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::batch::Operations;
+use crate::commit::batch::{Operations, RangeDelete, Write};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
+use crate::iterators::prefix_end;
+use crate::maintenance::catalog::INTERNAL;
 use crate::maintenance::core::{Core, Keep};
 use crate::operators::list;
+use crate::ranges::is_before;
 use crate::store::keyspace::KeyspaceStore;
 use crate::types::{BlobRef, EntryValue, KeyspaceId, Seq};
 use crate::wal::LogReader;
@@ -42,6 +45,9 @@ pub enum ChangeKind {
     Delete,
     /// These operands were merged into it, oldest first, by the keyspace's merge operator.
     Merge(Vec<Vec<u8>>),
+    /// Every key from this one on was removed, up to the one given, which is left; `None`: to the end. A
+    /// stream with a prefix gives the part of the range that keys with this prefix may be in.
+    DeleteRange(Option<Vec<u8>>),
 }
 
 /// One operation of a commit.
@@ -49,7 +55,7 @@ pub enum ChangeKind {
 pub struct Change {
     /// The keyspace's name.
     pub keyspace: String,
-    /// The key.
+    /// The key; of a range, the first one.
     pub key: Vec<u8>,
     /// What became of it.
     pub kind: ChangeKind,
@@ -204,10 +210,19 @@ impl Changes {
 
     fn decode(&mut self, seq: Seq, body: &[u8]) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        for op in Operations::new(body) {
-            let op = op.map_err(|m| {
+        for part in Operations::new(body) {
+            let part = part.map_err(|m| {
                 Error::corrupt(&self.core.env.dir.join("wal"), 0, format!("commit {seq}: {}", m.0))
             })?;
+            let op = match part {
+                Write::Entry(op) => op,
+                Write::DeleteRange(range) => {
+                    let Some((key, end)) = self.let_through(&range) else { continue };
+                    let Some(keyspace) = self.name_of(range.keyspace) else { continue };
+                    changes.push(Change { keyspace, key, kind: ChangeKind::DeleteRange(end) });
+                    continue;
+                }
+            };
             if !op.key.starts_with(&self.prefix) {
                 continue;
             }
@@ -223,6 +238,16 @@ impl Changes {
             changes.push(Change { keyspace, key: op.key.to_vec(), kind });
         }
         Ok(changes)
+    }
+
+    /// What of a range may begin with the prefix: its first key, and the first one after it.
+    fn let_through(&self, range: &RangeDelete<'_>) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let start = range.start.max(&self.prefix);
+        let end = match (range.end, prefix_end(&self.prefix)) {
+            (Some(end), Some(past)) => Some(end.to_vec().min(past)),
+            (end, past) => end.map(<[u8]>::to_vec).or(past),
+        };
+        is_before(start, end.as_deref()).then(|| (start.to_vec(), end))
     }
 
     fn large_value(&self, seq: Seq, blob: &BlobRef) -> Result<Vec<u8>> {
@@ -242,6 +267,10 @@ impl Changes {
             self.known.insert(id, store);
         }
         let store = self.known.get(&id).filter(|k| !k.is_dropped())?;
+        if store.name.starts_with(INTERNAL) {
+            // The entries of an index follow from the rows.
+            return None;
+        }
         let wanted = self.keyspaces.as_ref().is_none_or(|names| names.contains(&store.name));
         wanted.then(|| store.name.clone())
     }

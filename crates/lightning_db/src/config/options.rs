@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Extractors;
 use crate::limits;
 use crate::operators::{MergeOperators, check_name};
 use crate::vfs::{OsVfs, Vfs};
@@ -171,6 +172,9 @@ pub struct LightningDbConfig {
     /// values that it refers to; up to 1 PiB. Past that the oldest goes, and who needed it fails with
     /// `TooOld`. Default 1 GiB.
     pub changes_retention_bytes: u64,
+    /// Functions that indexes take their keys from, by name: only in code. An index whose function
+    /// is missing cannot be read, and its keyspace takes no writes. Default none.
+    pub extractors: Extractors,
 }
 
 impl Default for LightningDbConfig {
@@ -203,6 +207,7 @@ impl Default for LightningDbConfig {
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
             changes_retention_bytes: 1024 * MIB as u64,
+            extractors: Extractors::default(),
         }
     }
 }

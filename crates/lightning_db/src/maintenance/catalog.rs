@@ -22,6 +22,9 @@ use crate::types::{KeyspaceId, Seq};
 /// The name of the keyspace that the database's own calls act on.
 pub const DEFAULT: &str = "default";
 
+/// Names of keyspaces that the database keeps for itself begin so; no other one's does.
+pub const INTERNAL: char = '\0';
+
 /// How new pages of a keyspace are packed, by its own choice or else by the database's options.
 pub fn packing_of(state: &KeyspaceState, config: &LightningDbConfig) -> Result<Packing> {
     if state.codec == CODEC_OF_DATABASE {
@@ -62,6 +65,7 @@ pub fn new_state(
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
         level: options.compression_level,
     }
 }
@@ -82,6 +86,12 @@ pub fn open_or_create(
     name: &str,
     options: KeyspaceOptions,
 ) -> Result<Arc<KeyspaceStore>> {
+    if name.starts_with(INTERNAL) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "a keyspace name does not begin with a zero byte",
+        ));
+    }
     let operator = options.merge_operator.as_deref();
     let has_it = |k: &KeyspaceStore| {
         operator.is_none_or(|wanted| k.merger().is_some_and(|m| m.name() == wanted))
@@ -138,10 +148,20 @@ pub fn open_or_create(
     Ok(keyspace)
 }
 
+/// The names of all keyspaces that are the user's, sorted.
+pub fn names(core: &Core) -> Vec<String> {
+    let keyspaces = core.keyspaces.read();
+    keyspaces.values().filter(|k| !k.is_internal()).map(|k| k.name.clone()).collect()
+}
+
 /// Gives a keyspace that has no merge operator this one: durable before anything is merged.
 fn give_operator(core: &Core, keyspace: &KeyspaceStore, operator: &str) -> Result<()> {
     if let Some(merger) = keyspace.merger() {
         return check_operator(&keyspace.name, merger.name(), operator);
+    }
+    {
+        let _section = core.section.enter();
+        keyspace.close_to_ranges()?;
     }
     let op = EditOp::SetMergeOperator { keyspace: keyspace.id, name: operator.to_owned() };
     core.env.publish(Edit { ops: vec![op] }, || ())?;
@@ -171,31 +191,86 @@ pub fn drop_keyspace(core: &Core, name: &str) -> Result<()> {
             "the default keyspace cannot be dropped",
         ));
     }
-    let keyspace =
-        core.keyspaces.read().get(name).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
-        })?;
-    let _all = core.flush_all_latch.lock();
-    let _flush = keyspace.flush_latch.lock();
-    let _merge = keyspace.merge_latch.lock();
-    let mut keyspaces = core.keyspaces.write();
-    if keyspace.is_dropped() {
-        return Err(crate::maintenance::write::dropped(name));
+    let keyspace = core.keyspaces.read().get(name).cloned().filter(|k| !k.is_internal());
+    let keyspace = keyspace
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}")))?;
+    loop {
+        let indexes = core.indexes.all();
+        let indexes = indexes.get(&keyspace.id).map_or(&[][..], Vec::as_slice);
+        let mut stores = vec![Arc::clone(&keyspace)];
+        stores.extend(indexes.iter().map(|i| Arc::clone(&i.store)));
+        let storages: Vec<_> = indexes.iter().map(|i| i.store.id).collect();
+        match drop_stores(core, &stores, &storages) {
+            // An index came or went meanwhile.
+            Err(e) if e.kind() == ErrorKind::Conflict => {}
+            other => return other,
+        }
     }
-    // While its memtables do not count, no log file may go: the drop may yet fail.
+}
+
+/// Removes keyspaces, and the indexes that have their entries in `storages`, with one edit. `Conflict`
+/// where one of the keyspaces has an index that is not among them.
+pub fn drop_stores(
+    core: &Core,
+    stores: &[Arc<KeyspaceStore>],
+    storages: &[KeyspaceId],
+) -> Result<()> {
+    let _all = core.flush_all_latch.lock();
+    let mut stores = stores.to_vec();
+    stores.sort_by_key(|k| k.id);
+    let _flushes: Vec<_> = stores.iter().map(|k| k.flush_latch.lock()).collect();
+    let _merges: Vec<_> = stores.iter().map(|k| k.merge_latch.lock()).collect();
+    let mut keyspaces = core.keyspaces.write();
+    let indexes = core.indexes.all();
+    for store in &stores {
+        let own = indexes.get(&store.id).map_or(&[][..], Vec::as_slice);
+        if own.iter().any(|i| !storages.contains(&i.store.id)) {
+            return Err(Error::new(ErrorKind::Conflict, "an index was made meanwhile"));
+        }
+        if store.is_dropped() {
+            return Err(if stores.len() > 1 && storages.contains(&store.id) {
+                Error::new(ErrorKind::Conflict, "an index was dropped meanwhile")
+            } else {
+                crate::maintenance::write::dropped(&store.name)
+            });
+        }
+    }
+    // While their memtables do not count, no log file may go: the drop may yet fail.
     let _retire = core.retire_latch.lock();
-    core.section.enter().keyspaces.remove(&keyspace.id);
-    keyspace.dropped.store(true, Ordering::Release);
-    if let Err(e) = core.env.publish(Edit { ops: vec![EditOp::DropKeyspace(keyspace.id)] }, || ()) {
-        keyspace.dropped.store(false, Ordering::Release);
-        core.section.enter().keyspaces.insert(keyspace.id, Arc::clone(&keyspace));
+    {
+        let mut section = core.section.enter();
+        for store in &stores {
+            section.keyspaces.remove(&store.id);
+            store.dropped.store(true, Ordering::Release);
+        }
+        if !storages.is_empty() {
+            core.indexes.change(&mut section, |map| {
+                for indexes in map.values_mut() {
+                    indexes.retain(|i| !storages.contains(&i.store.id));
+                }
+            });
+        }
+    }
+    let mut ops: Vec<_> = storages.iter().map(|id| EditOp::DropIndex(*id)).collect();
+    ops.extend(stores.iter().map(|k| EditOp::DropKeyspace(k.id)));
+    if let Err(e) = core.env.publish(Edit { ops }, || ()) {
+        let mut section = core.section.enter();
+        for store in &stores {
+            store.dropped.store(false, Ordering::Release);
+            section.keyspaces.insert(store.id, Arc::clone(store));
+        }
+        if !storages.is_empty() {
+            core.indexes.change(&mut section, |map| *map = (*indexes).clone());
+        }
         return Err(e);
     }
-    // Before the keyspace is out of sight of those who retire blob segments.
-    core.env.blobs.note_dropped(keyspace.versions());
-    keyspaces.remove(name);
-    let version = keyspace.pin();
-    let gone: Vec<_> = version.partitions().cloned().collect();
-    core.env.release(&gone, &[]);
+    for store in &stores {
+        // Before the keyspace is out of sight of those who retire blob segments.
+        core.env.blobs.note_dropped(store.versions());
+        keyspaces.remove(&store.name);
+        let version = store.pin();
+        let gone: Vec<_> = version.partitions().cloned().collect();
+        core.env.release(&gone, &[]);
+    }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::commit::section::CommitSection;
 use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
+use crate::maintenance::indexes::IndexTable;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
@@ -79,6 +80,8 @@ pub struct Core {
     pub transactions: OpenTransactions,
     /// Their locks.
     pub locks: LockTable,
+    /// Secondary indexes.
+    pub indexes: IndexTable,
 }
 
 /// Keeps a database open while a handle to a part of it lives.
@@ -240,7 +243,11 @@ impl Core {
             .iter()
             .map(|k| {
                 let v = k.version();
-                v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
+                v.base.file_bytes()
+                    + v.runs
+                        .iter()
+                        .map(|r| r.row.file_bytes() + r.ranges.row.file_bytes())
+                        .sum::<u64>()
             })
             .sum();
         let young = self.env.blobs.young_bytes();

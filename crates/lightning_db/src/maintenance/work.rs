@@ -168,7 +168,10 @@ impl Core {
     /// Merges everything inside `within` into the base, and gives back what is dead there.
     pub fn compact(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
         self.flush_all()?;
-        self.noting(Work::Merge, || self.merge_within(keyspace, within))
+        self.noting(Work::Merge, || self.merge_within(keyspace, within))?;
+        // The other keyspaces were flushed too.
+        self.merge_inline();
+        Ok(())
     }
 
     fn merge_within(&self, keyspace: &Arc<KeyspaceStore>, within: &KeyInterval) -> Result<()> {
@@ -274,12 +277,20 @@ impl Core {
             while self.flush_step()? || self.bound_log()? {}
             Ok(())
         });
-        if flushed.is_ok() && self.config.background_compaction {
-            // Noted; what could not be merged is met again by the next flush.
-            let _ = self.noting(Work::Merge, || {
-                while self.merge_step()? {}
-                self.clean_blobs()
-            });
+        if flushed.is_ok() {
+            self.merge_inline();
         }
+    }
+
+    /// Does the merges that a flush has made due, on this thread where no other will; a failure is
+    /// noted, and what could not be merged is met again by the next flush.
+    pub fn merge_inline(&self) {
+        if self.config.background_threads > 0 || !self.config.background_compaction {
+            return;
+        }
+        let _ = self.noting(Work::Merge, || {
+            while self.merge_step()? {}
+            self.clean_blobs()
+        });
     }
 }

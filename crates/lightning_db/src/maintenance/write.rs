@@ -1,5 +1,5 @@
-//! The way of a write: limits, room, pace, large values to blob pages, locks, the commit section,
-//! and the work that the commit made due.
+//! The way of a write: limits, room, pace, large values to blob pages, indexes, locks, the commit
+//! section, and the work that the commit made due.
 //!
 //! 1. Limits are checked before anything is written.
 //! 2. A write honours the locks of others: it is refused inside the section while one stands
@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::batch::{Operation, Operations, Write, WriteBatch, encode, encode_range};
 use crate::commit::operands;
 use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
 use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
+use crate::maintenance::indexes::upkeep::commit_with_indexes;
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
 use crate::types::EntryValue;
@@ -40,6 +41,15 @@ pub fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Resu
         return Err(BlobStore::too_large(value as u64, config.max_value_size));
     }
     Ok(())
+}
+
+/// Refuses a range with an end that is over the limit of keys.
+pub fn check_range(
+    config: &LightningDbConfig,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+) -> Result<()> {
+    [start, end].into_iter().flatten().try_for_each(|key| check_entry(config, key.len().max(1), 0))
 }
 
 /// Commits a batch: limits, pace, large values, locks, commit section, and the work that it made
@@ -80,16 +90,31 @@ pub fn write_batch(
     };
     let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
         let _pin = core.env.blobs.pin();
-        let body = move_large_values(core, body)?;
-        check_size(config, body.len())?;
-        commit(core, &body, wait, owner, validate)
+        let whole = move_large_values(core, body)?;
+        check_size(config, whole.len())?;
+        commit_with_indexes(core, body, &whole, wait, owner, validate)
     } else {
         check_size(config, body.len())?;
-        commit(core, body, wait, owner, validate)
+        commit_with_indexes(core, body, body, wait, owner, validate)
     }?;
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }
+    after_commit(core, committed)
+}
+
+/// Commits a batch of entries of indexes, made by this crate: only room and pace are asked for.
+/// `validate` is as in [`write_batch`].
+pub(super) fn write_entries(
+    core: &Core,
+    batch: &WriteBatch,
+    validate: impl FnMut(&mut SectionState) -> Result<()>,
+) -> Result<()> {
+    core.check_writable()?;
+    check_room(core, batch)?;
+    core.pacer.pace(&core.env, batch.body.len());
+    check_size(&core.config, batch.body.len())?;
+    let committed = commit(core, &batch.body, Wait::Written, None, validate)?;
     after_commit(core, committed)
 }
 
@@ -101,7 +126,7 @@ fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
         found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the keyspace was dropped"))
     };
     let body = operands::resolve(&batch.body, find)?;
-    for op in operations(&body) {
+    for op in parts(&body).filter_map(Write::entry) {
         check_entry(&core.config, op.key.len(), op.value.inline_len())?;
     }
     Ok(body)
@@ -109,7 +134,7 @@ fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
 
 /// Commits once no lock of others stands against it. Whoever finds one inside the section leaves it,
 /// waits in order for exclusive locks on all its keys, and comes again with these.
-fn commit(
+pub(super) fn commit(
     core: &Core,
     body: &[u8],
     wait: Wait,
@@ -139,13 +164,13 @@ fn commit(
 }
 
 /// A single write while it waits for locks: what it got is given back when it is done.
-struct WriteOwner<'a> {
+pub(super) struct WriteOwner<'a> {
     core: &'a Core,
-    owner: Arc<Owner>,
+    pub(super) owner: Arc<Owner>,
 }
 
 impl<'a> WriteOwner<'a> {
-    fn new(core: &'a Core) -> Self {
+    pub(super) fn new(core: &'a Core) -> Self {
         Self { core, owner: Arc::new(Owner::new(core.transactions.next_number(), Duration::MAX)) }
     }
 }
@@ -156,32 +181,41 @@ impl Drop for WriteOwner<'_> {
     }
 }
 
-fn operations(body: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+fn parts(body: &[u8]) -> impl Iterator<Item = Write<'_>> {
     Operations::new(body).map(|op| op.expect("bodies are encoded by this process"))
 }
 
 fn is_locked(core: &Core, owner: u64, body: &[u8]) -> bool {
-    operations(body).any(|op| core.locks.forbids_write(owner, op.keyspace, op.key))
+    parts(body).any(|part| match part {
+        Write::Entry(op) => core.locks.forbids_write(owner, op.keyspace, op.key),
+        Write::DeleteRange(r) => core.locks.forbids_range(owner, r.keyspace, r.start, r.end),
+    })
 }
 
-/// Waits for exclusive locks on every key of a body, in the order of keys.
+/// Waits for exclusive locks on every key and range of a body, in the order of keys.
 fn lock_all(core: &Core, owner: &Arc<Owner>, body: &[u8]) -> Result<()> {
-    let mut keys: Vec<_> = operations(body).map(|op| (op.keyspace, op.key)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for (keyspace, key) in keys {
-        let request = Request {
-            owner: Arc::clone(owner),
-            keyspace,
-            target: Target::Row(key.to_vec()),
-            mode: LockMode::Exclusive,
+    // A range's end is told apart from a single key by the outer option.
+    let mut targets: Vec<_> = parts(body)
+        .map(|part| match part {
+            Write::Entry(op) => (op.keyspace, op.key, None),
+            Write::DeleteRange(r) => (r.keyspace, r.start, Some(r.end)),
+        })
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for (keyspace, key, range) in targets {
+        let target = match range {
+            None => Target::Row(key.to_vec()),
+            Some(end) => Target::Range(key.to_vec(), end.map(<[u8]>::to_vec)),
         };
+        let mode = LockMode::Exclusive;
+        let request = Request { owner: Arc::clone(owner), keyspace, target, mode };
         core.locks.acquire(&request, core.config.lock_timeout, &|| core.env.now())?;
     }
     Ok(())
 }
 
-fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
+pub(super) fn check_size(config: &LightningDbConfig, bytes: usize) -> Result<()> {
     let limit = config.max_transaction_size.min(MAX_COMMIT_BYTES as u64);
     if bytes as u64 > limit {
         return Err(Error::new(
@@ -227,8 +261,14 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
 /// The body with its large values moved to blob pages.
 fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
+    for part in parts(body) {
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
         let value = match op.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
                 EntryValue::Blob(core.env.blobs.put(v)?)

@@ -9,7 +9,7 @@
 //!
 //! No I/O, no threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit::{Edit, EditOp, NextIds};
 use super::interval::KeyInterval;
@@ -57,8 +57,18 @@ impl ManifestState {
 
     /// An edit that, applied to an empty state, gives this one, but for the edit's number.
     pub fn snapshot_edit(&self) -> Edit {
-        let mut ops: Vec<EditOp> =
-            self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let mut ops = Vec::new();
+        for k in self.keyspaces.values() {
+            ops.push(EditOp::CreateKeyspace(KeyspaceState {
+                ranges: BTreeMap::new(),
+                ..k.clone()
+            }));
+            ops.extend(k.ranges.iter().map(|(run, partitions)| EditOp::SetRanges {
+                keyspace: k.id,
+                run: *run,
+                partitions: partitions.clone(),
+            }));
+        }
         ops.extend(self.keyspaces.values().filter_map(|k| {
             let name = k.merge_operator.clone()?;
             Some(EditOp::SetMergeOperator { keyspace: k.id, name })
@@ -71,6 +81,7 @@ impl ManifestState {
         }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
+        ops.extend(self.indexes.values().cloned().map(EditOp::SetIndex));
         ops.push(EditOp::LogStart(self.log_start));
         ops.push(EditOp::LastSeq(self.last_seq));
         ops.push(EditOp::NextIds(NextIds {
@@ -136,6 +147,7 @@ impl ManifestState {
                 let k = self.keyspace_mut(*keyspace)?;
                 let at = run_at(k, *run)?;
                 k.runs.remove(at);
+                k.ranges.remove(run);
             }
             EditOp::ReplaceBase { keyspace, removed, added } => {
                 self.note_ids(added.iter())?;
@@ -150,6 +162,16 @@ impl ManifestState {
                 for p in added {
                     let at = base.partition_point(|o| o.first_key < p.first_key);
                     base.insert(at, p.clone());
+                }
+            }
+            EditOp::SetRanges { keyspace, run, partitions } => {
+                self.note_ids(partitions.iter())?;
+                let k = self.keyspace_mut(*keyspace)?;
+                run_at(k, *run)?;
+                if partitions.is_empty() {
+                    k.ranges.remove(run);
+                } else {
+                    k.ranges.insert(*run, partitions.clone());
                 }
             }
             EditOp::LogStart(id) => {
@@ -228,6 +250,14 @@ impl ManifestState {
                 let k = self.keyspace_mut(*keyspace)?;
                 (k.codec, k.level) = (*codec, *level);
             }
+            EditOp::SetIndex(index) => {
+                self.indexes.insert(index.storage, index.clone());
+            }
+            EditOp::DropIndex(storage) => {
+                if self.indexes.remove(storage).is_none() {
+                    return Err(Malformed("an edit names an index that is not there"));
+                }
+            }
         }
         Ok(())
     }
@@ -291,6 +321,7 @@ impl ManifestState {
             check_keyspace(k)?;
             runs.extend(k.runs.iter().map(|r| r.id.0));
         }
+        self.check_indexes()?;
         for p in self.partitions() {
             partitions.push(p.id.0);
             segments.extend(p.segments.iter().map(|s| s.id.0));
@@ -306,6 +337,25 @@ impl ManifestState {
         }
         if has_twice(runs) {
             return Err(Malformed("a run is in two places"));
+        }
+        Ok(())
+    }
+}
+
+impl ManifestState {
+    fn check_indexes(&self) -> Applied {
+        let mut names = BTreeSet::new();
+        for (storage, index) in &self.indexes {
+            let there = |id| self.keyspaces.contains_key(id) && !self.indexes.contains_key(id);
+            if !self.keyspaces.contains_key(storage) || !there(&index.keyspace) {
+                return Err(Malformed("an index is of keyspaces that are not there"));
+            }
+            if index.name.is_empty() || index.name.len() > MAX_KEYSPACE_NAME_BYTES {
+                return Err(Malformed("an index has no name, or one that is too long"));
+            }
+            if !names.insert((index.keyspace, index.name.as_str())) {
+                return Err(Malformed("two indexes of a keyspace have one name"));
+            }
         }
         Ok(())
     }
@@ -347,6 +397,7 @@ fn replace_runs(k: &mut KeyspaceState, removed: &[RunId], added: Option<&RunMeta
         }
     }
     k.runs.splice(at..at + removed.len(), added.cloned());
+    k.ranges.retain(|id, _| !removed.contains(id));
     Ok(())
 }
 
@@ -386,6 +437,12 @@ fn check_keyspace(k: &KeyspaceState) -> Applied {
         if !run.consumed.windows(2).all(apart) {
             return Err(Malformed("what a run gave to the base is not sorted and joined"));
         }
+    }
+    for (run, row) in &k.ranges {
+        if row.is_empty() || !k.runs.iter().any(|r| r.id == *run) {
+            return Err(Malformed("range deletes are of no run"));
+        }
+        check_row(row)?;
     }
     if k.runs.windows(2).any(|w| w[0].low <= w[1].high) {
         return Err(Malformed("a run is not newer than the one below it"));

@@ -4,7 +4,7 @@
 //! fits a state is found out where it is applied (see `apply`).
 
 use super::layout as l;
-use super::state::{KeptLog, KeyspaceState, PartitionMeta, RunMeta};
+use super::state::{IndexState, KeptLog, KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
@@ -119,6 +119,16 @@ pub enum EditOp {
         /// The codec's level; `None` for its own.
         level: Option<i32>,
     },
+    /// The range deletes of a run are these now; none, where there are no partitions. Replacing a run by
+    /// another takes them away, setting one leaves them.
+    SetRanges {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Whose.
+        run: RunId,
+        /// By key.
+        partitions: Vec<PartitionMeta>,
+    },
     /// A keyspace gets its merge operator.
     SetMergeOperator {
         /// Where.
@@ -126,6 +136,10 @@ pub enum EditOp {
         /// The operator's name.
         name: String,
     },
+    /// An index comes, or what is known of it changes.
+    SetIndex(IndexState),
+    /// An index goes; the keyspace of its entries goes by itself.
+    DropIndex(KeyspaceId),
 }
 
 /// One atomic change.
@@ -262,17 +276,30 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 l::put_signed(out, *level);
             }
         }
+        EditOp::SetRanges { keyspace, run, partitions } => {
+            tagged(out, 16, *keyspace);
+            put_varint(out, run.0);
+            put_varint(out, partitions.len() as u64);
+            for p in partitions {
+                l::put_partition(out, p);
+            }
+        }
         EditOp::SetMergeOperator { keyspace, name } => {
             tagged(out, 23, *keyspace);
             put_bytes(out, name.as_bytes());
         }
+        EditOp::SetIndex(index) => {
+            out.push(17);
+            l::put_index(out, index);
+        }
+        EditOp::DropIndex(storage) => tagged(out, 18, *storage),
     }
 }
 
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) || tag == 23 {
+    if (2..=8).contains(&tag) || tag == 16 || tag == 23 {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -333,11 +360,18 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
                 _ => return Err(Malformed("a level is neither there nor not")),
             },
         },
+        16 => EditOp::SetRanges {
+            keyspace,
+            run: RunId(r.varint()?),
+            partitions: l::list(r, 40, l::partition)?,
+        },
         23 => EditOp::SetMergeOperator {
             keyspace,
             name: String::from_utf8(r.bytes()?.to_vec())
                 .map_err(|_| Malformed("an operator's name is not UTF-8"))?,
         },
+        17 => EditOp::SetIndex(l::index(r)?),
+        18 => EditOp::DropIndex(KeyspaceId(l::u32_of(r)?)),
         _ => return Err(Malformed("an edit has a part of no known kind")),
     })
 }

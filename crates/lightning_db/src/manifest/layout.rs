@@ -1,12 +1,14 @@
 //! Bytes of the metadata types: varints and length-prefixed byte strings, in the order of the
 //! structs' fields. Counts are bounded by what the input can hold.
 
+use std::collections::BTreeMap;
+
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
-use super::state::{
-    BlobUse, FilterRef, KeptLog, KeyspaceState, PartitionMeta, PartitionSegment, RunMeta,
-};
+use super::state::{BlobUse, FilterRef, IndexState, KeptLog, KeyspaceState, PartitionMeta};
+use super::state::{PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
+use crate::index::IndexSpec;
 use crate::types::{KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq};
 
 type Decoded<T> = std::result::Result<T, Malformed>;
@@ -195,6 +197,8 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,
         base: list(r, 40, partition)?,
+        // Parts of an edit of their own (tag 16), so that most keyspaces do not speak of them.
+        ranges: BTreeMap::new(),
         // Told by an operation of its own, where there is one.
         level: None,
     })
@@ -208,4 +212,27 @@ pub(super) fn put_signed(out: &mut Vec<u8>, n: i32) {
 pub(super) fn signed(r: &mut Reader<'_>) -> Decoded<i32> {
     let n = u32_of(r)?;
     Ok((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
+}
+
+pub(super) fn put_index(out: &mut Vec<u8>, index: &IndexState) {
+    put_varint(out, u64::from(index.storage.0));
+    put_varint(out, u64::from(index.keyspace.0));
+    put_bytes(out, index.name.as_bytes());
+    out.push(u8::from(index.ready));
+    index.spec.encode(out);
+}
+
+pub(super) fn index(r: &mut Reader<'_>) -> Decoded<IndexState> {
+    Ok(IndexState {
+        storage: KeyspaceId(u32_of(r)?),
+        keyspace: KeyspaceId(u32_of(r)?),
+        name: String::from_utf8(r.bytes()?.to_vec())
+            .map_err(|_| Malformed("an index's name is not UTF-8"))?,
+        ready: match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("an index is neither ready nor not")),
+        },
+        spec: IndexSpec::decode(r)?,
+    })
 }

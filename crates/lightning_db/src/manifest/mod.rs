@@ -38,7 +38,7 @@ pub use file::manifest_path;
 pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use state::{
-    BlobUse, CODEC_OF_DATABASE, FilterRef, KeptLog, KeyspaceState, ManifestState, PartitionMeta,
-    PartitionSegment, RunMeta,
+    BlobUse, CODEC_OF_DATABASE, FilterRef, IndexState, KeptLog, KeyspaceState, ManifestState,
+    PartitionMeta, PartitionSegment, RunMeta,
 };
 pub use time_map::{TimeMap, TimeSample};

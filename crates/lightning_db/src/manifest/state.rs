@@ -4,7 +4,9 @@
 //! 2. A data segment belongs to one partition; a partition has one to three, its root in one of them.
 //! 3. Runs are listed newest first; their numbers never overlap.
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
-//! 5. A blob segment that a partition refers to is listed.
+//! 5. Only runs that are there have range deletes.
+//! 6. A blob segment that a partition refers to is listed.
+//! 7. The keyspaces of an index are listed; that of its entries is of one index, and has none itself.
 //!
 //! `apply` keeps them. No I/O, no threads.
 
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
 use super::time_map::TimeMap;
+use crate::index::IndexSpec;
 use crate::types::{
     DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
 };
@@ -121,6 +124,8 @@ pub struct KeyspaceState {
     pub runs: Vec<RunMeta>,
     /// By key.
     pub base: Vec<PartitionMeta>,
+    /// The range deletes of runs that have any: a row whose keys are where ranges start.
+    pub ranges: BTreeMap<RunId, Vec<PartitionMeta>>,
     /// Level of the codec, where one was chosen with it.
     pub level: Option<i32>,
 }
@@ -150,12 +155,28 @@ impl KeptLog {
 impl KeyspaceState {
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.runs.iter().flat_map(|r| &r.partitions).chain(&self.base)
+        let runs = self.runs.iter().flat_map(|r| &r.partitions);
+        runs.chain(&self.base).chain(self.ranges.values().flatten())
     }
 }
 
 /// In place of a codec: the keyspace was made without one of its own.
 pub const CODEC_OF_DATABASE: u8 = 255;
+
+/// One secondary index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexState {
+    /// The keyspace that its entries are in, which has no other use.
+    pub storage: KeyspaceId,
+    /// The keyspace whose rows it is over.
+    pub keyspace: KeyspaceId,
+    /// Its name, unique among those of its keyspace.
+    pub name: String,
+    /// What it is over.
+    pub spec: IndexSpec,
+    /// Whether every row has its entries; else it is being built.
+    pub ready: bool,
+}
 
 /// The whole database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +211,8 @@ pub struct ManifestState {
     pub cursors: BTreeMap<String, Seq>,
     /// Log files kept for readers of changes.
     pub kept_logs: BTreeMap<LogId, KeptLog>,
+    /// By the keyspace of their entries.
+    pub indexes: BTreeMap<KeyspaceId, IndexState>,
 }
 
 impl ManifestState {
@@ -210,6 +233,7 @@ impl ManifestState {
             times: TimeMap::default(),
             cursors: BTreeMap::new(),
             kept_logs: BTreeMap::new(),
+            indexes: BTreeMap::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commit::batch::{Operation, Operations, encode};
+use crate::commit::batch::{Operation, Operations, Write, encode, encode_range};
 use crate::error::{Error, Result};
 use crate::manifest::ManifestState;
 use crate::types::{BlobRef, EntryValue, LogId, SegmentId, Seq};
@@ -69,7 +69,14 @@ pub fn rewrite(
 /// A body with the references as they are now, and these.
 fn with_moved(body: &[u8], moved: &Moved) -> (Vec<u8>, Vec<BlobRef>) {
     let (mut out, mut blobs) = (Vec::with_capacity(body.len()), Vec::new());
-    for op in Operations::new(body).flatten() {
+    for part in Operations::new(body).flatten() {
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
         let value = match op.value {
             EntryValue::Blob(blob) => {
                 let blob = moved.get(&(blob.segment, blob.offset)).copied().unwrap_or(blob);

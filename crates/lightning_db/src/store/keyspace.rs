@@ -57,6 +57,7 @@ pub struct KeyspaceStore {
     pub pressure: AtomicU32,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
+    closed_to_ranges: AtomicBool,
     /// Its merge operator, once it has one.
     merger: OnceLock<Merger>,
     version: ArcSwap<Version>,
@@ -84,10 +85,40 @@ impl KeyspaceStore {
             dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
             dropped: AtomicBool::new(false),
+            closed_to_ranges: AtomicBool::new(false),
             merger: OnceLock::new(),
             published: Mutex::new(vec![Arc::downgrade(&version)]),
             version: ArcSwap::new(version),
         }
+    }
+
+    /// An error where it takes no range deletes: operands are folded without looking at them.
+    pub fn check_takes_ranges(&self) -> Result<()> {
+        if self.merger().is_none() && !self.closed_to_ranges.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let message = format!(
+            "the keyspace {:?} has a merge operator: range deletes are not there for it",
+            self.name
+        );
+        Err(Error::new(ErrorKind::InvalidArgument, message))
+    }
+
+    /// Takes no range deletes from now on, for a merge operator that is about to come; an error where it
+    /// holds some. Commit section only, or before anybody writes.
+    pub fn close_to_ranges(&self) -> Result<()> {
+        let version = self.version();
+        let holds = version.memtables().any(|m| m.range_delete_count() > 0)
+            || version.runs.iter().any(|r| !r.ranges.active.is_empty());
+        if holds {
+            let message = format!(
+                "the keyspace {:?} holds range deletes: compact it before it gets a merge operator",
+                self.name
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        self.closed_to_ranges.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Gives it its merge operator, unless it has one.
@@ -166,6 +197,11 @@ impl KeyspaceStore {
             .chain(std::iter::once(&v.active))
             .find(|m| !m.is_empty())
             .map(|m| m.first_seq())
+    }
+
+    /// Whether it is one that the database keeps for itself.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with('\0')
     }
 
     /// Whether it was dropped.

@@ -19,8 +19,8 @@ use crate::store::environment::Environment;
 use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
-use crate::store::version::Version;
-use crate::tree::FoundValue;
+use crate::store::version::{Row, Version};
+use crate::tree::{Found, FoundValue};
 use crate::types::{EntryValue, Seq, hash_key};
 
 /// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
@@ -83,6 +83,22 @@ pub fn get_at(
     Ok(found)
 }
 
+/// The newest value of `key` at or below `at`, a commit whose entries are in the memtables but which
+/// may not be visible yet: so nothing is offered to the row cache. Merges may meanwhile drop what a
+/// commit past `at` has overwritten; whoever asks must learn of such a commit by itself.
+pub fn get_applied(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    key: &[u8],
+    at: Seq,
+) -> Result<Option<Value>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some(Value::in_row(row)));
+    }
+    get(env, keyspace, &keyspace.version(), key, hash, at)
+}
+
 /// The newest value of `key` at or below `at`, in that version.
 #[inline]
 fn get(
@@ -108,23 +124,43 @@ fn get(
             };
         }
     }
-    let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
-    for row in runs.chain([&version.base]) {
-        let Some(partition) = row.find(key) else { continue };
-        if let Some(found) = partition.get(pager, key, hash, at)? {
-            return match found.value {
-                FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
-                FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
-                FoundValue::Tombstone => Ok(None),
-                FoundValue::Operands => folded(),
-            };
-        }
+    let Some(found) = find_in_rows(version, pager, key, hash, at)? else { return Ok(None) };
+    match found.value {
+        FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
+        FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
+        FoundValue::Tombstone => Ok(None),
+        FoundValue::Operands => folded(),
     }
-    Ok(None)
 }
 
-/// The number of the newest entry of `key`, visible or not; settled entries give 0, an absent key
-/// gives `None`. Looks no further down than it must to know whether the number is past `since`.
+/// The newest version of `key` at or below `at` in runs and base, where no range delete above hides it.
+#[inline]
+fn find_in_rows(
+    version: &Version,
+    pager: &Pager,
+    key: &[u8],
+    hash: u64,
+    at: Seq,
+) -> Result<Option<Found>> {
+    for run in version.runs.iter().filter(|r| !r.is_consumed(key)) {
+        if let Some(partition) = run.row.find(key)
+            && let Some(found) = partition.get(pager, key, hash, at)?
+        {
+            return Ok(Some(found));
+        }
+        if run.hides(key, at) {
+            return Ok(None);
+        }
+    }
+    match version.base.find(key) {
+        Some(partition) => partition.get(pager, key, hash, at),
+        None => Ok(None),
+    }
+}
+
+/// The number of the newest entry of `key`, or of the newest range delete over it, visible or not; settled
+/// ones give 0, an absent key gives `None`. Looks no further down than it must to know whether the number
+/// is past `since`.
 pub fn newest_seq(version: &Version, pager: &Pager, key: &[u8], since: Seq) -> Result<Option<Seq>> {
     for memtable in version.memtables() {
         if let Some(seq) = memtable.newest_seq(key) {
@@ -136,15 +172,15 @@ pub fn newest_seq(version: &Version, pager: &Pager, key: &[u8], since: Seq) -> R
         }
     }
     let hash = hash_key(key);
-    let runs = version.runs.iter().filter(|r| r.high > since && !r.is_consumed(key));
-    for row in runs.map(|r| &r.row).chain([&version.base]) {
-        let Some(partition) = row.find(key) else { continue };
-        if partition.meta().max_seq <= since {
-            continue;
-        }
-        if let Some(seq) = partition.newest_seq(pager, key, hash)? {
+    let in_row = |row: &Row| match row.find(key).filter(|p| p.meta().max_seq > since) {
+        Some(partition) => partition.newest_seq(pager, key, hash),
+        None => Ok(None),
+    };
+    for run in version.runs.iter().filter(|r| r.high > since && !r.is_consumed(key)) {
+        let deleted = run.ranges.active.find(key).map(|f| f.seqs[0]);
+        if let Some(seq) = in_row(&run.row)?.max(deleted) {
             return Ok(Some(seq));
         }
     }
-    Ok(None)
+    in_row(&version.base)
 }

@@ -11,15 +11,18 @@
 //! | `value` | values handed to readers |
 //! | `lookup` | point reads |
 //! | `source`, `cursor` | ordered reads in both directions |
+//! | `hidden` | what range deletes hide from them |
 //! | `fold` | reads of keys that were merged into |
 //! | `window` | a stretch of one leaf that a cursor steps over without its sources |
 //! | `changes` | whether a range was written to since a commit |
 //! | `retention` | which versions a merge keeps |
+//! | `range_row` | the range deletes of a run on disk |
 //! | `dictionaries` | what leaves are packed with, where Zstandard gains by it |
 //! | `row_writer` | partitions of a target size out of a sorted stream |
 //! | `flush` | sealed memtables to runs |
 //! | `chain` | the versions of a key that was merged into, rewritten |
 //! | `merge_entries` | the stream of a merge, judged and written |
+//! | `merge_ranges` | the range deletes of a merge: what they hide, and what they come to |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
 //! | `keep_rule` | whether an untouched leaf keeps its place |
 //! | `profile` | what a profile allows above the base and dead in it |
@@ -34,13 +37,16 @@ pub mod dictionaries;
 pub mod environment;
 pub mod flush;
 pub mod fold;
+mod hidden;
 pub mod keep_rule;
 pub mod keyspace;
 pub mod lookup;
 pub mod merge;
 pub mod merge_entries;
+pub mod merge_ranges;
 pub mod policy;
 pub mod profile;
+pub mod range_row;
 pub mod retention;
 pub mod row_writer;
 pub mod source;

@@ -79,6 +79,10 @@ impl Transaction {
         }
         let core = &*self.core;
         let mut batch = WriteBatch::new();
+        // First: what is written in a range that was deleted was written after that.
+        for (keyspace, range) in self.writes.ranges() {
+            batch.push_range(keyspace, Some(&range.start), range.end.as_deref());
+        }
         for (keyspace, key, write) in self.writes.iter() {
             write.entries().for_each(|value| batch.push(keyspace, key, value));
         }
@@ -88,8 +92,14 @@ impl Transaction {
             return write_batch(core, &batch, options, owner, |_| Ok(()));
         }
         let reads = self.reads.lock();
-        let ranges = reads.ranges();
         let first_wins = self.options.isolation == IsolationLevel::RepeatableRead;
+        // Ranges deleted at `RepeatableRead`, ranges read where that matters.
+        let mut ranges = reads.ranges();
+        if first_wins {
+            let deleted = self.writes.ranges();
+            ranges
+                .extend(deleted.map(|(id, f)| (id, (f.start.to_vec(), f.end.map(|e| e.to_vec())))));
+        }
         let written = if first_wins { self.writes.len() } else { 0 };
         // Written keys at `RepeatableRead`, keys read where that matters.
         let relied = || {

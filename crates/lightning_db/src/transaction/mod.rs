@@ -20,11 +20,13 @@
 //! | `options` | levels, modes, options |
 //! | `write_set` | the writes so far, by keyspace and key; savepoints |
 //! | `read_set` | keys and ranges read, that must not have changed |
+//! | `indexes` | reading by index key, own writes included |
 //! | `scan` | the write set laid over a cursor of the snapshot |
 //! | `transaction` | the guard: reads, writes, locks |
 //! | `commit` | validation and the commit |
 
 mod commit;
+mod indexes;
 mod options;
 mod read_set;
 mod scan;
@@ -32,6 +34,7 @@ mod scan;
 mod transaction;
 mod write_set;
 
+pub use indexes::TransactionIndexKeys;
 pub use options::{IsolationLevel, TransactionMode, TransactionOptions};
 pub use scan::TransactionRange;
 pub(crate) use transaction::back_off;

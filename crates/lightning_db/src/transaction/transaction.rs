@@ -13,17 +13,20 @@ use std::time::Duration;
 use super::options::{IsolationLevel, TransactionMode, TransactionOptions};
 use super::read_set::ReadSet;
 use super::scan::TransactionRange;
-use super::write_set::{Savepoint, WriteSet};
+use super::write_set::{Savepoint, WriteSet, Writes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Range, prefix_end};
 use crate::keyspace::{Keyspace, cursor_at};
 use crate::locks::{LockMode, Request, Target, expired};
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::open_transactions::OpenTransaction;
-use crate::maintenance::write::check_entry;
+use crate::maintenance::write::{check_entry, check_range};
+use crate::ranges::is_before;
+use crate::store::changes::changed_since;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
+use crate::store::view::View;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::types::Seq;
@@ -110,11 +113,11 @@ impl Transaction {
         self.options.mode == TransactionMode::Pessimistic && !self.options.read_only
     }
 
-    fn locks_reads(&self) -> bool {
+    pub(super) fn locks_reads(&self) -> bool {
         self.is_pessimistic() && self.options.isolation == IsolationLevel::Serializable
     }
 
-    fn validates_reads(&self) -> bool {
+    pub(super) fn validates_reads(&self) -> bool {
         self.options.isolation == IsolationLevel::Serializable
             && !self.is_pessimistic()
             && !self.options.read_only
@@ -169,7 +172,7 @@ impl Transaction {
         self.get_store(keyspace.store_of(&self.core)?, key.as_ref(), true)
     }
 
-    fn get_store(
+    pub(super) fn get_store(
         &self,
         store: &Arc<KeyspaceStore>,
         key: &[u8],
@@ -182,6 +185,9 @@ impl Transaction {
         let own = self.writes.get(store.id, key);
         if let Some(own) = own.filter(|own| !own.needs_below()) {
             return own.value(store, key, None);
+        }
+        if own.is_none() && self.writes.has_deleted(store.id, key) {
+            return Ok(None);
         }
         if self.is_pessimistic() && (for_update || self.locks_reads()) {
             let mode = if for_update { LockMode::Exclusive } else { LockMode::Shared };
@@ -216,7 +222,7 @@ impl Transaction {
     }
 
     /// Adds to the read set, within the limit of a transaction's memory.
-    fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
+    pub(super) fn note_read<R>(&self, note: impl FnOnce(&mut ReadSet) -> R) -> Result<R> {
         let mut reads = self.reads.lock();
         let noted = note(&mut reads);
         self.check_size(reads.bytes(), 0)?;
@@ -347,6 +353,70 @@ impl Transaction {
         Ok(())
     }
 
+    /// Removes every key with `start <= key < end` when the transaction commits; `None` means unbounded.
+    /// Hides from its own reads what its snapshot has there, and what it wrote there before. Costs as much
+    /// as one put, and the writes of its own that it takes out. A range that can hold no key does nothing.
+    ///
+    /// A pessimistic transaction locks the range. At `RepeatableRead` a commit since the snapshot that wrote
+    /// to any key of the range is a `Conflict`; keys that somebody put and removed again since, all merged
+    /// away, may go unnoticed, as they make no difference.
+    pub fn delete_range(&mut self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        let store = Arc::clone(&self.core.default);
+        self.delete_range_of(&store, start, end)
+    }
+
+    /// As [`delete_range`](Self::delete_range), in a keyspace.
+    pub fn delete_range_in(
+        &mut self,
+        keyspace: &Keyspace,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        self.delete_range_of(keyspace.store_of(&self.core)?, start, end)
+    }
+
+    fn delete_range_of(
+        &mut self,
+        store: &KeyspaceStore,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        self.check()?;
+        self.check_not_read_only()?;
+        store.check_takes_ranges()?;
+        check_range(&self.core.config, start, end)?;
+        let first = start.unwrap_or_default();
+        if !is_before(first, end) {
+            return Ok(());
+        }
+        let added = (first.len() + end.map_or(0, <[u8]>::len)) as u64;
+        self.check_size(self.reads.lock().bytes(), added)?;
+        if self.is_pessimistic() {
+            let target = Target::Range(first.to_vec(), end.map(<[u8]>::to_vec));
+            self.lock(store, target, LockMode::Exclusive)?;
+            self.check_range_unchanged(store, first, end)?;
+        }
+        self.writes.delete_range(store.id, first, end);
+        Ok(())
+    }
+
+    /// As [`check_unchanged`](Self::check_unchanged), for a range.
+    fn check_range_unchanged(
+        &self,
+        store: &KeyspaceStore,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        let pager = &self.core.env.pager;
+        if self.options.isolation == IsolationLevel::RepeatableRead
+            && changed_since(&store.pin(), pager, start, end, self.snapshot)?
+        {
+            self.core.transactions.conflicts.fetch_add(1, Ordering::Relaxed);
+            return Err(conflict());
+        }
+        Ok(())
+    }
+
     /// The entries with `start <= key < end`, own writes included; readable from both ends. A
     /// pessimistic `Serializable` transaction locks the range.
     pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<TransactionRange> {
@@ -389,6 +459,18 @@ impl Transaction {
         start: Option<&[u8]>,
         end: Option<&[u8]>,
     ) -> Result<TransactionRange> {
+        let own = || self.writes.range(store.id, start.unwrap_or_default(), end);
+        Ok(self.scan_with(store, start, end, |_| Ok(own()))?.0)
+    }
+
+    /// A scan of `store` under what `own` gives for the view that is read at, and that view.
+    pub(super) fn scan_with(
+        &self,
+        store: &Arc<KeyspaceStore>,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        own: impl FnOnce(&View) -> Result<Writes>,
+    ) -> Result<(TransactionRange, Arc<View>)> {
         self.check()?;
         let first = start.unwrap_or_default();
         if self.locks_reads() {
@@ -401,20 +483,17 @@ impl Transaction {
             self.open.view().ok_or_else(expired)?
         };
         let at = view.seq();
-        let own = self.writes.range(store.id, first, end);
+        let own = own(&view)?;
         let read = if self.validates_reads() {
             Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
         } else {
             None
         };
         let env = &self.core.env;
-        let base = Range::new(
-            view,
-            cursor_at(env, store, at),
-            cursor_at(env, store, at),
-            Bounds::new(start, end),
-        );
-        Ok(TransactionRange::new(base, own, Arc::clone(store), read))
+        let deleted = self.writes.deleted(store.id);
+        let cursor = || cursor_at(env, store, at).hiding(at, deleted.clone());
+        let base = Range::new(Arc::clone(&view), cursor(), cursor(), Bounds::new(start, end));
+        Ok((TransactionRange::new(base, own, Arc::clone(store), read), view))
     }
 
     /// Marks this place, to go back to with [`rollback_to`](Self::rollback_to). Savepoints may be

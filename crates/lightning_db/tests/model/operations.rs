@@ -26,11 +26,20 @@ pub enum Step {
     Prev,
 }
 
+/// One part of a batch with range deletes.
+#[derive(Debug, Clone)]
+pub enum Part {
+    Entry(Key, Option<Value>),
+    Range(Bounds),
+}
+
 #[derive(Debug, Clone)]
 pub enum Operation {
     Put(usize, Key, Value),
     PutOften(usize, Key, u8),
     Delete(usize, Key),
+    /// Appends to a key.
+    Merge(usize, Key, Value),
     Batch(Vec<(usize, Key, Option<Value>)>),
     PutBatch(usize, Vec<(Key, Value)>),
     DeleteBatch(usize, Vec<Key>),
@@ -54,10 +63,14 @@ pub enum Operation {
     StepRange(usize, u64),
     Begin(usize, bool),
     TxWrite(usize, usize, Key, Option<Value>),
+    TxMerge(usize, usize, Key, Value),
     TxGet(usize, usize, Key),
     TxScan(usize, usize, Bounds, u64),
     Commit(usize),
     Abort(usize),
+    DeleteRange(usize, Bounds),
+    RangeBatch(Vec<(usize, Part)>),
+    TxDeleteRange(usize, usize, Bounds),
     DropKeyspace(usize),
     Flush,
     Checkpoint,
@@ -97,6 +110,11 @@ fn value(rng: &mut Rng) -> Value {
     (rng.u8(..), len)
 }
 
+fn operand(rng: &mut Rng) -> Value {
+    let (byte, len) = value(rng);
+    (byte, len % 20_000)
+}
+
 fn bounds(rng: &mut Rng) -> Bounds {
     let start = (rng.u8(0..5) > 0).then(|| key(rng));
     // Mostly short, now and then empty or the wrong way round.
@@ -127,12 +145,34 @@ fn step(rng: &mut Rng) -> Step {
     }
 }
 
+/// An operation that deletes ranges.
+fn range_delete(rng: &mut Rng) -> Operation {
+    use Operation as O;
+    let keyspace = rng.usize(0..KEYSPACES);
+    match rng.u8(0..10) {
+        0..4 => O::DeleteRange(keyspace, bounds(rng)),
+        4..7 => O::RangeBatch(several(rng, 12, |r| {
+            let part = if r.bool() {
+                Part::Range(bounds(r))
+            } else {
+                Part::Entry(key(r), (r.u8(0..4) > 0).then(|| value(r)))
+            };
+            (r.usize(0..KEYSPACES), part)
+        })),
+        _ => O::TxDeleteRange(rng.usize(0..SLOTS), keyspace, bounds(rng)),
+    }
+}
+
 fn operation(rng: &mut Rng) -> Operation {
     use Operation as O;
+    if rng.u8(0..25) == 0 {
+        return range_delete(rng);
+    }
     let keyspace = [0, 0, 1, 2][rng.usize(0..4)];
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {
-        0..200 => O::Put(keyspace, key(rng), value(rng)),
+        0..150 => O::Put(keyspace, key(rng), value(rng)),
+        150..200 => O::Merge(keyspace, key(rng), operand(rng)),
         200..210 => O::PutOften(keyspace, key(rng), rng.u8(2..60)),
         210..280 => O::Delete(keyspace, key(rng)),
         280..330 => O::Batch(several(rng, 40, |r| {
@@ -161,7 +201,8 @@ fn operation(rng: &mut Rng) -> Operation {
         690..700 => O::HoldRange(slot, keyspace, bounds(rng)),
         700..730 => O::StepRange(slot, rng.u64(..)),
         730..760 => O::Begin(slot, rng.bool()),
-        760..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
+        760..785 => O::TxMerge(slot, keyspace, key(rng), operand(rng)),
+        785..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
         850..890 => O::TxGet(slot, keyspace, key(rng)),
         890..910 => O::TxScan(slot, keyspace, bounds(rng), rng.u64(..)),
         910..935 => O::Commit(slot),

@@ -16,8 +16,8 @@ use lightning_db::{
     Snapshot, Transaction, TransactionId, VerifyOptions, WriteBatch,
 };
 
-use crate::operations::{Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
-use crate::reference::{Bytes, Change, Pair, Reference};
+use crate::operations::{self, Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
+use crate::reference::{Bytes, Change, Pair, Part, Reference, is_empty};
 use crate::settings::setting;
 
 type Outcome = Result<(), String>;
@@ -28,6 +28,18 @@ struct Tx {
     handle: TxHandle,
     at: u64,
     writes: BTreeMap<(u32, Key), Option<Bytes>>,
+    /// What it deleted by range; of its own writes those that came later count.
+    ranges: Vec<(u32, Bounds)>,
+}
+
+fn in_bounds(key: &[u8], (start, end): &Bounds) -> bool {
+    start.as_ref().is_none_or(|s| key >= &s[..]) && end.as_ref().is_none_or(|e| key < &e[..])
+}
+
+impl Tx {
+    fn has_deleted(&self, id: u32, key: &[u8]) -> bool {
+        self.ranges.iter().any(|(of, bounds)| *of == id && in_bounds(key, bounds))
+    }
 }
 
 enum TxHandle {
@@ -70,6 +82,10 @@ fn bytes((byte, len): Value) -> Bytes {
     // Half of it compresses, half does not.
     let mut rng = fastrand::Rng::with_seed(u64::from(byte) << 32 | len as u64);
     (0..len).map(|i| if i % 2 == 0 { byte } else { rng.u8(..) }).collect::<Vec<_>>().into()
+}
+
+fn appended(base: Option<&Bytes>, operand: &Bytes) -> Bytes {
+    [base.map_or(&[][..], |b| b), operand].concat().into()
 }
 
 fn same<T: PartialEq>(what: &str, found: &T, expected: &T, show: impl Fn(&T) -> String) -> Outcome {
@@ -188,7 +204,8 @@ impl Runner {
         if let Some(found) = &self.keyspaces[which] {
             return Ok(found.clone());
         }
-        let options = KeyspaceOptions::default();
+        let merge_operator = Some("append".to_owned());
+        let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
         let keyspace = told("keyspace", self.db().keyspace(&name(which), options))?;
         let id = *self.ids[which].get_or_insert(self.next_id);
         self.next_id = self.next_id.max(id + 1);
@@ -199,6 +216,85 @@ impl Runner {
     fn commit(&mut self, changes: &[Change]) {
         self.counts.commits += u64::from(!changes.is_empty());
         self.reference.commit(changes);
+    }
+
+    /// As [`commit`](Self::commit), with range deletes; those of ranges without keys are none.
+    fn commit_parts(&mut self, parts: &[Part]) {
+        let before = self.reference.now;
+        self.reference.commit_parts(parts);
+        self.counts.commits += self.reference.now - before;
+    }
+
+    /// Whether a commit must, and may, be told that others changed what it writes.
+    fn conflicts(
+        &self,
+        writes: &BTreeMap<(u32, Key), Option<Bytes>>,
+        ranges: &[(u32, Bounds)],
+        at: u64,
+    ) -> (bool, bool) {
+        let keys = writes.keys().map(|(id, k)| {
+            let mut past = k.clone();
+            past.push(0);
+            (*id, (Some(k.clone()), Some(past)))
+        });
+        let (mut must, mut may) = (false, false);
+        for (id, (start, end)) in keys.chain(ranges.iter().cloned()) {
+            let (start, end) = (start.as_deref(), end.as_deref());
+            let changes = self.reference.changes_since(id, start, end, at);
+            must |= changes.contains(&true);
+            may |= !changes.is_empty() || self.reference.range_deleted_since(id, start, end, at);
+        }
+        (must, may)
+    }
+
+    fn delete_ranges(&mut self, op: &Operation) -> Outcome {
+        match op {
+            Operation::DeleteRange(ks, (start, end)) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let result = keyspace.delete_range(start.as_deref(), end.as_deref());
+                told("delete_range", result)?;
+                self.commit_parts(&[Part::Range(id, start.clone(), end.clone())]);
+            }
+            Operation::RangeBatch(entries) => {
+                let (mut batch, mut parts) = (WriteBatch::new(), Vec::new());
+                for (ks, part) in entries {
+                    let (keyspace, id) = self.keyspace(*ks)?;
+                    parts.push(match part {
+                        operations::Part::Entry(key, value) => {
+                            let value = value.map(bytes);
+                            match &value {
+                                Some(value) => batch.put_in(&keyspace, key, value),
+                                None => batch.delete_in(&keyspace, key),
+                            }
+                            Part::Entry((id, key.clone(), value))
+                        }
+                        operations::Part::Range((start, end)) => {
+                            batch.delete_range_in(&keyspace, start.as_deref(), end.as_deref());
+                            Part::Range(id, start.clone(), end.clone())
+                        }
+                    });
+                }
+                told("write", self.db().write(batch, lightning_db::WriteOptions::default()))?;
+                self.commit_parts(&parts);
+            }
+            Operation::TxDeleteRange(slot, ks, bounds) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let db = self.db().clone();
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (start, end) = (bounds.0.as_deref(), bounds.1.as_deref());
+                let (result, id) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.delete_range_in(&keyspace, start, end), id),
+                    TxHandle::Id(t) => (db.delete_range_tx(*t, start, end), 0),
+                };
+                told("delete_range in a transaction", result)?;
+                if !is_empty(start, end) {
+                    tx.writes.retain(|(of, key), _| *of != id || !in_bounds(key, bounds));
+                    tx.ranges.push((id, bounds.clone()));
+                }
+            }
+            _ => unreachable!("only what deletes ranges"),
+        }
+        Ok(())
     }
 
     /// Drops what is held, and closes or kills, and opens again.
@@ -247,6 +343,12 @@ impl Runner {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 told("delete", keyspace.delete(key))?;
                 self.commit(&[(id, key.clone(), None)]);
+            }
+            O::Merge(ks, key, operand) => {
+                let ((keyspace, id), operand) = (self.keyspace(*ks)?, bytes(*operand));
+                told("merge", keyspace.merge(key, &operand))?;
+                let value = appended(self.reference.get(id, key, now), &operand);
+                self.commit(&[(id, key.clone(), Some(value))]);
             }
             O::Batch(entries) => {
                 let (mut batch, mut changes) = (WriteBatch::new(), Vec::new());
@@ -427,8 +529,12 @@ impl Runner {
             O::Stats => self.same_counts()?,
             O::Reopen => self.reopen(false)?,
             O::Kill => self.reopen(true)?,
+            O::DeleteRange(..) | O::RangeBatch(_) | O::TxDeleteRange(..) => {
+                self.delete_ranges(op)?;
+            }
             O::Begin(..)
             | O::TxWrite(..)
+            | O::TxMerge(..)
             | O::TxGet(..)
             | O::TxScan(..)
             | O::Commit(_)
@@ -451,6 +557,7 @@ impl Runner {
                     handle,
                     at,
                     writes: BTreeMap::new(),
+                    ranges: Vec::new(),
                 });
                 if let Some(Tx { handle: TxHandle::Id(id), .. }) = before {
                     told("abort", self.db().abort_transaction(id))?;
@@ -469,6 +576,22 @@ impl Runner {
                 told("write in a transaction", result)?;
                 tx.writes.insert((id, key.clone()), value);
             }
+            O::TxMerge(slot, ks, key, operand) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let (db, operand) = (self.db().clone(), bytes(*operand));
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (result, id) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id),
+                    TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0),
+                };
+                told("merge in a transaction", result)?;
+                let before = match tx.writes.get(&(id, key.clone())) {
+                    Some(own) => own.as_ref(),
+                    None => self.reference.get(id, key, tx.at),
+                };
+                let value = appended(before, &operand);
+                tx.writes.insert((id, key.clone()), Some(value));
+            }
             O::TxGet(slot, ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let Some(tx) = &self.held.transactions[*slot] else { return Ok(()) };
@@ -479,6 +602,7 @@ impl Runner {
                 let found = told("get in a transaction", found)?;
                 let expected = match tx.writes.get(&(id, key.clone())) {
                     Some(own) => own.as_ref(),
+                    None if tx.has_deleted(id, key) => None,
                     None => self.reference.get(id, key, tx.at),
                 };
                 same_value("get in a transaction", found.as_deref(), expected)?;
@@ -493,6 +617,7 @@ impl Runner {
                 };
                 let snapshot = self.reference.range(id, start, end, tx.at);
                 let mut expected: BTreeMap<Key, Bytes> = snapshot.into_iter().collect();
+                expected.retain(|k, _| !tx.has_deleted(id, k));
                 for ((keyspace, key), value) in &tx.writes {
                     let after = start.is_none_or(|s| &**key >= s);
                     if *keyspace == id && after && end.is_none_or(|e| &**key < e) {
@@ -511,25 +636,30 @@ impl Runner {
                     TxHandle::Guard(g) => g.commit(),
                     TxHandle::Id(t) => self.db().commit_transaction(t),
                 };
-                let of_dropped = tx.writes.keys().any(|(id, _)| !self.ids.contains(&Some(*id)));
-                let conflicts =
-                    tx.writes.keys().any(|(id, k)| self.reference.changed_since(*id, k, tx.at));
+                let (must, may) = self.conflicts(&tx.writes, &tx.ranges, tx.at);
+                let mut named =
+                    tx.writes.keys().map(|(id, _)| *id).chain(tx.ranges.iter().map(|(id, _)| *id));
+                let of_dropped = named.any(|id| !self.ids.contains(&Some(id)));
                 let kind = result.err().map(|e| e.kind());
                 // Where both hold, the first that is met is told.
-                let possible = match (of_dropped, conflicts) {
-                    (false, false) => vec![None],
-                    (true, false) => vec![Some(ErrorKind::NotFound)],
-                    (false, true) => vec![Some(ErrorKind::Conflict)],
-                    (true, true) => vec![Some(ErrorKind::NotFound), Some(ErrorKind::Conflict)],
-                };
+                let mut possible = Vec::new();
+                if !must && !of_dropped {
+                    possible.push(None);
+                }
+                if of_dropped {
+                    possible.push(Some(ErrorKind::NotFound));
+                }
+                if may {
+                    possible.push(Some(ErrorKind::Conflict));
+                }
                 if !possible.contains(&kind) {
                     return Err(format!("commit: {kind:?}, expected {possible:?}"));
                 }
                 self.counts.conflicts += u64::from(kind == Some(ErrorKind::Conflict));
                 if kind.is_none() {
-                    let changes: Vec<_> =
-                        tx.writes.into_iter().map(|((id, k), v)| (id, k, v)).collect();
-                    self.commit(&changes);
+                    let ranges = tx.ranges.into_iter().map(|(id, (s, e))| Part::Range(id, s, e));
+                    let writes = tx.writes.into_iter().map(|((id, k), v)| Part::Entry((id, k, v)));
+                    self.commit_parts(&ranges.chain(writes).collect::<Vec<_>>());
                 }
             }
             O::Abort(slot) => match self.held.transactions[*slot].take().map(|t| t.handle) {

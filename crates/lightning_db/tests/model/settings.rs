@@ -16,6 +16,7 @@ fn small(page_size: usize) -> LightningDbConfig {
         wal_segment_size: 32 * 1024,
         max_wal_size: 512 * 1024,
         background_threads: 0,
+        merge_operator: Some("append".to_owned()),
         // The simulated clock does not stand still.
         transaction_timeout: Duration::from_secs(24 * 3600),
         ..LightningDbConfig::default()

@@ -23,6 +23,7 @@ pub struct Model {
     pub last: u64,
     next_life: u32,
     keyspaces: BTreeMap<Life, BTreeMap<Key, Versions>>,
+    ranges: Vec<(u64, Life, Key, Option<Key>)>,
 }
 
 impl Model {
@@ -53,6 +54,39 @@ impl Model {
             }
             versions.push((number, value));
         }
+    }
+
+    /// A commit of a range delete over `start <= key < end`, behind a write.
+    pub fn delete_range(
+        &mut self,
+        life: Life,
+        before: Option<Change>,
+        start: Key,
+        end: Option<Key>,
+    ) {
+        let inside = |key: Key| start <= key && end.is_none_or(|e| key < e);
+        let gone =
+            self.entries(life, start, end, self.last).into_iter().map(|(k, _)| (life, k, None));
+        let own = before.map(|(life, k, v)| (life, k, v.filter(|_| !inside(k))));
+        let changes: Vec<Change> = gone.chain(own).collect();
+        let number = self.last + 1;
+        self.commit(changes);
+        self.last = number;
+        self.ranges.push((number, life, start, end));
+    }
+
+    /// Whether a commit since `at` changed `key`: whether it must be known, and whether it may be. What came
+    /// and went with a range delete may be forgotten.
+    pub fn changed(&self, life: Life, key: Key, at: u64) -> (bool, bool) {
+        let covered = |since: u64| {
+            self.ranges.iter().any(|(n, of, start, end)| {
+                *n > since && *of == life && *start <= key && end.is_none_or(|e| key < e)
+            })
+        };
+        let written = self.written(life, key).filter(|n| *n > at);
+        let there = self.get(life, key, at).is_some();
+        let must = written.is_some_and(|n| there || !covered(n - 1));
+        (must, written.is_some() || covered(at))
     }
 
     /// The number of the last commit that wrote `key`.

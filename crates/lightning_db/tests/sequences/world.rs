@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, Durability, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig,
-    OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
+    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, Keyspace,
+    KeyspaceOptions, LightningDbConfig, OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch,
+    WriteOptions,
 };
 
 use crate::held::Held;
@@ -36,6 +37,8 @@ const LEVELED: u8 = 5;
 const MOST_DISK_OPERATIONS: u64 = 200_000;
 /// The names of keyspaces, sorted; the first is always there.
 const NAMES: [&str; 4] = ["default", "one", "three", "two"];
+/// Those with an index, `by_start`, from their beginning on.
+const INDEXED: [&str; 2] = ["three", "two"];
 
 /// What counts a read view: everything that shares one shares this.
 pub type ViewId = Rc<()>;
@@ -181,6 +184,36 @@ impl<'a> World<'a> {
         assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
     }
 
+    fn delete_range(
+        &mut self,
+        n: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+        behind: Option<(Key, Value)>,
+    ) {
+        let (keyspace, life) = self.keyspace(n);
+        let (start, first) = self.bound(start);
+        let (end, past) = self.bound(end);
+        let empty = end.as_ref().is_some_and(|e| *e <= start.clone().unwrap_or_default());
+        let (start, end) = (start.as_deref(), end.as_deref());
+        let change = behind.map(|(key, value)| (life, key, Some(value)));
+        match behind {
+            Some((key, value)) => {
+                let mut batch = lightning_db::WriteBatch::new();
+                batch.put_in(&keyspace, &self.keys[key as usize], value.bytes());
+                batch.delete_range_in(&keyspace, start, end);
+                self.db.write(batch, lightning_db::WriteOptions::default()).expect("write");
+            }
+            None => keyspace.delete_range(start, end).expect("delete_range"),
+        }
+        if empty {
+            return self.committed(change.into_iter().collect());
+        }
+        self.counts.commits += 1;
+        self.model.delete_range(life, change, first.unwrap_or(0), past);
+        assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
+    }
+
     pub fn step(&mut self, operation: &Operation) {
         // Work that never ends is taken down, and then fails.
         self.vfs.crash_after(self.vfs.operations() + MOST_DISK_OPERATIONS);
@@ -205,6 +238,9 @@ impl<'a> World<'a> {
                 };
                 result.expect("delete");
                 self.committed(vec![(life, key, None)]);
+            }
+            Operation::DeleteRange { keyspace: n, start, end, behind } => {
+                self.delete_range(n, start, end, behind);
             }
             Operation::Swap { keyspace, key, value, stale } => {
                 self.swap(keyspace, key, value, stale);
@@ -330,6 +366,10 @@ impl<'a> World<'a> {
             ..KeyspaceOptions::default()
         };
         let keyspace = self.db.keyspace(name, options).expect("a keyspace");
+        if INDEXED.contains(&name) && !self.keyspaces.contains_key(name) {
+            let spec = IndexSpec::parse(&["value:0..4"]).expect("a part");
+            keyspace.create_index("by_start", spec).expect("there is nothing to build");
+        }
         let model = &mut self.model;
         self.keyspaces.entry(name).or_insert_with(|| (keyspace, model.make()));
     }
@@ -386,6 +426,23 @@ impl<'a> World<'a> {
         assert!(report.is_clean(), "verify: {:?}", report.problems);
     }
 
+    /// The index has one entry for each row, by the first bytes of its value and then by its key.
+    fn compare_index(&mut self, keyspace: &Keyspace, rows: &[(Key, Value)]) {
+        let start = |value: Value| {
+            let mut bytes = value.bytes();
+            bytes.truncate(4);
+            bytes
+        };
+        let mut want: Vec<_> = rows.iter().map(|(key, value)| (start(*value), *key)).collect();
+        want.sort();
+        let index = keyspace.index("by_start").expect("the index");
+        let got = index.keys(None, None).expect("entries").map(|e| e.expect("an entry"));
+        let want = want
+            .into_iter()
+            .map(|(start, key)| (IndexKey::from(start), self.keys[key as usize].clone()));
+        assert!(got.eq(want), "the index of {:?} differs from its rows", keyspace.name());
+    }
+
     /// Compares everything, in both directions.
     pub fn compare(&mut self) {
         let names = self.db.list_keyspaces();
@@ -393,6 +450,9 @@ impl<'a> World<'a> {
         self.answer(names);
         for (keyspace, life) in self.keyspaces.values().cloned().collect::<Vec<_>>() {
             let entries = self.model.entries(life, 0, None, self.model.last);
+            if INDEXED.contains(&keyspace.name()) {
+                self.compare_index(&keyspace, &entries);
+            }
             let range = keyspace.range(None, None).expect("a range");
             self.compare_all("forward", range, entries.iter().copied());
             let range = keyspace.scan_reverse(None, None).expect("a range");

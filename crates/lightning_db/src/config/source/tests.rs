@@ -87,6 +87,7 @@ fn every_field_is_an_option_and_has_a_case() {
     let mut fields = fields(&LightningDbConfig::default());
     // Code, which no file can hold.
     assert!(fields.remove("merge_operators").is_some());
+    assert!(fields.remove("extractors").is_some());
     let fields: Vec<String> = fields.into_keys().collect();
     let mut names: Vec<&str> = OPTIONS.iter().map(|o| o.name).collect();
     names.sort_unstable();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use crate::index::{IndexPart, IndexSpec};
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeptLog, KeyInterval, KeyspaceState,
     ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
 };
 use crate::types::{
@@ -56,6 +57,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
     }
 }
 
@@ -128,10 +130,20 @@ impl Draw<'_> {
     fn some_change(&mut self) {
         let keyspaces: Vec<&KeyspaceState> = self.state.keyspaces.values().collect();
         let k = *self.rng.choice(&keyspaces).expect("the default keyspace stays");
-        match self.rng.u8(0..20) {
-            0 if keyspaces.len() < 4 => self.create_keyspace(),
-            1 if k.id != KeyspaceId(0) && self.rng.bool() => {
-                self.ops.push(EditOp::DropKeyspace(k.id));
+        match self.rng.u8(0..22) {
+            0 if keyspaces.len() < 6 => {
+                if self.rng.bool() && !self.state.indexes.contains_key(&k.id) {
+                    self.create_index(k.id);
+                } else {
+                    self.create_keyspace();
+                }
+            }
+            1 if k.id != KeyspaceId(0) && self.rng.bool() => self.drop_keyspace(k.id),
+            18 if !self.state.indexes.is_empty() => {
+                let indexes: Vec<_> = self.state.indexes.values().collect();
+                let mut index = (*self.rng.choice(&indexes).expect("some")).clone();
+                index.ready = true;
+                self.ops.push(EditOp::SetIndex(index));
             }
             2 => {
                 let id = SegmentId(self.ids.segment);
@@ -145,12 +157,45 @@ impl Draw<'_> {
             17 => self.kept_log(),
             5..=8 if !k.runs.is_empty() => self.merge_runs(k),
             9..=12 => self.renew_base(k),
+            19 if !k.ranges.is_empty() => {
+                let runs: Vec<RunId> = k.ranges.keys().copied().collect();
+                let run = self.rng.choice(runs).expect("there is one");
+                let (keyspace, partitions) = (k.id, Vec::new());
+                self.ops.push(EditOp::SetRanges { keyspace, run, partitions });
+            }
             13 | 14 if !k.runs.is_empty() => self.adopt_oldest(k),
             _ => self.flush(k),
         }
     }
 
-    fn create_keyspace(&mut self) {
+    /// With the indexes that it has, or is the entries of.
+    fn drop_keyspace(&mut self, id: KeyspaceId) {
+        for index in self.state.indexes.values() {
+            if index.keyspace == id || index.storage == id {
+                self.ops.push(EditOp::DropIndex(index.storage));
+                if index.storage != id {
+                    self.ops.push(EditOp::DropKeyspace(index.storage));
+                }
+            }
+        }
+        self.ops.push(EditOp::DropKeyspace(id));
+    }
+
+    fn create_index(&mut self, keyspace: KeyspaceId) {
+        let storage = self.create_keyspace();
+        let pointer = IndexPart::Json(format!("/{storage}"));
+        let range = IndexPart::ValueBytes(1, self.rng.bool().then(|| self.rng.usize(2..500)));
+        let spec = match self.rng.u8(0..3) {
+            0 => IndexSpec::extractor(format!("function {storage}")).unique(),
+            1 => IndexSpec::parts([pointer, range]),
+            _ => IndexSpec::parts([range, IndexPart::JsonEach("/a".to_owned()), pointer]),
+        };
+        let name = format!("index {storage}");
+        let index = IndexState { storage, keyspace, name, spec, ready: self.rng.bool() };
+        self.ops.push(EditOp::SetIndex(index));
+    }
+
+    fn create_keyspace(&mut self) -> KeyspaceId {
         let id = KeyspaceId(self.ids.keyspace);
         self.ids.keyspace += 1;
         let mut k = keyspace(id, &format!("keyspace {id}"));
@@ -158,6 +203,7 @@ impl Draw<'_> {
         k.page_bytes = 4096 << self.rng.u32(0..5);
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
+        id
     }
 
     fn cursor(&mut self) {
@@ -219,8 +265,14 @@ impl Draw<'_> {
             low,
             high,
         };
-        if !run.partitions.is_empty() {
+        let ranges = if self.rng.bool() { self.row(0, u16::MAX) } else { Vec::new() };
+        if !run.partitions.is_empty() || !ranges.is_empty() {
+            let id = run.id;
             self.ops.push(EditOp::AddRun { keyspace: k.id, run });
+            if !ranges.is_empty() {
+                let (keyspace, partitions) = (k.id, ranges);
+                self.ops.push(EditOp::SetRanges { keyspace, run: id, partitions });
+            }
         }
         self.ops.push(EditOp::Flushed { keyspace: k.id, seq: high });
         self.ops.push(EditOp::LastSeq(high));
@@ -276,6 +328,9 @@ impl Draw<'_> {
 
     fn adopt_oldest(&mut self, k: &KeyspaceState) {
         let mut rest = k.runs.last().expect("asked for").clone();
+        if rest.partitions.is_empty() {
+            return;
+        }
         let moved = rest.partitions.remove(self.rng.usize(0..rest.partitions.len()));
         let meets =
             |p: &PartitionMeta| p.first_key <= moved.last_key && moved.first_key <= p.last_key;
