@@ -116,6 +116,9 @@ pub enum Command {
         /// Key and value are given in hexadecimal.
         #[arg(long)]
         hex: bool,
+        /// How long the key lives, such as 10s, 5m or 24h; without it as the keyspace is set.
+        #[arg(long, value_parser = lightning_db::config::parse_duration)]
+        ttl: Option<std::time::Duration>,
     },
     /// Merge an operand into the value of a key, by the keyspace's merge operator.
     #[command(

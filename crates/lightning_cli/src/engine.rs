@@ -97,7 +97,8 @@ pub fn stats(db: &Database) -> Result<Value> {
     let s = db.stats();
     let keyspaces = s.keyspaces.iter().map(|k| {
         let figures = json!({
-            "entries": k.entries, "memtable_bytes": k.memtable_bytes,
+            "entries": k.entries, "expiring_entries": k.expiring_entries,
+            "expired_entries": k.expired_entries, "memtable_bytes": k.memtable_bytes,
             "range_deletes": k.range_deletes, "sealed_memtables": k.sealed_memtables, "runs": k.runs,
             "run_partitions": k.run_partitions, "base_partitions": k.base_partitions,
             "stacked_bytes": k.stacked_bytes, "base_bytes": k.base_bytes,

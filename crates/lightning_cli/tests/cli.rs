@@ -396,6 +396,21 @@ fn changes_are_printed_from_where_a_cursor_stands() {
 }
 
 #[test]
+fn a_key_with_a_lifetime_is_gone_when_that_is_over() {
+    let shop = Shop::created();
+    shop.ok(&["put", "DB", "long", "stays", "--ttl", "24h"]);
+    shop.ok(&["put", "DB", "short", "goes", "--ttl", "1ms"]);
+    while shop.run(&["get", "DB", "short"]).status.success() {}
+    assert_eq!(shop.run(&["get", "DB", "short"]).status.code(), Some(3));
+    assert_eq!(shop.ok(&["get", "DB", "long", "--raw"]), "stays");
+    assert!(!shop.ok(&["scan", "DB"]).contains("short"));
+    assert!(!shop.ok(&["export", "jsonl", "DB"]).contains("short"));
+    for ttl in ["0s", "10", "soon"] {
+        assert!(!shop.run(&["put", "DB", "k", "v", "--ttl", ttl]).status.success(), "{ttl}");
+    }
+}
+
+#[test]
 fn rows_are_found_by_an_index() {
     let shop = Shop::created();
     for (key, value) in [

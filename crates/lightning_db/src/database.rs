@@ -5,6 +5,7 @@
 //! 2. Limits are checked before anything is written.
 
 mod by_id;
+mod lifetimes;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -16,9 +17,7 @@ use crate::config::{KeyspaceOptions, LightningDbConfig, VerifyOptions, WriteOpti
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
-use crate::maintenance::core::Core;
-use crate::maintenance::write::write_batch;
-use crate::maintenance::{catalog, scheduler};
+use crate::maintenance::{catalog, core::Core, scheduler, write::write_batch};
 use crate::metrics::MetricsSnapshot;
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;

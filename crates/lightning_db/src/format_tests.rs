@@ -11,9 +11,9 @@ use crate::compress::{Codec, Packer};
 use crate::index::{IndexKey, IndexSpec, IndexValue};
 use crate::manifest::IndexState;
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState, Manifest,
-    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
-    install_current, manifest_path,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState, Lives,
+    Manifest, ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample,
+    ViewSpan, install_current, manifest_path,
 };
 use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
@@ -26,8 +26,8 @@ use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
 use crate::store::range_row::{decode_end, entries_of};
 use crate::types::{
-    BlobRef, DatabaseId, EntryValue, KeyspaceId, LogId, ManifestId, PageAddress, PartitionId,
-    RunId, SegmentId, Seq, hash_key,
+    BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
+    PartitionId, RunId, SegmentId, Seq, Time, hash_key,
 };
 use crate::vfs::{SimulatedVfs, Vfs, write_all_at};
 
@@ -35,12 +35,13 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 19] = [
+const TESTED: [&str; 21] = [
     "varint",
     "hash",
     "CURRENT",
     "manifest",
     "edit",
+    "edit with lifetimes",
     "history",
     "kept log",
     "segment",
@@ -50,6 +51,7 @@ const TESTED: [&str; 19] = [
     "Snappy page",
     "leaf",
     "range deletes",
+    "leaf with expiry",
     "inner",
     "filter",
     "operands",
@@ -204,6 +206,28 @@ fn range_deletes() {
 }
 
 #[test]
+fn leaves_with_expiry() {
+    let entries = [
+        (&b"apple"[..], EntryValue::Inline(b"red"), Expiry(1_700_000_000_000)),
+        (&b"fig"[..], EntryValue::Tombstone, Expiry::NEVER),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, value, expiry) in entries {
+        builder.push(key, Seq(0), Entry { value, expiry });
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("leaf with expiry", &out);
+    let bytes = example("leaf with expiry");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
+    view.check_tags().expect("tags");
+    let read: Vec<_> =
+        (0..view.len()).map(|i| (view.key(i), view.value(i), view.expiry(i))).collect();
+    assert_eq!(read, entries);
+}
+
+#[test]
 fn operands() {
     let mut list = Vec::new();
     list::push(&mut list, b"red");
@@ -263,6 +287,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         level: None,
         page_bytes: 4096,
         profile: 1,
+        default_ttl: 0,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -290,6 +315,7 @@ fn partition() -> PartitionMeta {
         raw_bytes: 50,
         live_bytes: 90,
         max_seq: Seq(5),
+        lives: Lives::default(),
         droppable: {
             let mut droppable = Droppable::default();
             droppable.note(ViewSpan { from: Seq(0), below: Seq(5) }, 8);
@@ -338,6 +364,39 @@ fn edits() {
     edit.encode(&mut out);
     assert_is("edit", &out);
     assert_eq!(Edit::decode(&example("edit")).expect("decodes"), edit);
+}
+
+#[test]
+fn edits_with_lifetimes() {
+    let mut partition = partition();
+    partition.first_key = b"a".to_vec();
+    partition.last_key = b"b".to_vec();
+    partition.segments[0].filter = None;
+    partition.max_seq = Seq(6);
+    partition.droppable = Droppable::default();
+    partition.blobs = Vec::new();
+    for (late, bytes) in [(0, 10), (1_000, 12), (1_000, 8)] {
+        partition.lives.note(Expiry(1_700_000_000_000 + late), bytes);
+    }
+    let run = RunMeta {
+        id: RunId(5),
+        partitions: vec![partition],
+        consumed: Vec::new(),
+        low: Seq(6),
+        high: Seq(6),
+    };
+    let at = KeyspaceId(2);
+    let edit = Edit {
+        ops: vec![
+            EditOp::DefaultTtl { keyspace: at, millis: 3_600_000 },
+            EditOp::Time(Time(1_700_000_000_000)),
+            EditOp::AddRun { keyspace: at, run },
+        ],
+    };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("edit with lifetimes", &out);
+    assert_eq!(Edit::decode(&example("edit with lifetimes")).expect("decodes"), edit);
 }
 
 #[test]

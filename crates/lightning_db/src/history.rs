@@ -64,6 +64,11 @@ pub struct History {
 }
 
 impl History {
+    /// How much of the past is kept.
+    pub fn kept(&self) -> Duration {
+        self.retention.unwrap_or_default()
+    }
+
     /// Goes on from what the manifest had; `last` is the last commit that was recovered.
     pub fn new(retention: Option<Duration>, mut map: TimeMap, last: Seq, now: Clocks) -> Self {
         map.forget_after(last);

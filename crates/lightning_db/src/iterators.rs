@@ -201,6 +201,13 @@ impl Cursor {
         self.inner.key()
     }
 
+    /// When the entry that the cursor stands on expires, as time since 1970-01-01 UTC; `None` where it
+    /// stays, or where the cursor stands nowhere.
+    pub fn expires_at(&self) -> Option<std::time::Duration> {
+        let expiry = self.inner.expiry().filter(|expiry| !expiry.is_never())?;
+        Some(std::time::Duration::from_millis(expiry.0))
+    }
+
     /// Key and value the cursor stands on.
     #[inline]
     pub fn entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {

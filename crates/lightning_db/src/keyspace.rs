@@ -2,11 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::commit::batch::WriteBatch;
+use crate::commit::batch::{WriteBatch, lifetime};
 use crate::config::WriteOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
+use crate::maintenance::catalog::set_default_ttl;
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::write::{check_range, dropped, write_batch};
 use crate::manifest::KeyInterval;
@@ -18,7 +20,8 @@ use crate::store::lookup;
 use crate::store::merge::stacked_in;
 use crate::store::value::Value;
 use crate::store::view::View;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::sync::atomic::Ordering;
+use crate::types::{EntryValue, KeyspaceId};
 
 /// A keyspace: an ordered map with a name. Cheap to clone; keeps the database open.
 ///
@@ -100,6 +103,84 @@ impl Keyspace {
         self.write_one(key.as_ref(), EntryValue::Inline(value.as_ref()))
     }
 
+    /// Sets `key` to `value` for the time `ttl`, which counts from now: once it has passed the key is
+    /// gone for every read, as if it had been deleted, and merges give its space back.
+    ///
+    /// Writing the key again replaces the lifetime: [`put`](Self::put), and updates like
+    /// [`compare_and_swap`](crate::Database::compare_and_swap), give it that of the keyspace, or none. Snapshots and
+    /// transactions with a snapshot judge by the moment they were made at: what lived then stays to be
+    /// seen in them. That something expires is no write: nobody conflicts with it.
+    ///
+    /// Lifetimes are kept to the millisecond (rounded up) and go by the wall clock of the system: a
+    /// clock that is set forward ends them early. One that is set back does not bring anything back:
+    /// time goes on from the latest moment known, over a reopen too (where the database was not closed,
+    /// from its last merge or flush).
+    ///
+    /// # Errors
+    /// `InvalidArgument` where `ttl` is zero. A lifetime that is too long to be told is as long as can
+    /// be, some hundred million years; `Duration::MAX` is for keys that stay in a keyspace with a
+    /// default.
+    ///
+    /// ```
+    /// # fn main() -> lightning_db::Result<()> {
+    /// use std::time::Duration;
+    /// let db = lightning_db::Database::open_in_memory(Default::default())?;
+    /// db.put_with_ttl(b"session", b"ada", Duration::from_secs(3600))?;
+    /// let (value, left) = db.get_with_ttl(b"session")?.expect("alive");
+    /// assert!(value == b"ada" && left.expect("a lifetime") <= Duration::from_secs(3600));
+    /// db.put_with_ttl(b"short", b"1", Duration::from_millis(1))?;
+    /// std::thread::sleep(Duration::from_millis(5));
+    /// assert_eq!(db.get(b"short")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.write_with(|batch| batch.push_for(self.store.id, key.as_ref(), value.as_ref(), ttl))
+    }
+
+    /// The newest value of `key`, and how long it has left to live; `None` inside for a value that
+    /// stays.
+    pub fn get_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<(Vec<u8>, Option<Duration>)>> {
+        self.check()?;
+        let env = &self.core.env;
+        let (version, at) = lookup::moment(env, &self.store);
+        let now = env.lifetimes.moment();
+        let found = lookup::get_expiring_at(env, &self.store, &version, key.as_ref(), at, now)?;
+        Ok(found.map(|(value, expiry)| {
+            let left = (!expiry.is_never()).then(|| Duration::from_millis(expiry.0 - now.0));
+            (value.into_vec(), left)
+        }))
+    }
+
+    /// How long what is put here without a lifetime of its own lives.
+    pub fn default_ttl(&self) -> Option<Duration> {
+        match self.store.default_ttl.load(Ordering::Acquire) {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        }
+    }
+
+    /// Changes how long what is put here from now on without a lifetime of its own lives; `None`: until
+    /// it is overwritten or deleted. What is there keeps the lifetime it has. Durable once this returns.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is zero; what writing the manifest gives.
+    pub fn set_default_ttl(&self, ttl: Option<Duration>) -> Result<()> {
+        self.check()?;
+        if ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
+        }
+        set_default_ttl(&self.core, &self.store, ttl.map_or(0, |ttl| lifetime(ttl).0))
+    }
+
     /// Removes `key`; it is no error if it is not there.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.write_one(key.as_ref(), EntryValue::Tombstone)
@@ -168,10 +249,16 @@ impl Keyspace {
     }
 
     fn write_one(&self, key: &[u8], value: EntryValue<'_>) -> Result<()> {
+        self.write_with(|batch| batch.push(self.store.id, key, value))
+    }
+
+    /// Commits what `fill` puts into a batch.
+    #[inline]
+    fn write_with(&self, fill: impl FnOnce(&mut WriteBatch)) -> Result<()> {
         if self.core.indexes.mark().any() {
             // Functions of indexes are called meanwhile; one that writes must not find the batch taken.
             let mut batch = WriteBatch::new();
-            batch.push(self.store.id, key, value);
+            fill(&mut batch);
             return write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()));
         }
         thread_local! {
@@ -179,7 +266,7 @@ impl Keyspace {
         }
         BATCH.with_borrow_mut(|batch| {
             batch.clear();
-            batch.push(self.store.id, key, value);
+            fill(batch);
             let result = write_batch(&self.core, batch, WriteOptions::default(), None, |_| Ok(()));
             if batch.body.capacity() > 1024 * 1024 {
                 *batch = WriteBatch::new();
@@ -202,9 +289,10 @@ impl Keyspace {
         self.check()?;
         let env = &self.core.env;
         let (version, at) = lookup::moment(env, &self.store);
+        let now = env.lifetimes.moment();
         keys.iter()
             .map(|k| {
-                let found = lookup::get_at(env, &self.store, &version, k.as_ref(), at)?;
+                let found = lookup::get_at(env, &self.store, &version, k.as_ref(), at, now)?;
                 Ok(found.map(Value::into_vec))
             })
             .collect()
@@ -223,7 +311,7 @@ impl Keyspace {
     /// sees one moment; can be read from both ends.
     pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<Range> {
         let (view, cursor) = self.cursors()?;
-        let back = self.cursor_at(view.seq());
+        let back = self.cursor_at(&view);
         Ok(Range::new(view, cursor, back, Bounds::new(start, end)))
     }
 
@@ -255,12 +343,12 @@ impl Keyspace {
     fn cursors(&self) -> Result<(Arc<View>, MergedCursor)> {
         self.check()?;
         let view = Arc::new(self.core.view());
-        let cursor = self.cursor_at(view.seq());
+        let cursor = self.cursor_at(&view);
         Ok((view, cursor))
     }
 
-    pub(crate) fn cursor_at(&self, at: Seq) -> MergedCursor {
-        cursor_at(&self.core.env, &self.store, at)
+    pub(crate) fn cursor_at(&self, view: &View) -> MergedCursor {
+        cursor_at(&self.core.env, &self.store, view)
     }
 
     /// The first entry.
@@ -285,14 +373,16 @@ impl Keyspace {
         Ok(n)
     }
 
-    /// A quick estimate of the number of keys: entries of all parts less deletions; overwritten
-    /// keys that have not been merged yet count more than once.
+    /// A quick estimate of the number of keys: entries of all parts less deletions and what has expired;
+    /// overwritten keys that have not been merged yet count more than once.
     pub fn approximate_len(&self) -> u64 {
         let v = self.store.version();
         let in_memory: u64 = v.memtables().map(|m| m.entries() as u64).sum();
-        let (entries, tombstones) = v
-            .data_partitions()
-            .fold((0, 0), |(e, t), p| (e + p.meta().entries, t + p.meta().tombstones));
+        let now = self.core.env.lifetimes.moment();
+        let (entries, tombstones) = v.data_partitions().fold((0, 0), |(e, t), p| {
+            let m = p.meta();
+            (e + m.entries - m.lives.expired_entries(now), t + m.tombstones)
+        });
         (in_memory + entries).saturating_sub(2 * tombstones)
     }
 
@@ -370,6 +460,18 @@ impl WriteBatch {
         self.push_range(keyspace.id(), start, end);
     }
 
+    /// Sets `key` to `value` in `keyspace`, for the time `ttl`, which counts from the commit.
+    pub fn put_with_ttl_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        self.belong_to(&keyspace.core.env);
+        self.push_for(keyspace.id(), key.as_ref(), value.as_ref(), ttl);
+    }
+
     /// Merges `operand` into `key` of `keyspace`; see [`Keyspace::merge`].
     pub fn merge_in(
         &mut self,
@@ -388,7 +490,12 @@ impl WriteBatch {
     }
 }
 
-/// A cursor over the current version of a keyspace at a number whose view is registered.
-pub(crate) fn cursor_at(env: &Environment, store: &Arc<KeyspaceStore>, at: Seq) -> MergedCursor {
-    MergedCursor::new(store, at, &env.pager, Arc::clone(&env.blobs), env.read_ahead)
+/// A cursor over the current version of a keyspace at a view.
+pub(crate) fn cursor_at(
+    env: &Environment,
+    store: &Arc<KeyspaceStore>,
+    view: &View,
+) -> MergedCursor {
+    let (at, now) = (view.seq(), view.moment());
+    MergedCursor::new(store, at, now, &env.pager, Arc::clone(&env.blobs), env.read_ahead)
 }

@@ -27,7 +27,7 @@ use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::store::view::View;
 use crate::tree::CursorOptions;
-use crate::types::Seq;
+use crate::types::{Seq, Time};
 
 /// A moment in the life of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,8 @@ impl Database {
         let core = self.core_of_past();
         core.check_open()?;
         let env = &core.env;
-        let (seq, name) = match moment.into() {
+        let moment = moment.into();
+        let (seq, name) = match moment {
             Moment::Commit(number) => {
                 if number > env.visible().0 {
                     let last = env.visible();
@@ -126,6 +127,15 @@ impl Database {
         // A merge may raise the floor in between.
         let view = kept.and_then(|seq| env.views.register_at(seq, env.now()));
         let view = view.ok_or_else(|| too_old(env, &name))?;
+        // The clock after the view: what has expired for the past goes with merges.
+        let mut judged = env.lifetimes.past(env.history.kept());
+        if let Moment::Time(time) = moment
+            && judged > Time::BEFORE_ALL
+        {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            judged = judged.max(Time(millis(since).min(Time::LATEST.0)));
+        }
+        let view = view.judging_by(judged);
         Ok(Snapshot::at(Arc::clone(&self.handle().core), self.handle().clone(), view))
     }
 
@@ -141,13 +151,14 @@ impl Database {
 
 impl Keyspace {
     /// What `key` became in the kept past, newest first: every commit that wrote it, and the value it
-    /// had at the oldest moment kept, if any. Where one commit wrote it twice the last counts. Costs a
+    /// had at the oldest moment kept, if any. What had a lifetime that was over before that moment has no
+    /// value. Where one commit wrote it twice the last counts. Costs a
     /// look-up for each version; all values are in memory at once.
     pub fn history(&self, key: impl AsRef<[u8]>) -> Result<Vec<KeyVersion>> {
         self.check()?;
         let (env, key) = (&self.core.env, key.as_ref());
-        let oldest = oldest_view(env);
-        let floor = oldest.seq();
+        let oldest = oldest_view(env).judging_by(env.lifetimes.past(env.history.kept()));
+        let (floor, judged) = (oldest.seq(), oldest.moment());
         let (version, at) = lookup::moment(env, &self.store);
         let mut found = Vec::new();
         for (seq, by_range) in numbers(&version, &env.pager, key, floor, at)? {
@@ -155,11 +166,11 @@ impl Keyspace {
             // A range delete changes the keys that have a value.
             if by_range && seq > floor {
                 let before = Seq(seq.0 - 1);
-                if lookup::get_at(env, &self.store, &version, key, before)?.is_none() {
+                if lookup::get_at(env, &self.store, &version, key, before, judged)?.is_none() {
                     continue;
                 }
             }
-            let value = lookup::get_at(env, &self.store, &version, key, moment)?;
+            let value = lookup::get_at(env, &self.store, &version, key, moment, judged)?;
             if value.is_none() && seq <= floor {
                 continue;
             }

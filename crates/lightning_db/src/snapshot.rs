@@ -13,7 +13,8 @@ use crate::store::value::Value;
 use crate::store::view::View;
 
 /// The database as it was at one moment. Holds no locks and stops no writer; while it lives, merges
-/// keep the versions that it alone can see, and no others. Its age is in
+/// keep the versions that it alone can see, and no others. What has a lifetime it judges by its own
+/// moment: what lived then stays to be seen, whatever the clock does later. Its age is in
 /// [`DatabaseStats`](crate::DatabaseStats).
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -41,7 +42,8 @@ impl Snapshot {
     fn lookup(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Value>> {
         self.core.check_open()?;
         let env = &self.core.env;
-        lookup::get_at(env, store, &store.version(), key, self.view.seq())
+        let view = &self.view;
+        lookup::get_at(env, store, &store.version(), key, view.seq(), view.moment())
     }
 
     /// The value `key` had.
@@ -92,10 +94,7 @@ impl Snapshot {
     pub fn cursor(&self) -> Result<Cursor> {
         self.core.check_open()?;
         let core = &self.core;
-        Ok(Cursor::new(
-            Arc::clone(&self.view),
-            cursor_at(&core.env, &core.default, self.view.seq()),
-        ))
+        Ok(Cursor::new(Arc::clone(&self.view), cursor_at(&core.env, &core.default, &self.view)))
     }
 
     /// The same index, read at the moment of this snapshot. Fails with `IndexNotReady` where the index
@@ -118,12 +117,11 @@ impl Snapshot {
     ) -> Result<Range> {
         self.core.check_open()?;
         let env = &self.core.env;
-        let at = self.view.seq();
         let bounds = Bounds::new(start, end);
         Ok(Range::new(
             Arc::clone(&self.view),
-            cursor_at(env, store, at),
-            cursor_at(env, store, at),
+            cursor_at(env, store, &self.view),
+            cursor_at(env, store, &self.view),
             bounds,
         ))
     }

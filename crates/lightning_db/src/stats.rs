@@ -16,6 +16,10 @@ pub struct KeyspaceStats {
     pub name: String,
     /// Entries of all parts, overwritten and deleted ones that were not merged yet included.
     pub entries: u64,
+    /// Of them, those with a lifetime.
+    pub expiring_entries: u64,
+    /// Of these, those in files that have surely expired, and wait to be merged away.
+    pub expired_entries: u64,
     /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
     pub range_deletes: u64,
     /// Bytes held by memtables.
@@ -167,6 +171,7 @@ fn load(n: &AtomicU64) -> u64 {
 /// Collects the figures.
 pub(crate) fn collect(core: &Core) -> DatabaseStats {
     let env = &core.env;
+    let now = env.lifetimes.moment();
     let mut own = core.all();
     own.retain(|k| !k.is_internal());
     let indexes = index_stats(core, &own);
@@ -184,6 +189,9 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
                     + v.memtables().map(|m| m.entries() as u64).sum::<u64>(),
                 range_deletes: v.memtables().map(|m| m.range_delete_count() as u64).sum::<u64>()
                     + v.runs.iter().map(|r| r.ranges.active.fragments().len() as u64).sum::<u64>(),
+                expiring_entries: metas.iter().map(|m| m.lives.entries()).sum::<u64>()
+                    + v.memtables().map(|m| m.expiring() as u64).sum::<u64>(),
+                expired_entries: metas.iter().map(|m| m.lives.expired_entries(now)).sum(),
                 memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
                 sealed_memtables: v.sealed.len(),
                 runs: v.runs.len(),

@@ -134,6 +134,69 @@ impl EntryValue<'_> {
     }
 }
 
+/// When the life of an entry ends, in milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Expiry(pub u64);
+
+/// A moment by which lives are judged, in milliseconds since 1970-01-01 UTC; below [`Expiry::NEVER`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// A moment at which everything lives.
+    pub const BEFORE_ALL: Self = Self(0);
+    /// No clock goes further.
+    pub const LATEST: Self = Self(u64::MAX - 1);
+
+    /// When that ends which lives for `ttl` from this moment on.
+    pub fn after(self, ttl: Expiry) -> Expiry {
+        Expiry(self.0.saturating_add(ttl.0).min(Expiry::LAST.0))
+    }
+}
+
+impl Expiry {
+    /// It does not end.
+    pub const NEVER: Self = Self(u64::MAX);
+    /// The last moment at which a life can end.
+    pub const LAST: Self = Self(u64::MAX - 1);
+
+    /// Whether the life has ended at `now`: it ends with its last millisecond.
+    #[inline]
+    pub fn is_over(self, now: Time) -> bool {
+        self.0 <= now.0
+    }
+
+    /// Whether it does not end.
+    #[inline]
+    pub fn is_never(self) -> bool {
+        self == Self::NEVER
+    }
+}
+
+/// What an entry says of its key, and until when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    /// What it says.
+    pub value: EntryValue<'a>,
+    /// Until when: of a tombstone always for ever.
+    pub expiry: Expiry,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry that stays.
+    pub fn lasting(value: EntryValue<'a>) -> Self {
+        Self { value, expiry: Expiry::NEVER }
+    }
+}
+
+/// For tests and fuzz targets only: elsewhere nobody is to forget that lives may end.
+#[cfg(any(test, feature = "fuzzing"))]
+impl<'a> From<EntryValue<'a>> for Entry<'a> {
+    fn from(value: EntryValue<'a>) -> Self {
+        Self::lasting(value)
+    }
+}
+
 impl PageAddress {
     /// Encoded length in bytes.
     pub const ENCODED_BYTES: usize = 24;

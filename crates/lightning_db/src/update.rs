@@ -48,7 +48,10 @@ impl Keyspace {
             core.section.catch_up()?;
             let view = core.view();
             let (env, at) = (&core.env, view.seq());
-            let found = lookup::get_at(env, &self.store, &self.store.version(), key, at)?;
+            let found = {
+                let now = view.moment();
+                lookup::get_at(env, &self.store, &self.store.version(), key, at, now)?
+            };
             let (new, result) = match decide(found.map(Value::into_vec)) {
                 Change::Keep(result) => return Ok(result),
                 Change::Write(new, result) => (new, result),

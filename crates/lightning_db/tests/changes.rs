@@ -69,7 +69,7 @@ fn write(db: &Database, rng: &mut fastrand::Rng, wrote: &mut Vec<CommittedChange
                 _ => batch.delete_range(Some(&key), Some(&end)),
             }
             let kind = ChangeKind::DeleteRange(Some(end));
-            changes.push(Change { keyspace: keyspace.to_owned(), key, kind });
+            changes.push(Change { keyspace: keyspace.to_owned(), key, kind, expires_at: None });
             continue;
         }
         let len = if rng.u8(0..40) == 0 { 20_000 } else { rng.usize(0..700) };
@@ -81,7 +81,7 @@ fn write(db: &Database, rng: &mut fastrand::Rng, wrote: &mut Vec<CommittedChange
             (_, None) => batch.delete(&key),
         }
         let kind = value.map_or(ChangeKind::Delete, ChangeKind::Put);
-        changes.push(Change { keyspace: keyspace.to_owned(), key, kind });
+        changes.push(Change { keyspace: keyspace.to_owned(), key, kind, expires_at: None });
     }
     db.write(batch, WriteOptions::default()).expect("writes");
     wrote.push(CommittedChanges { commit: db.last_commit(), changes });
@@ -518,4 +518,19 @@ fn ranges_are_cut_to_the_prefix() {
     assert_eq!(next((Some(b"a"), Some(b"b5"))), range(b"b", b"b5"));
     assert_eq!(next((Some(b"b5"), Some(b"x"))), range(b"b5", b"c"));
     assert_eq!(next((Some(b"b1"), Some(b"b2"))), range(b"b1", b"b2"));
+}
+
+/// Who follows can give each value the end that it has.
+#[test]
+fn what_was_put_comes_with_its_end() {
+    let vfs = SimulatedVfs::new(1);
+    let db = open(&vfs);
+    let mut stream = db.changes(ChangesFrom::Now).expect("a stream");
+    db.put_with_ttl("a", "1", Duration::from_secs(60)).expect("puts");
+    db.put("a", "2").expect("puts");
+    let mut next = || stream.try_next().expect("a commit").expect("there").changes.remove(0);
+    let end = next().expires_at.expect("an end");
+    let now = vfs.wall_clock();
+    assert!(end <= now + Duration::from_secs(60) && end > now, "{end:?} {now:?}");
+    assert_eq!(next().expires_at, None);
 }

@@ -20,6 +20,9 @@ use lightning_db::{
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 const PATH: &str = "/db";
+/// Lives that have ended when an image is looked at, and such as have not.
+const SHORT: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(1 << 30);
 
 /// Half of the workloads keep every moment.
 fn config(seed: u64) -> LightningDbConfig {
@@ -97,9 +100,26 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
                 }
                 continue;
             }
+            // Where the past is kept it would still be shown there.
+            if !seed.is_multiple_of(2) && rng.u8(0..8) == 0 {
+                // It has gone by the time that anybody looks: see `check`.
+                next.remove(&(which, key.clone()));
+                let value = vec![rng.u8(..); if rng.u8(0..30) == 0 { 20_000 } else { 300 }];
+                if which == 0 {
+                    batch.put_with_ttl(&key, &value, SHORT);
+                } else {
+                    batch.put_with_ttl_in(&other, &key, &value, SHORT);
+                }
+                continue;
+            }
+            let long = rng.u8(0..4) == 0;
             let len = if rng.u8(0..60) == 0 { 20_000 } else { rng.usize(0..900) };
             let value = vec![rng.u8(..); len];
-            if which == 0 {
+            if long && which == 0 {
+                batch.put_with_ttl(&key, &value, LONG);
+            } else if long {
+                batch.put_with_ttl_in(&other, &key, &value, LONG);
+            } else if which == 0 {
                 batch.put(&key, &value);
             } else {
                 batch.put_in(&other, &key, &value);
@@ -116,6 +136,10 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
         history.acknowledged = history.states.len() - 1;
         if sync {
             history.durable = history.acknowledged;
+        }
+        if rng.u8(0..20) == 0 {
+            // Some that were merged away had expired by then, some had not.
+            vfs.set_wall_clock(vfs.wall_clock() + SHORT);
         }
         let upkeep = match rng.u8(0..60) {
             0 => db.flush(),
@@ -148,8 +172,10 @@ fn read(db: &Database) -> State {
     state
 }
 
-/// Opens an image and checks it; returns what it held.
+/// Opens an image, later than all that had a short life, and checks it; returns what it held.
 fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Option<State> {
+    // Twice as long: a life counts from the engine's clock, which may be a millisecond ahead.
+    vfs.set_wall_clock(vfs.wall_clock() + 2 * SHORT);
     let db = match open(vfs, history.seed, OpenAs::Open) {
         Ok(db) => db,
         Err(e) => {

@@ -4,14 +4,20 @@
 //!
 //! Seen to fail when a stretch is not cut where another source comes in, in either direction; when a
 //! stretch reaches back to the first entry of a leaf, whose key may have a newer version in the leaf
-//! before; and when the source is not moved along at the stretch's end.
+//! before; when it goes over a leaf with entries that expire; and when the source is not moved along at the stretch's end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use lightning_db::{CompressionType, Cursor, Database, LightningDbConfig, Snapshot};
+use lightning_db::vfs::{SimulatedVfs, Vfs};
+use lightning_db::{CompressionType, Cursor, Database, LightningDbConfig, OpenAs, Snapshot};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// Every other database merges; the others give lifetimes.
 fn config(rng: &mut fastrand::Rng, merges: bool) -> LightningDbConfig {
     LightningDbConfig {
         write_buffer_size: 1 << 20,
@@ -34,8 +40,15 @@ fn key(n: u32) -> Vec<u8> {
 }
 
 /// Writes to stretches of keys and to single ones, in several flushes; keeps some moments.
-fn fill(db: &Database, rng: &mut fastrand::Rng, merges: bool) -> Vec<(Snapshot, Model)> {
+fn fill(
+    db: &Database,
+    disk: &SimulatedVfs,
+    rng: &mut fastrand::Rng,
+    merging: bool,
+) -> Vec<(Snapshot, Model)> {
     let mut model = Model::new();
+    // What does not outlive the day.
+    let mut ending = BTreeSet::new();
     let mut moments = Vec::new();
     for round in 0..rng.u32(2..7) {
         for _ in 0..rng.u32(1..6) {
@@ -43,13 +56,17 @@ fn fill(db: &Database, rng: &mut fastrand::Rng, merges: bool) -> Vec<(Snapshot, 
             let to = from + if rng.bool() { rng.u32(1..5) } else { rng.u32(50..700) };
             let step = rng.u32(1..4) as usize;
             let deletes = rng.u32(0..4) == 0;
-            if !merges && rng.u32(0..5) == 0 {
+            if rng.u32(0..5) == 0 {
                 db.delete_range(Some(&key(from)), Some(&key(to))).expect("deletes a range");
-                model.retain(|k, _| *k < key(from) || *k >= key(to));
+                let stays = |k: &Vec<u8>| *k < key(from) || *k >= key(to);
+                model.retain(|k, _| stays(k));
+                ending.retain(|k| stays(k));
                 continue;
             }
-            let merges = merges && rng.u32(0..4) == 0;
+            let special = rng.u32(0..4) == 0;
+            let (merges, ends) = (special && merging, special && !merging);
             for n in (from..to).step_by(step) {
+                ending.remove(&key(n));
                 if deletes {
                     db.delete(key(n)).expect("deletes");
                     model.remove(&key(n));
@@ -60,10 +77,20 @@ fn fill(db: &Database, rng: &mut fastrand::Rng, merges: bool) -> Vec<(Snapshot, 
                 } else {
                     let len = if rng.u32(0..400) == 0 { 40_000 } else { rng.usize(0..120) };
                     let value = vec![round as u8; len];
-                    db.put(key(n), &value).expect("puts");
+                    if ends {
+                        db.put_with_ttl(key(n), &value, DAY / 2).expect("puts");
+                        ending.insert(key(n));
+                    } else {
+                        db.put(key(n), &value).expect("puts");
+                    }
                     model.insert(key(n), value);
                 }
             }
+        }
+        if !merging && rng.bool() {
+            disk.set_wall_clock(disk.wall_clock() + DAY);
+            model.retain(|key, _| !ending.contains(key));
+            ending.clear();
         }
         if rng.bool() {
             moments.push((db.snapshot().expect("a snapshot"), model.clone()));
@@ -126,10 +153,10 @@ fn cursors_agree_with_a_map_whichever_way_they_turn() {
     for seed in first..first + count {
         println!("again: LIGHTNING_WINDOWS_FIRST={seed} LIGHTNING_WINDOWS=1");
         let mut rng = fastrand::Rng::with_seed(seed);
-        // A keyspace that merges takes no range deletes.
-        let merges = rng.bool();
-        let db = Database::open_in_memory(config(&mut rng, merges)).expect("opens");
-        let moments = fill(&db, &mut rng, merges);
+        let (disk, merging) = (SimulatedVfs::new(seed), seed.is_multiple_of(2));
+        let (vfs, config) = (Arc::new(disk.clone()) as Arc<dyn Vfs>, config(&mut rng, merging));
+        let db = Database::open_with_vfs(vfs, "/db", config, OpenAs::Create).expect("opens");
+        let moments = fill(&db, &disk, &mut rng, merging);
         for (snapshot, model) in &moments {
             let mut cursor = snapshot.cursor().expect("a cursor");
             steps += walk(&mut cursor, model, &mut rng);

@@ -522,6 +522,13 @@ fn never_a_counter_that_is_always_zero() {
         db.get(1_000_000_u32.to_be_bytes()).expect("reads");
     }
     seen.extend(moving(&db.stats()));
+    // A life that has ended, held by somebody who began before that.
+    db.put_with_ttl(b"brief", [1; 90], Duration::from_secs(5)).expect("writes");
+    let early = db.snapshot().expect("is taken");
+    db.flush().expect("flushes");
+    disk.advance_clock(Duration::from_secs(10));
+    seen.extend(moving(&db.stats()));
+    drop(early);
     let text = format!("{:#?}", db.stats());
     let mut all: BTreeSet<String> = text
         .lines()

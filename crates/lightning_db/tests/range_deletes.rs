@@ -287,7 +287,8 @@ fn whole_partitions_are_dropped_without_being_read() {
     let after = db.stats();
     assert!(after.storage_bytes * 10 < before, "{} of {before} bytes stay", after.storage_bytes);
     // There are more than 1,500 leaves, each of which takes a call to read.
-    assert!(calls < 300, "{calls} calls to the disk, where a thirtieth of the leaves stays");
+    // With the joining of what is small now, which the compaction makes due.
+    assert!(calls < 600, "{calls} calls to the disk, where a thirtieth of the leaves stays");
     assert_eq!(after.keyspaces[0].range_deletes, 0);
     assert_eq!(db.count(None, None).expect("counts"), 2_000);
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use lightning_db::{Error, ErrorKind, Keyspace, WriteBatch};
 
@@ -28,6 +29,7 @@ pub fn put(
     value: &str,
     durability: &DurabilityArg,
     hex: bool,
+    ttl: Option<Duration>,
 ) -> Outcome<u8> {
     if key == "-" && value == "-" {
         return Err(Stop::invalid("only one of key and value can come from standard input"));
@@ -39,7 +41,10 @@ pub fn put(
         text if hex => decoded("value", text)?,
         text => text.as_bytes().to_vec(),
     };
-    commit(target, keyspace, durability, |batch, keyspace| batch.put_in(keyspace, &key, &value))
+    commit(target, keyspace, durability, |batch, keyspace| match ttl {
+        None => batch.put_in(keyspace, &key, &value),
+        Some(ttl) => batch.put_with_ttl_in(keyspace, &key, &value, ttl),
+    })
 }
 
 pub fn merge(

@@ -27,8 +27,8 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     let format = cli.format;
     match cli.command {
         Command::Create { target } => upkeep::create(format, &target),
-        Command::Put { target, key, value, keyspace, durability, hex } => {
-            data::put(&target, &keyspace, &key, &value, &durability, hex)
+        Command::Put { target, key, value, keyspace, durability, hex, ttl } => {
+            data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
         }
         Command::Get { target, key, keyspace, hex, raw, at } => {
             data::get(format, &target, &keyspace, &key, hex, raw, at.as_deref())

@@ -178,6 +178,9 @@ fn print_commit(
             };
             document.insert("op".to_owned(), json!(op));
             text::put_field(&mut document, "key", &change.key, hex);
+            if let Some(end) = change.expires_at {
+                document.insert("expires_at_ms".to_owned(), json!(end.as_millis() as u64));
+            }
             match &change.kind {
                 ChangeKind::Put(value) => text::put_field(&mut document, "value", value, hex),
                 ChangeKind::DeleteRange(Some(end)) => {

@@ -59,6 +59,9 @@ pub struct Change {
     pub key: Vec<u8>,
     /// What became of it.
     pub kind: ChangeKind,
+    /// When what was put expires, as time since 1970-01-01 UTC; `None` where it stays. That it has expired
+    /// is no change of its own.
+    pub expires_at: Option<Duration>,
 }
 
 /// A commit, as far as the stream lets it through.
@@ -219,7 +222,12 @@ impl Changes {
                 Write::DeleteRange(range) => {
                     let Some((key, end)) = self.let_through(&range) else { continue };
                     let Some(keyspace) = self.name_of(range.keyspace) else { continue };
-                    changes.push(Change { keyspace, key, kind: ChangeKind::DeleteRange(end) });
+                    changes.push(Change {
+                        keyspace,
+                        key,
+                        kind: ChangeKind::DeleteRange(end),
+                        expires_at: None,
+                    });
                     continue;
                 }
             };
@@ -227,7 +235,7 @@ impl Changes {
                 continue;
             }
             let Some(keyspace) = self.name_of(op.keyspace) else { continue };
-            let kind = match op.value {
+            let kind = match op.entry.value {
                 EntryValue::Tombstone => ChangeKind::Delete,
                 EntryValue::Inline(value) => ChangeKind::Put(value.to_vec()),
                 EntryValue::Blob(blob) => ChangeKind::Put(self.large_value(seq, &blob)?),
@@ -235,7 +243,9 @@ impl Changes {
                     ChangeKind::Merge(list::operands(list).map(<[u8]>::to_vec).collect())
                 }
             };
-            changes.push(Change { keyspace, key: op.key.to_vec(), kind });
+            let expiry = op.entry.expiry;
+            let expires_at = (!expiry.is_never()).then(|| Duration::from_millis(expiry.0));
+            changes.push(Change { keyspace, key: op.key.to_vec(), kind, expires_at });
         }
         Ok(changes)
     }

@@ -11,7 +11,7 @@ use crate::commit::batch::{Operation, Operations, RangeDelete, Write};
 use crate::error::Result;
 use crate::memtable::Memtable;
 use crate::ranges::Fragment;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{Entry, EntryValue, KeyspaceId, Seq};
 
 /// The entries of a body that stand before a place in it, but for those that a range delete took out.
 /// Read only as far as range deletes ask, so that a body without any costs nothing here.
@@ -49,13 +49,13 @@ impl<'a> Earlier<'a> {
 }
 
 /// Inserts the parts of `body`, which commit `seq` consists of. `memtable_of` gives the memtable of a
-/// keyspace, or `None` where its parts are to be passed over; `value_of` what to insert for an operation;
+/// keyspace, or `None` where its parts are to be passed over; `entry_of` what to insert for an operation;
 /// `views` the numbers of the views that live. Returns how many parts were inserted.
 pub fn apply<'a>(
     body: &'a [u8],
     seq: Seq,
     mut memtable_of: impl FnMut(KeyspaceId) -> Option<Arc<Memtable>>,
-    mut value_of: impl FnMut(&Operation<'a>) -> EntryValue<'a>,
+    mut entry_of: impl FnMut(&Operation<'a>) -> Entry<'a>,
     views: impl Fn() -> Vec<Seq>,
 ) -> Result<u64> {
     let mut earlier = Earlier::new(body);
@@ -70,13 +70,13 @@ pub fn apply<'a>(
         let Some((_, Some(memtable))) = &current else { continue };
         applied += 1;
         match part {
-            Write::Entry(op) => memtable.insert(op.key, seq, value_of(&op))?,
+            Write::Entry(op) => memtable.insert(op.key, seq, entry_of(&op))?,
             Write::DeleteRange(range) => {
                 let delete =
                     Fragment { start: range.start.into(), end: range.end.map(Into::into), seq };
                 memtable.delete_range(delete, &views);
                 for key in earlier.take_covered(place, &range) {
-                    memtable.insert(key, seq, EntryValue::Tombstone)?;
+                    memtable.insert(key, seq, Entry::lasting(EntryValue::Tombstone))?;
                 }
             }
         }
@@ -121,11 +121,13 @@ mod tests {
             for memtable in &memtables {
                 // What was there before.
                 for key in 1..20_u8 {
-                    memtable.insert(&[key], Seq(1), EntryValue::Inline(b"old")).expect("room");
+                    memtable
+                        .insert(&[key], Seq(1), Entry::lasting(EntryValue::Inline(b"old")))
+                        .expect("room");
                 }
             }
             let find = |id: KeyspaceId| Some(Arc::clone(&memtables[id.0 as usize]));
-            let applied = apply(&batch.body, Seq(2), find, |op| op.value, Vec::new).expect("room");
+            let applied = apply(&batch.body, Seq(2), find, |op| op.entry, Vec::new).expect("room");
             assert_eq!(applied, batch.len() as u64, "seed {seed}");
             for (id, memtable) in memtables.iter().enumerate() {
                 let touched = |key: u8| {

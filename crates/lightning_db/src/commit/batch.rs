@@ -1,13 +1,16 @@
 //! The operations of one commit, kept encoded as the body of its log record.
 //!
 //! Body: operations back to back, each
-//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages, 3 merge, 6 range delete) | keyspace varint |
-//! key length varint | key | [1: value length varint, value] [2: blob reference, 32 bytes]
-//! [3: length varint, list of operands] [6: 0, or length of the end + 1, varint, then the end]`; a range
-//! delete's key is its start.
+//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages, 3 merge; 4 and 5: 1 and 2 with an expiry; 6 range
+//! delete) | keyspace varint | key length varint | key | [4, 5: expiry, 8 bytes] |
+//! [1, 4: value length varint, value] [2, 5: blob reference, 32 bytes] [3: length varint, list of operands]
+//! [6: 0, or length of the end + 1, varint, then the end]`; a range delete's key is its start.
 //! Later operations on a key win over earlier ones; what is merged adds to what stands before it, so a
 //! batch with merges is rewritten before it is committed (`commit::operands`): then at most one
 //! operation names a key that is merged into.
+//!
+//! In a batch that is not committed yet an expiry counts from the commit (see `maintenance/write.rs`);
+//! in the log it is a moment.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::operators::list;
 use crate::ranges::is_before;
 use crate::store::environment::Environment;
-use crate::types::{BlobRef, EntryValue, KeyspaceId};
+use crate::types::{BlobRef, Entry, EntryValue, Expiry, KeyspaceId};
 
 /// The first key that there can be: where ranges without a start begin.
 const FIRST_KEY: &[u8] = &[0];
@@ -98,16 +101,28 @@ pub struct Operation<'a> {
     pub keyspace: KeyspaceId,
     /// Which key.
     pub key: &'a [u8],
-    /// What it becomes.
-    pub value: EntryValue<'a>,
+    /// What it becomes, and until when.
+    pub entry: Entry<'a>,
 }
+
+const PUT_EXPIRING: u8 = 4;
+const BLOB_EXPIRING: u8 = 5;
 
 /// Appends an operation to a body.
 pub fn encode(body: &mut Vec<u8>, op: &Operation<'_>) {
-    body.push(op.value.kind_byte());
+    let Entry { value, expiry } = op.entry;
+    let kind = match value {
+        EntryValue::Inline(_) if !expiry.is_never() => PUT_EXPIRING,
+        EntryValue::Blob(_) if !expiry.is_never() => BLOB_EXPIRING,
+        _ => value.kind_byte(),
+    };
+    body.push(kind);
     put_varint(body, u64::from(op.keyspace.0));
     put_bytes(body, op.key);
-    match &op.value {
+    if matches!(kind, PUT_EXPIRING | BLOB_EXPIRING) {
+        body.extend_from_slice(&expiry.0.to_le_bytes());
+    }
+    match &value {
         EntryValue::Tombstone => {}
         EntryValue::Inline(v) | EntryValue::Operands(v) => put_bytes(body, v),
         EntryValue::Blob(blob) => body.extend_from_slice(&blob.encode()),
@@ -143,10 +158,17 @@ impl<'a> Operations<'a> {
             let keyspace = KeyspaceId(keyspace);
             return Ok(Write::DeleteRange(RangeDelete { keyspace, start, end }));
         }
+        let expiry = match kind {
+            PUT_EXPIRING | BLOB_EXPIRING => Expiry(r.u64()?),
+            _ => Expiry::NEVER,
+        };
+        if expiry.is_never() && matches!(kind, PUT_EXPIRING | BLOB_EXPIRING) {
+            return Err(Malformed("an operation has an expiry that is none"));
+        }
         let value = match kind {
             0 => EntryValue::Tombstone,
-            1 => EntryValue::Inline(r.bytes()?),
-            2 => EntryValue::Blob(BlobRef::decode(&r.array()?)),
+            1 | PUT_EXPIRING => EntryValue::Inline(r.bytes()?),
+            2 | BLOB_EXPIRING => EntryValue::Blob(BlobRef::decode(&r.array()?)),
             3 => {
                 let operands = r.bytes()?;
                 list::check(operands)?;
@@ -154,7 +176,8 @@ impl<'a> Operations<'a> {
             }
             _ => return Err(Malformed("an operation is of no known kind")),
         };
-        Ok(Write::Entry(Operation { keyspace: KeyspaceId(keyspace), key, value }))
+        let entry = Entry { value, expiry };
+        Ok(Write::Entry(Operation { keyspace: KeyspaceId(keyspace), key, entry }))
     }
 }
 
@@ -171,6 +194,12 @@ impl<'a> Iterator for Operations<'a> {
         }
         Some(op)
     }
+}
+
+/// A lifetime in milliseconds, rounded up; longer than can be told is as long as can be.
+pub fn lifetime(ttl: std::time::Duration) -> Expiry {
+    let millis = ttl.as_nanos().div_ceil(1_000_000);
+    Expiry(u64::try_from(millis).unwrap_or(u64::MAX).min(Expiry::LAST.0))
 }
 
 /// Writes that become true together, or not at all.
@@ -196,8 +225,13 @@ pub struct WriteBatch {
     pub(crate) empty_key: bool,
     /// Whether anything is merged, so that the batch is to be rewritten first.
     pub(crate) merges: bool,
+    /// Whether ranges are deleted.
+    pub(crate) ranges: bool,
     /// Whether anything is put, for the quota.
     pub(crate) puts: bool,
+    /// Whether anything was given a lifetime, and whether one was zero.
+    pub(crate) lifetimes: bool,
+    pub(crate) zero_lifetime: bool,
     /// The database whose keyspaces it names.
     owner: Option<Weak<Environment>>,
     /// Keyspaces of more than one database were named.
@@ -213,6 +247,17 @@ impl WriteBatch {
     /// Sets `key` to `value` in the default keyspace.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.push(KeyspaceId(0), key.as_ref(), EntryValue::Inline(value.as_ref()));
+    }
+
+    /// Sets `key` to `value` in the default keyspace, for the time `ttl`, which counts from the commit.
+    /// A `ttl` of zero is refused by the commit. See [`Keyspace::put_with_ttl`](crate::Keyspace::put_with_ttl).
+    pub fn put_with_ttl(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: std::time::Duration,
+    ) {
+        self.push_for(KeyspaceId(0), key.as_ref(), value.as_ref(), ttl);
     }
 
     /// Removes `key` from the default keyspace.
@@ -252,6 +297,7 @@ impl WriteBatch {
             return;
         }
         self.count += 1;
+        self.ranges = true;
         self.largest_key = self.largest_key.max(start.len()).max(end.map_or(0, <[u8]>::len));
         encode_range(&mut self.body, &RangeDelete { keyspace, start, end });
     }
@@ -289,19 +335,39 @@ impl WriteBatch {
         Ok(())
     }
 
+    /// Adds a put for a time.
+    pub(crate) fn push_for(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+        ttl: std::time::Duration,
+    ) {
+        self.lifetimes = true;
+        self.zero_lifetime |= ttl.is_zero();
+        let entry = Entry { value: EntryValue::Inline(value), expiry: lifetime(ttl) };
+        self.push_entry(keyspace, key, entry);
+    }
+
     pub(crate) fn push(&mut self, keyspace: KeyspaceId, key: &[u8], value: EntryValue<'_>) {
+        self.push_entry(keyspace, key, Entry::lasting(value));
+    }
+
+    /// As [`push`](Self::push), with an expiry, which counts from the commit unless this crate commits the
+    /// batch as it is.
+    pub(crate) fn push_entry(&mut self, keyspace: KeyspaceId, key: &[u8], entry: Entry<'_>) {
         self.count += 1;
         self.largest_key = self.largest_key.max(key.len());
         self.empty_key |= key.is_empty();
-        if let EntryValue::Inline(v) = value {
+        if let EntryValue::Inline(v) = entry.value {
             self.largest_value = self.largest_value.max(v.len());
             self.puts = true;
         }
-        if let EntryValue::Operands(_) = value {
+        if let EntryValue::Operands(_) = entry.value {
             self.merges = true;
             self.puts = true;
         }
-        encode(&mut self.body, &Operation { keyspace, key, value });
+        encode(&mut self.body, &Operation { keyspace, key, entry });
     }
 
     /// The number of operations.
@@ -333,8 +399,8 @@ mod tests {
 
     #[test]
     fn the_example_of_the_format_is_what_is_written() {
-        let op =
-            Operation { keyspace: KeyspaceId(0), key: b"key", value: EntryValue::Inline(b"v") };
+        let entry = Entry::lasting(EntryValue::Inline(b"v"));
+        let op = Operation { keyspace: KeyspaceId(0), key: b"key", entry };
         let mut body = Vec::new();
         encode(&mut body, &op);
         assert_eq!(body, [0x01, 0x00, 0x03, 0x6b, 0x65, 0x79, 0x01, 0x76]);
@@ -348,6 +414,14 @@ mod tests {
         assert_eq!(body, [6, 0, 1, 0x61, 3, 0x63, 0x64, 6, 0, 1, 0x78, 0]);
         let read: Vec<_> = Operations::new(&body).collect();
         assert_eq!(read, [Ok(Write::DeleteRange(range)), Ok(Write::DeleteRange(open))]);
+        let expiring = Operation { entry: Entry { expiry: Expiry(1000), ..entry }, ..op };
+        body.clear();
+        encode(&mut body, &expiring);
+        assert_eq!(body[..6], [0x04, 0x00, 0x03, 0x6b, 0x65, 0x79]);
+        assert_eq!(body[6..], [0xe8, 0x03, 0, 0, 0, 0, 0, 0, 0x01, 0x76]);
+        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(Write::Entry(expiring))]);
+        body[6..14].fill(0xff);
+        assert!(Operations::new(&body).next().is_some_and(|op| op.is_err()), "never is no expiry");
     }
 
     #[test]
@@ -361,6 +435,16 @@ mod tests {
         assert!(batch.is_empty() && batch.size_bytes() == 0);
         batch.delete_range(None, None);
         assert_eq!(batch.len(), 1);
+    }
+
+    #[test]
+    fn lifetimes_are_rounded_up_and_bounded() {
+        use std::time::Duration;
+        let of = |ttl| lifetime(ttl).0;
+        assert_eq!(of(Duration::from_nanos(1)), 1);
+        assert_eq!(of(Duration::from_millis(7)), 7);
+        assert_eq!(of(Duration::from_micros(7001)), 8);
+        assert_eq!(of(Duration::MAX), Expiry::LAST.0);
     }
 
     #[test]

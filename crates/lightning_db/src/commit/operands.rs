@@ -13,13 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_COMMIT_OPERANDS_BYTES;
 use crate::operators::list;
 use crate::store::keyspace::KeyspaceStore;
-use crate::types::{EntryValue, KeyspaceId};
+use crate::types::{Entry, EntryValue, Expiry, KeyspaceId};
 
 /// What a batch does to a key that it merges into.
 #[derive(Default)]
 struct Merged<'a> {
     /// A put or deletion.
-    base: Option<EntryValue<'a>>,
+    base: Option<Entry<'a>>,
     /// What was merged since.
     operands: Vec<u8>,
 }
@@ -34,7 +34,7 @@ pub fn resolve(
     let mut keys: BTreeMap<(KeyspaceId, &[u8]), Merged<'_>> = BTreeMap::new();
     let mut keyspace: Option<Arc<KeyspaceStore>> = None;
     for op in operations().filter_map(Write::entry) {
-        let EntryValue::Operands(operands) = op.value else { continue };
+        let EntryValue::Operands(operands) = op.entry.value else { continue };
         let store = match keyspace.take() {
             Some(store) if store.id == op.keyspace => store,
             _ => find(op.keyspace)?,
@@ -50,6 +50,14 @@ pub fn resolve(
             Write::Entry(op) => op,
             Write::DeleteRange(range) => {
                 encode_range(&mut out, &range);
+                let covered =
+                    |id: KeyspaceId, key: &[u8]| id == range.keyspace && range.covers(key);
+                for (_, merged) in keys.iter_mut().filter(|((id, key), _)| covered(*id, key)) {
+                    *merged = Merged {
+                        base: Some(Entry::lasting(EntryValue::Tombstone)),
+                        operands: Vec::new(),
+                    };
+                }
                 continue;
             }
         };
@@ -57,9 +65,9 @@ pub fn resolve(
             encode(&mut out, &op);
             continue;
         };
-        match op.value {
+        match op.entry.value {
             EntryValue::Operands(operands) => merged.operands.extend_from_slice(operands),
-            other => *merged = Merged { base: Some(other), operands: Vec::new() },
+            _ => *merged = Merged { base: Some(op.entry), operands: Vec::new() },
         }
     }
     for ((id, key), merged) in keys {
@@ -69,35 +77,38 @@ pub fn resolve(
         };
         let value = one_value(&store, key, &merged)?;
         keyspace = Some(store);
-        encode(&mut out, &Operation { keyspace: id, key, value: value.as_entry() });
+        encode(&mut out, &Operation { keyspace: id, key, entry: value.as_entry() });
     }
     Ok(out)
 }
 
 /// What a key becomes.
 enum Resolved<'a> {
-    AsItWas(EntryValue<'a>),
-    Value(Vec<u8>),
+    AsItWas(Entry<'a>),
+    /// It lives as long as what was merged into.
+    Value(Vec<u8>, Expiry),
     Operands(Vec<u8>),
 }
 
 impl Resolved<'_> {
-    fn as_entry(&self) -> EntryValue<'_> {
+    fn as_entry(&self) -> Entry<'_> {
         match self {
-            Self::AsItWas(value) => *value,
-            Self::Value(value) => EntryValue::Inline(value),
-            Self::Operands(operands) => EntryValue::Operands(operands),
+            Self::AsItWas(entry) => *entry,
+            Self::Value(value, expiry) => {
+                Entry { value: EntryValue::Inline(value), expiry: *expiry }
+            }
+            Self::Operands(operands) => Entry::lasting(EntryValue::Operands(operands)),
         }
     }
 }
 
 fn one_value<'a>(store: &KeyspaceStore, key: &[u8], merged: &Merged<'a>) -> Result<Resolved<'a>> {
     let merger = store.need_merger()?;
-    let base = match merged.base {
+    let (base, expiry) = match merged.base {
         Some(base) if merged.operands.is_empty() => return Ok(Resolved::AsItWas(base)),
-        Some(EntryValue::Inline(value)) => Some(value),
+        Some(Entry { value: EntryValue::Inline(value), expiry }) => (Some(value), expiry),
         // Batches hold values and no references: those are made later.
-        Some(_) => None,
+        Some(_) => (None, Expiry::NEVER),
         None => {
             let operands = merger.shorten_list(key, &merged.operands);
             let (len, most) = (operands.len(), MAX_COMMIT_OPERANDS_BYTES);
@@ -112,5 +123,5 @@ fn one_value<'a>(store: &KeyspaceStore, key: &[u8], merged: &Merged<'a>) -> Resu
         }
     };
     let lists = std::iter::once(merged.operands.as_slice());
-    merger.full(key, base, lists).map(Resolved::Value)
+    merger.full(key, base, lists).map(|value| Resolved::Value(value, expiry))
 }

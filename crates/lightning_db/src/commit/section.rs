@@ -230,10 +230,10 @@ impl CommitSection {
             active,
             |op| {
                 rows.note_write(op.keyspace, op.key, seq);
-                if let EntryValue::Blob(blob) = op.value {
+                if let EntryValue::Blob(blob) = op.entry.value {
                     self.env.log_files.note_blob(blob.segment, blob.stored_bytes);
                 }
-                op.value
+                op.entry
             },
             || self.env.views.live(),
         )?;
@@ -330,5 +330,5 @@ pub fn has_large_values(body: &[u8], threshold: usize) -> bool {
     Operations::new(body)
         .flatten()
         .filter_map(Write::entry)
-        .any(|op| matches!(op.value, EntryValue::Inline(v) if v.len() >= threshold))
+        .any(|op| matches!(op.entry.value, EntryValue::Inline(v) if v.len() >= threshold))
 }

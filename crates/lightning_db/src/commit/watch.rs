@@ -121,7 +121,7 @@ fn join(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
 mod tests {
     use super::*;
     use crate::commit::batch::{Operation, encode, encode_range};
-    use crate::types::EntryValue;
+    use crate::types::{Entry, EntryValue};
 
     #[test]
     fn a_watch_is_hit_by_exactly_what_it_covers() {
@@ -137,7 +137,10 @@ mod tests {
             let probe = key(&mut rng);
             let keyspace = KeyspaceId(rng.u32(1..3));
             let mut body = Vec::new();
-            encode(&mut body, &Operation { keyspace, key: &probe, value: EntryValue::Tombstone });
+            encode(
+                &mut body,
+                &Operation { keyspace, key: &probe, entry: Entry::lasting(EntryValue::Tombstone) },
+            );
             let covers = |k: &[u8], range: &KeyRange| {
                 range.0.as_slice() <= k && is_before(k, range.1.as_deref())
             };

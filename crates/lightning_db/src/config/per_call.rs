@@ -3,6 +3,8 @@
 //! 1. `None` always means "as the database is set".
 //! 2. A write may choose its durability; whether there is a log at all is the database's choice.
 
+use std::time::Duration;
+
 use super::options::{CompressionType, WalSyncMode, checked_compression, checked_write_buffer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operators::check_name;
@@ -15,6 +17,10 @@ pub struct KeyspaceOptions {
     /// How new pages are compressed, whatever the database is set to; `Some(None)` of the codec
     /// stores them plain. `None`: as the database is set each time it is opened.
     pub compression_type: Option<CompressionType>,
+    /// How long what is put without a lifetime of its own lives, counted from its commit; longer than
+    /// zero. `None`: until it is overwritten or deleted. Kept with the keyspace;
+    /// [`Keyspace::set_default_ttl`](crate::Keyspace::set_default_ttl) changes it.
+    pub default_ttl: Option<Duration>,
     /// The level of that codec, with the same range as the database's option. `None`: the codec's
     /// own. A level without a codec is refused: it could not outlive the database's.
     pub compression_level: Option<i32>,
@@ -34,8 +40,14 @@ impl KeyspaceOptions {
         if let Some(Err(why)) = self.write_buffer_size.map(checked_write_buffer) {
             return refuse(format!("`write_buffer_size` {why}"));
         }
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("`default_ttl` is longer than zero".to_owned());
+        }
         if let Some(Err(why)) = self.merge_operator.as_deref().map(check_name) {
             return refuse(format!("`merge_operator` {why}"));
+        }
+        if self.default_ttl.is_some() && self.merge_operator.is_some() {
+            return refuse("`default_ttl` and `merge_operator` exclude each other".to_owned());
         }
         match (self.compression_type, self.compression_level) {
             (Some(compression), level) => match checked_compression(compression, level) {
@@ -100,6 +112,10 @@ mod tests {
         let e = of((64 << 10) - 1).validate().expect_err("below the range");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
         assert!(e.message().contains("write_buffer_size"), "{e}");
+        let ttl = |ttl| KeyspaceOptions { default_ttl: Some(ttl), ..Default::default() };
+        assert!(ttl(Duration::from_nanos(1)).validate().is_ok());
+        let e = ttl(Duration::ZERO).validate().expect_err("zero");
+        assert!(e.kind() == ErrorKind::InvalidConfig && e.message().contains("default_ttl"), "{e}");
         let named = |name: &str| KeyspaceOptions {
             merge_operator: Some(name.to_owned()),
             ..Default::default()
@@ -107,6 +123,9 @@ mod tests {
         assert!(named("counter").validate().is_ok());
         let e = named("").validate().expect_err("no name");
         assert!(e.message().contains("merge_operator"), "{e}");
+        let both =
+            KeyspaceOptions { default_ttl: Some(Duration::from_secs(1)), ..named("counter") };
+        assert_eq!(both.validate().expect_err("both").kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Database {
         self.begin_transaction_with_options(TransactionOptions::at(level))
     }
 
-    fn with_tx<R>(
+    pub(super) fn with_tx<R>(
         &self,
         id: TransactionId,
         call: impl FnOnce(&mut Transaction) -> Result<R>,

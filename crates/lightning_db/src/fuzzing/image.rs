@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::vfs::{SimulatedVfs, Vfs};
@@ -31,7 +32,7 @@ pub(super) fn open(vfs: &SimulatedVfs, mode: OpenAs) -> Result<Database> {
     Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(), mode)
 }
 
-/// A database with runs, a base, a second keyspace, a large value and a log, killed. The flush and
+/// A database with runs, a base, a second keyspace, lifetimes, a large value and a log, killed. The flush and
 /// the merge come after `before` of the commits.
 pub(super) fn make(commits: u8, before: u8) -> SimulatedVfs {
     let vfs = SimulatedVfs::new(5);
@@ -44,6 +45,9 @@ pub(super) fn make(commits: u8, before: u8) -> SimulatedVfs {
             batch.put_in(&other, [i], vec![i; usize::from(i) * 3]);
             if i % 4 == 0 {
                 batch.delete([b'k', i % 5]);
+            }
+            if i % 3 == 0 {
+                batch.put_with_ttl([b't', i], [i; 9], Duration::from_secs(3600));
             }
             if i == 2 {
                 batch.put(b"large", vec![i; 20_000]);

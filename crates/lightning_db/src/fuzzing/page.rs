@@ -16,7 +16,9 @@ use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::page::{PageType, check_payload};
-use crate::types::{BlobRef, DatabaseId, EntryValue, PageAddress, SegmentId, Seq, hash_key};
+use crate::types::{
+    BlobRef, DatabaseId, Entry, EntryValue, Expiry, PageAddress, SegmentId, Seq, hash_key,
+};
 
 const TYPES: [PageType; 4] = [PageType::Leaf, PageType::Inner, PageType::Filter, PageType::Blob];
 const ID: PageIdentity =
@@ -118,7 +120,7 @@ fn leaf(view: &LeafView<'_>) {
     let tags_hold = view.check_tags().is_ok();
     for i in 0..view.len() {
         let key = view.key(i);
-        let _ = (view.seq(i), view.value_range(i));
+        let _ = (view.seq(i), view.expiry(i), view.value_range(i));
         if let EntryValue::Blob(blob) = view.value(i) {
             assert_eq!(BlobRef::decode(&blob.encode()), blob);
         }
@@ -170,6 +172,13 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     single.push(b"k", Seq(0), EntryValue::Inline(b"v"));
     let mut raw = Vec::new();
     single.finish(&mut raw);
+    payloads.push((PageType::Leaf, raw));
+    let mut ending = LeafBuilder::new();
+    for (key, expiry) in [(b"a", Expiry(1)), (b"b", Expiry::NEVER), (b"c", Expiry::LAST)] {
+        ending.push(key, Seq(0), Entry { value: EntryValue::Inline(b"v"), expiry });
+    }
+    let mut raw = Vec::new();
+    ending.finish(&mut raw);
     payloads.push((PageType::Leaf, raw));
     let mut inner = InnerBuilder::new();
     for i in 0..9_u8 {

@@ -92,7 +92,7 @@ impl Index {
             None => Arc::new(core.view()),
         };
         self.live.check_readable(view.seq())?;
-        let cursor = || cursor_at(&core.env, &self.live.store, view.seq());
+        let cursor = || cursor_at(&core.env, &self.live.store, &view);
         let bounds = Bounds::new(Some(&bounds.start), bounds.end.as_deref());
         let entries = Range::new(Arc::clone(&view), cursor(), cursor(), bounds);
         Ok((IndexKeys { entries, index: Arc::clone(&self.live) }, view))

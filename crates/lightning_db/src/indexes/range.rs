@@ -130,7 +130,8 @@ impl IndexRange {
     fn row(&self, item: Result<(IndexKey, Vec<u8>)>) -> Result<IndexRow> {
         let (index_key, key) = item?;
         let (env, version) = (&self.core.env, self.keyspace.version());
-        let value = lookup::get_at(env, &self.keyspace, &version, &key, self.view.seq())?;
+        let (at, now) = (self.view.seq(), self.view.moment());
+        let value = lookup::get_at(env, &self.keyspace, &version, &key, at, now)?;
         let value = value.map(Value::into_vec).ok_or_else(|| without_row(&self.keys.index))?;
         Ok(IndexRow { index_key, key, value })
     }

@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use crate::commit::batch::lifetime;
 use crate::compress::{Codec, Packing};
 use crate::config::{KeyspaceOptions, LightningDbConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_KEYSPACE_NAME_BYTES;
 use crate::maintenance::core::Core;
+use crate::maintenance::write::{dropped, no_lives_where_merged};
 use crate::manifest::{CODEC_OF_DATABASE, Edit, EditOp, KeyspaceState};
 use crate::operators::Merger;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
@@ -60,6 +62,7 @@ pub fn new_state(
         codec: options.compression_type.map_or(CODEC_OF_DATABASE, |c| c.codec().as_byte()),
         page_bytes: config.page_size as u32,
         profile: config.profile as u8,
+        default_ttl: options.default_ttl.map_or(0, |ttl| lifetime(ttl).0),
         // Given by a part of an edit of its own.
         merge_operator: None,
         flushed: Seq(0),
@@ -73,9 +76,13 @@ pub fn new_state(
 /// What makes a keyspace in the manifest.
 pub fn creation(state: KeyspaceState) -> Edit {
     let (keyspace, codec, level) = (state.id, state.codec, state.level);
+    let millis = state.default_ttl;
     let mut ops = vec![EditOp::CreateKeyspace(state)];
     if level.is_some() {
         ops.push(EditOp::SetCompression { keyspace, codec, level });
+    }
+    if millis > 0 {
+        ops.push(EditOp::DefaultTtl { keyspace, millis });
     }
     Edit { ops }
 }
@@ -125,6 +132,7 @@ pub fn open_or_create(
         packing: packing_of(&state, &core.config)?,
         profile: core.config.profile,
     };
+    let default_ttl = state.default_ttl;
     let mut edit = creation(state);
     if let Some(operator) = operator {
         edit.ops.push(EditOp::SetMergeOperator { keyspace: id, name: operator.to_owned() });
@@ -140,12 +148,36 @@ pub fn open_or_create(
         Row::default(),
         first,
     ));
+    set_ttl_in_memory(core, &keyspace, default_ttl);
     if let Some(operator) = operator {
         keyspace.set_merger(Merger::new(name, operator, &core.config.merge_operators));
     }
     section.keyspaces.insert(id, Arc::clone(&keyspace));
     keyspaces.insert(name.to_owned(), Arc::clone(&keyspace));
     Ok(keyspace)
+}
+
+fn set_ttl_in_memory(core: &Core, keyspace: &KeyspaceStore, millis: u64) {
+    keyspace.default_ttl.store(millis, Ordering::Release);
+    if millis > 0 {
+        core.default_ttls.store(true, Ordering::Release);
+    }
+}
+
+/// Changes how long what is put into a keyspace from now on lives; 0: for ever. Durable once this
+/// returns.
+pub fn set_default_ttl(core: &Core, keyspace: &KeyspaceStore, millis: u64) -> Result<()> {
+    core.check_writable()?;
+    // So that it is not dropped meanwhile, and of two at once the last in the manifest counts.
+    let _keyspaces = core.keyspaces.write();
+    if keyspace.is_dropped() {
+        return Err(dropped(&keyspace.name));
+    }
+    if millis > 0 && keyspace.merger().is_some() {
+        return Err(no_lives_where_merged());
+    }
+    let edit = Edit { ops: vec![EditOp::DefaultTtl { keyspace: keyspace.id, millis }] };
+    core.env.publish(edit, || set_ttl_in_memory(core, keyspace, millis))
 }
 
 /// The names of all keyspaces that are the user's, sorted.
@@ -158,6 +190,9 @@ pub fn names(core: &Core) -> Vec<String> {
 fn give_operator(core: &Core, keyspace: &KeyspaceStore, operator: &str) -> Result<()> {
     if let Some(merger) = keyspace.merger() {
         return check_operator(&keyspace.name, merger.name(), operator);
+    }
+    if keyspace.default_ttl.load(Ordering::Acquire) > 0 {
+        return Err(no_lives_where_merged());
     }
     {
         let _section = core.section.enter();
@@ -231,7 +266,7 @@ pub fn drop_stores(
             return Err(if stores.len() > 1 && storages.contains(&store.id) {
                 Error::new(ErrorKind::Conflict, "an index was dropped meanwhile")
             } else {
-                crate::maintenance::write::dropped(&store.name)
+                dropped(&store.name)
             });
         }
     }

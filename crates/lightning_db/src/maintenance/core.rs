@@ -4,7 +4,7 @@
 //!    latch of `keyspaces`.
 //! 2. The lock is held until the database is closed, whoever still reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::commit::section::CommitSection;
@@ -22,7 +22,7 @@ use crate::store::policy;
 use crate::store::view::View;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
-use crate::types::Seq;
+use crate::types::{Expiry, KeyspaceId, Seq};
 use crate::vfs::VfsLock;
 
 /// The kinds of work that is done behind the calls.
@@ -76,6 +76,8 @@ pub struct Core {
     pub failing: AtomicBool,
     /// Set once closed.
     pub closed: AtomicBool,
+    /// Whether a keyspace has had a default lifetime since the database was opened.
+    pub default_ttls: AtomicBool,
     /// Transactions begun and not finished, and how the others ended.
     pub transactions: OpenTransactions,
     /// Their locks.
@@ -93,6 +95,30 @@ impl Core {
         self.keyspaces.read().values().cloned().collect()
     }
 
+    /// Whether a keyspace gives what is put into it a lifetime.
+    #[inline]
+    pub fn has_default_ttl(&self) -> bool {
+        self.default_ttls.load(Ordering::Acquire)
+    }
+
+    /// The lifetimes that keyspaces give.
+    pub fn default_ttls(&self) -> BTreeMap<KeyspaceId, Expiry> {
+        if !self.has_default_ttl() {
+            return BTreeMap::new();
+        }
+        let all = self.all().into_iter();
+        all.filter_map(|k| match k.default_ttl.load(Ordering::Acquire) {
+            0 => None,
+            ttl => Some((k.id, Expiry(ttl))),
+        })
+        .collect()
+    }
+
+    /// The keyspaces that have a merge operator.
+    pub fn merging(&self) -> BTreeSet<KeyspaceId> {
+        self.all().into_iter().filter(|k| k.merger().is_some()).map(|k| k.id).collect()
+    }
+
     /// An error when writes are refused.
     pub fn check_writable(&self) -> Result<()> {
         if self.read_only {
@@ -104,7 +130,9 @@ impl Core {
 
     /// A view of the newest visible moment.
     pub fn view(&self) -> View {
-        self.env.views.register(&self.env.visible, self.env.now())
+        let view = self.env.views.register(&self.env.visible, self.env.now());
+        let moment = self.env.lifetimes.moment();
+        view.judging_by(moment)
     }
 
     /// Makes the row cache's table: with the first read, inside the commit section, so that no commit

@@ -162,7 +162,11 @@ impl Core {
 
     /// The views there are, for choosing work: the work itself looks again.
     fn live_views(&self) -> LiveViews {
-        LiveViews { open_from: self.env.open_from(), live: self.env.views.live() }
+        LiveViews {
+            open_from: self.env.open_from(),
+            live: self.env.views.live(),
+            expired: self.env.dead().all_until(),
+        }
     }
 
     /// Merges everything inside `within` into the base, and gives back what is dead there.

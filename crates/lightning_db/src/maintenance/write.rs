@@ -2,9 +2,11 @@
 //! section, and the work that the commit made due.
 //!
 //! 1. Limits are checked before anything is written.
-//! 2. A write honours the locks of others: it is refused inside the section while one stands
+//! 2. What expires gets its moment here, once; the clock is asked from before it can be seen.
+//! 3. A write honours the locks of others: it is refused inside the section while one stands
 //!    against it, and waits outside.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +19,10 @@ use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::maintenance::indexes::upkeep::commit_with_indexes;
+use crate::maintenance::row_by_row::commit_with_ranges;
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
-use crate::types::EntryValue;
+use crate::types::{Entry, EntryValue};
 
 /// The error for a keyspace that was dropped.
 pub fn dropped(name: &str) -> Error {
@@ -69,6 +72,9 @@ pub fn write_batch(
     batch.check_owner(&core.env)?;
     let config = &core.config;
     check_entry(config, if batch.empty_key { 0 } else { batch.largest_key }, batch.largest_value)?;
+    if batch.zero_lifetime {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
+    }
     check_room(core, batch)?;
     let resolved = if batch.merges { Some(resolve_merges(core, batch)?) } else { None };
     let body = resolved.as_deref().unwrap_or(&batch.body);
@@ -88,15 +94,22 @@ pub fn write_batch(
         Durability::Sync if core.env.log.is_some() => Wait::Durable,
         _ => Wait::Written,
     };
-    let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
-        let _pin = core.env.blobs.pin();
-        let whole = move_large_values(core, body)?;
+    let lives = batch.lifetimes || core.has_default_ttl();
+    let with_moments = if lives { begin_lives(core, batch, body)? } else { None };
+    let body = with_moments.as_deref().unwrap_or(body);
+    // The pin goes before the work that a commit makes due, which waits for it.
+    let committed = {
+        let large = has_large_values(body, BLOB_THRESHOLD_BYTES);
+        let _pin = large.then(|| core.env.blobs.pin());
+        let moved = if large { Some(move_large_values(core, body)?) } else { None };
+        let whole = moved.as_deref().unwrap_or(body);
         check_size(config, whole.len())?;
-        commit_with_indexes(core, body, &whole, wait, owner, validate)
-    } else {
-        check_size(config, body.len())?;
-        commit_with_indexes(core, body, body, wait, owner, validate)
-    }?;
+        if batch.ranges {
+            commit_with_ranges(core, body, whole, wait, owner, validate)?
+        } else {
+            commit_with_indexes(core, body, whole, wait, owner, validate)?
+        }
+    };
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }
@@ -127,7 +140,7 @@ fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
     };
     let body = operands::resolve(&batch.body, find)?;
     for op in parts(&body).filter_map(Write::entry) {
-        check_entry(&core.config, op.key.len(), op.value.inline_len())?;
+        check_entry(&core.config, op.key.len(), op.entry.value.inline_len())?;
     }
     Ok(body)
 }
@@ -258,6 +271,51 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
     }
 }
 
+/// The body with moments in the place of lifetimes, those of keyspaces included; `None` where there
+/// are none.
+fn begin_lives(core: &Core, batch: &WriteBatch, body: &[u8]) -> Result<Option<Vec<u8>>> {
+    let defaults = core.default_ttls();
+    if !batch.lifetimes && parts(body).all(|part| !defaults.contains_key(&part.keyspace())) {
+        return Ok(None);
+    }
+    let merging = if batch.lifetimes { core.merging() } else { BTreeSet::new() };
+    let lifetimes = &core.env.lifetimes;
+    lifetimes.enable();
+    let now = lifetimes.now();
+    let mut out = Vec::with_capacity(body.len() + 8 * batch.count);
+    for part in parts(body) {
+        let mut op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
+        let ttl = match op.entry.value {
+            EntryValue::Inline(_) if op.entry.expiry.is_never() => {
+                defaults.get(&op.keyspace).copied().unwrap_or(op.entry.expiry)
+            }
+            _ => op.entry.expiry,
+        };
+        if !ttl.is_never() {
+            if merging.contains(&op.keyspace) {
+                return Err(no_lives_where_merged());
+            }
+            op.entry.expiry = now.after(ttl);
+        }
+        encode(&mut out, &op);
+    }
+    Ok(Some(out))
+}
+
+/// The error for a lifetime in a keyspace with a merge operator.
+pub fn no_lives_where_merged() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "a keyspace with a merge operator gives no lifetimes: what was merged would outlive them",
+    )
+}
+
 /// The body with its large values moved to blob pages.
 fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
@@ -269,13 +327,13 @@ fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
                 continue;
             }
         };
-        let value = match op.value {
+        let value = match op.entry.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
                 EntryValue::Blob(core.env.blobs.put(v)?)
             }
             other => other,
         };
-        encode(&mut out, &Operation { value, ..op });
+        encode(&mut out, &Operation { entry: Entry { value, ..op.entry }, ..op });
     }
     Ok(out)
 }

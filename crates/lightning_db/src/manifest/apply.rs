@@ -20,7 +20,7 @@ use crate::limits::{
     MAX_WRITE_BUFFER_BYTES, PAGE_SIZES,
 };
 use crate::operators::check_name;
-use crate::types::{KeyspaceId, LogId, RunId, Seq};
+use crate::types::{KeyspaceId, LogId, RunId, Seq, Time};
 
 type Applied = std::result::Result<(), Malformed>;
 
@@ -81,6 +81,13 @@ impl ManifestState {
         }));
         let blobs = self.blob_segments.iter();
         ops.extend(blobs.map(|(id, bytes)| EditOp::AddBlobSegment { id: *id, bytes: *bytes }));
+        ops.extend(
+            self.keyspaces
+                .values()
+                .filter(|k| k.default_ttl > 0)
+                .map(|k| EditOp::DefaultTtl { keyspace: k.id, millis: k.default_ttl }),
+        );
+        ops.extend((self.time > Time::BEFORE_ALL).then_some(EditOp::Time(self.time)));
         ops.extend(self.indexes.values().cloned().map(EditOp::SetIndex));
         ops.push(EditOp::LogStart(self.log_start));
         ops.push(EditOp::LastSeq(self.last_seq));
@@ -205,6 +212,15 @@ impl ManifestState {
                 self.next_partition = n.partition;
                 self.next_run = n.run;
                 self.next_keyspace = n.keyspace;
+            }
+            EditOp::DefaultTtl { keyspace, millis } => {
+                self.keyspace_mut(*keyspace)?.default_ttl = *millis;
+            }
+            EditOp::Time(time) => {
+                if *time > Time::LATEST {
+                    return Err(Malformed("a clock is past the end of time"));
+                }
+                self.time = self.time.max(*time);
             }
             EditOp::SetMergeOperator { keyspace, name } => {
                 let k = self.keyspace_mut(*keyspace)?;
@@ -452,10 +468,14 @@ fn check_keyspace(k: &KeyspaceState) -> Applied {
 
 /// Sizes that a partition can have.
 fn check_counts(p: &PartitionMeta) -> Applied {
-    let mut counts = vec![p.entries, p.raw_bytes, p.live_bytes, p.droppable.bytes()];
+    let mut counts =
+        vec![p.entries, p.raw_bytes, p.live_bytes, p.droppable.bytes(), p.lives.bytes()];
     counts.extend(p.segments.iter().map(|s| s.file_bytes));
     counts.extend(p.blobs.iter().map(|b| b.bytes));
-    if counts.into_iter().any(|count| count > MAX_COUNT) || p.tombstones > p.entries {
+    if counts.into_iter().any(|count| count > MAX_COUNT)
+        || p.tombstones > p.entries
+        || p.lives.entries() > p.entries - p.tombstones
+    {
         return Err(Malformed("a partition counts more than there can be"));
     }
     if p.segments.iter().any(|s| s.live_bytes > s.file_bytes) {

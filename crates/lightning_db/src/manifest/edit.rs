@@ -7,7 +7,7 @@ use super::layout as l;
 use super::state::{IndexState, KeptLog, KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
-use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq};
+use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq, Time};
 
 /// The next free ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,15 @@ pub enum EditOp {
     RemoveBlobSegment(SegmentId),
     /// The next free ids.
     NextIds(NextIds),
+    /// How long what is put without a lifetime of its own lives.
+    DefaultTtl {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// In milliseconds; 0: for ever.
+        millis: u64,
+    },
+    /// Lives were judged by this moment: no later one is to be judged by an earlier.
+    Time(Time),
     /// How far back the past is kept, and what is new of its times.
     History {
         /// Moments before this commit may have been dropped.
@@ -241,6 +250,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 put_varint(out, v);
             }
         }
+        EditOp::DefaultTtl { keyspace, millis } => {
+            tagged(out, 22, *keyspace);
+            put_varint(out, *millis);
+        }
+        EditOp::Time(time) => {
+            out.push(24);
+            put_varint(out, time.0);
+        }
         EditOp::History { floor, samples } => {
             out.push(19);
             put_varint(out, floor.0);
@@ -299,7 +316,7 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) || tag == 16 || tag == 23 {
+    if (2..=8).contains(&tag) || matches!(tag, 16 | 22 | 23) {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -333,6 +350,8 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
             run: r.varint()?,
             keyspace: l::u32_of(r)?,
         }),
+        22 => EditOp::DefaultTtl { keyspace, millis: r.varint()? },
+        24 => EditOp::Time(Time(r.varint()?)),
         19 => EditOp::History { floor: Seq(r.varint()?), samples: TimeMap::decode(r)? },
         20 => {
             let name = String::from_utf8(r.bytes()?.to_vec())

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
+use super::lives::Lives;
 use super::state::{BlobUse, FilterRef, IndexState, KeptLog, KeyspaceState, PartitionMeta};
 use super::state::{PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::index::IndexSpec;
 use crate::types::{KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq};
+
+/// Set in a partition's height where it is told at the end when entries expire.
+const HAS_LIVES: u8 = 0x80;
 
 type Decoded<T> = std::result::Result<T, Malformed>;
 
@@ -85,7 +89,7 @@ fn segment(r: &mut Reader<'_>) -> Decoded<PartitionSegment> {
 pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
     put_varint(out, p.id.0);
     out.extend_from_slice(&p.root.encode());
-    out.push(p.height);
+    out.push(p.height | if p.lives.is_empty() { 0 } else { HAS_LIVES });
     put_bytes(out, &p.first_key);
     put_bytes(out, &p.last_key);
     put_varint(out, p.segments.len() as u64);
@@ -101,13 +105,19 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
         put_varint(out, b.segment.0);
         put_varint(out, b.bytes);
     }
+    if !p.lives.is_empty() {
+        p.lives.encode(out);
+    }
 }
 
 pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
+    let id = PartitionId(r.varint()?);
+    let root = PageAddress::decode(&r.array()?);
+    let height = u8_of(r)?;
     Ok(PartitionMeta {
-        id: PartitionId(r.varint()?),
-        root: PageAddress::decode(&r.array()?),
-        height: u8_of(r)?,
+        id,
+        root,
+        height: height & !HAS_LIVES,
         first_key: r.bytes()?.to_vec(),
         last_key: r.bytes()?.to_vec(),
         segments: list(r, 4, segment)?,
@@ -118,6 +128,7 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         max_seq: Seq(r.varint()?),
         droppable: Droppable::decode(r)?,
         blobs: list(r, 2, blob_use)?,
+        lives: if height & HAS_LIVES == 0 { Lives::default() } else { Lives::decode(r)? },
     })
 }
 
@@ -192,7 +203,8 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         codec: u8_of(r)?,
         page_bytes: u32_of(r)?,
         profile: u8_of(r)?,
-        // Given by a part of its own.
+        // Given by parts of their own.
+        default_ttl: 0,
         merge_operator: None,
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,

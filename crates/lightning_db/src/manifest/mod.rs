@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `state` | what the edits add up to: keyspaces, rows, partitions, segments |
 //! | `droppable` | how much of a partition only some views can see |
+//! | `lives` | how much of a partition expires, and when |
 //! | `time_map` | which commit was the newest at which time |
 //! | `interval` | key intervals that runs have given to the base |
 //! | `edit` | one atomic change and its bytes |
@@ -22,6 +23,7 @@ mod file;
 mod frame;
 mod interval;
 mod layout;
+mod lives;
 mod read;
 mod state;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub use file::manifest_path;
 #[cfg(feature = "fuzzing")]
 pub use frame::repair;
 pub use interval::{KeyInterval, covers};
+pub use lives::Lives;
 pub use state::{
     BlobUse, CODEC_OF_DATABASE, FilterRef, IndexState, KeptLog, KeyspaceState, ManifestState,
     PartitionMeta, PartitionSegment, RunMeta,

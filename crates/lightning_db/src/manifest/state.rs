@@ -14,10 +14,11 @@ use super::droppable::Droppable;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::KeyInterval;
+use super::lives::Lives;
 use super::time_map::TimeMap;
 use crate::index::IndexSpec;
 use crate::types::{
-    DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
+    DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq, Time,
 };
 
 /// Where a segment's filter pages lie: back to back from `offset`.
@@ -82,6 +83,8 @@ pub struct PartitionMeta {
     pub max_seq: Seq,
     /// Bytes of entries that only some views can see.
     pub droppable: Droppable,
+    /// When entries expire.
+    pub lives: Lives,
     /// The large values that it refers to.
     pub blobs: Vec<BlobUse>,
 }
@@ -116,6 +119,8 @@ pub struct KeyspaceState {
     pub page_bytes: u32,
     /// The profile it was made under.
     pub profile: u8,
+    /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
+    pub default_ttl: u64,
     /// The name of its merge operator.
     pub merge_operator: Option<String>,
     /// Every commit up to this is in the rows.
@@ -198,6 +203,8 @@ pub struct ManifestState {
     /// A commit that is durable, as are all before it: the log, where there is one, begins at or before
     /// the one after it, and ends at or behind it.
     pub last_seq: Seq,
+    /// No moment before this was told by a clock that lives were judged by.
+    pub time: Time,
     /// By id.
     pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
     /// Blob segments in use, with their lengths.
@@ -227,6 +234,7 @@ impl ManifestState {
             next_keyspace: 1,
             log_start: LogId(0),
             last_seq: Seq(0),
+            time: Time::BEFORE_ALL,
             keyspaces: BTreeMap::new(),
             blob_segments: BTreeMap::new(),
             history_floor: None,

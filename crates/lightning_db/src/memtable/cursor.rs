@@ -11,7 +11,7 @@
 use std::ptr::NonNull;
 
 use crate::sync::Arc;
-use crate::types::{EntryValue, Seq};
+use crate::types::{EntryValue, Expiry, Seq, Time};
 
 use super::entry::{EntryRef, Header};
 use super::index::Place;
@@ -226,6 +226,18 @@ impl MemtableCursor {
     #[inline]
     pub fn value(&self) -> EntryValue<'_> {
         self.entry().value()
+    }
+
+    /// When the entry expires. Panics as [`key`](Self::key) does.
+    #[inline]
+    pub fn expiry(&self) -> Expiry {
+        self.entry().expiry()
+    }
+
+    /// Whether the entry's key has no value at `now`. Panics as [`key`](Self::key) does.
+    #[inline]
+    pub fn is_gone(&self, now: Time) -> bool {
+        self.entry().is_gone(now)
     }
 
     #[inline]

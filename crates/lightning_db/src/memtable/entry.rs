@@ -1,8 +1,9 @@
 //! One version of a key, as it lies in the arena, and the way to the older versions of its key.
 //!
 //! ```text
-//! seq u64 | value length u32 | key length << 3 | has older << 2 | kind  u32      16 bytes
+//! seq u64 | value length u32 | key length << 4 | expires << 3 | has older << 2 | kind  u32   16 bytes
 //! older entry, far entry, depth: three words, only where there is an older version of the key
+//! when it expires: one word, only where it does
 //! key bytes | value bytes (or the encoded blob reference, or a list of operands)
 //! ```
 //!
@@ -17,11 +18,12 @@ use std::ptr::NonNull;
 
 use crate::limits::MAX_KEY_BYTES;
 use crate::prefetch;
-use crate::types::{BlobRef, EntryValue, Seq};
+use crate::types::{BlobRef, Entry, EntryValue, Expiry, Seq, Time};
 
 const HAS_OLDER: u32 = 1 << 2;
 const KIND: u32 = HAS_OLDER - 1;
-const LEN_SHIFT: u32 = 3;
+const EXPIRES: u32 = 1 << 3;
+const LEN_SHIFT: u32 = 4;
 const _: () = assert!(MAX_KEY_BYTES < 1 << (32 - LEN_SHIFT));
 
 /// The fixed part of an entry.
@@ -44,6 +46,7 @@ struct History<'a> {
 
 const HEADER_BYTES: usize = size_of::<Header>();
 const HISTORY_BYTES: usize = size_of::<History<'static>>();
+const EXPIRY_BYTES: usize = size_of::<u64>();
 
 /// An entry in an arena that outlives `'a`.
 ///
@@ -59,8 +62,10 @@ pub(super) struct EntryRef<'a> {
 impl<'a> EntryRef<'a> {
     /// Bytes that [`write`](Self::write) fills.
     #[inline]
-    pub(super) fn size(key: &[u8], value: &EntryValue<'_>, has_older: bool) -> usize {
-        HEADER_BYTES + usize::from(has_older) * HISTORY_BYTES + key.len() + value.inline_len()
+    pub(super) fn size(key: &[u8], entry: &Entry<'_>, has_older: bool) -> usize {
+        let expiry = if entry.expiry.is_never() { 0 } else { EXPIRY_BYTES };
+        let fixed = HEADER_BYTES + usize::from(has_older) * HISTORY_BYTES + expiry;
+        fixed + key.len() + entry.value.inline_len()
     }
 
     /// Writes an entry.
@@ -73,9 +78,10 @@ impl<'a> EntryRef<'a> {
         space: NonNull<u8>,
         key: &[u8],
         seq: Seq,
-        value: &EntryValue<'_>,
+        entry: &Entry<'_>,
         older: Option<Self>,
     ) -> Self {
+        let value = &entry.value;
         assert!(key.len() <= MAX_KEY_BYTES, "keys are checked before they come here");
         let value_len = u32::try_from(value.inline_len()).expect("values are checked before");
         let mut key_len_and_kind = (key.len() as u32) << LEN_SHIFT | u32::from(value.kind_byte());
@@ -86,6 +92,12 @@ impl<'a> EntryRef<'a> {
             key_at += HISTORY_BYTES;
             // SAFETY: the space is aligned and long enough for header and history.
             unsafe { space.add(HEADER_BYTES).cast().write(History::on_top_of(older)) };
+        }
+        if !entry.expiry.is_never() {
+            key_len_and_kind |= EXPIRES;
+            // SAFETY: the space is long enough for it too; what is before it keeps it aligned to 8.
+            unsafe { space.add(key_at).cast().write(entry.expiry.0) };
+            key_at += EXPIRY_BYTES;
         }
         let header = Header { seq: seq.0, value_len, key_len_and_kind };
         // SAFETY: aligned and long enough.
@@ -133,8 +145,35 @@ impl<'a> EntryRef<'a> {
 
     #[inline]
     fn key_at(self) -> usize {
+        let flags = self.header().key_len_and_kind;
+        let expires = flags & EXPIRES != 0;
+        self.expiry_at() + usize::from(expires) * EXPIRY_BYTES
+    }
+
+    /// Where the expiry stands, if it has one.
+    #[inline]
+    fn expiry_at(self) -> usize {
         let has_older = self.header().key_len_and_kind & HAS_OLDER != 0;
         HEADER_BYTES + usize::from(has_older) * HISTORY_BYTES
+    }
+
+    /// When it expires.
+    #[inline]
+    pub(super) fn expiry(self) -> Expiry {
+        if self.header().key_len_and_kind & EXPIRES == 0 {
+            return Expiry::NEVER;
+        }
+        // SAFETY: the flag says that `write` put a word there, within the entry.
+        let at = unsafe { self.header.cast::<u8>().add(self.expiry_at()) };
+        // SAFETY: aligned to 8 as header and history are; initialised, never changed.
+        Expiry(unsafe { at.cast::<u64>().read() })
+    }
+
+    /// Whether the key has no value at `now`: deleted, or expired.
+    #[inline]
+    pub(super) fn is_gone(self, now: Time) -> bool {
+        let flags = self.header().key_len_and_kind;
+        flags & KIND == 0 || (flags & EXPIRES != 0 && self.expiry().is_over(now))
     }
 
     /// The key.

@@ -19,7 +19,7 @@ use std::ptr::{self, NonNull};
 use crate::error::Result;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use crate::types::{EntryValue, Seq};
+use crate::types::{Entry, Seq};
 
 use super::arena::Arena;
 use super::entry::{EntryRef, Header};
@@ -170,7 +170,7 @@ impl Index {
         &self,
         key: &[u8],
         seq: Seq,
-        value: &EntryValue<'_>,
+        value: &Entry<'_>,
         before_new_key: impl FnOnce(),
     ) -> Result<Inserted> {
         let mut guard = self.writer.try_lock().expect("one thread at a time writes to a memtable");
@@ -184,7 +184,7 @@ impl Index {
         writer: &mut Writer,
         key: &[u8],
         seq: Seq,
-        value: &EntryValue<'_>,
+        value: &Entry<'_>,
         before_new_key: impl FnOnce(),
     ) -> Result<Inserted> {
         let Some(root) = self.root() else {
@@ -319,7 +319,7 @@ impl Index {
         writer: &mut Writer,
         key: &[u8],
         seq: Seq,
-        value: &EntryValue<'_>,
+        value: &Entry<'_>,
         older: Option<EntryRef<'a>>,
     ) -> Result<EntryRef<'a>> {
         let space = writer.arena.entry_space(EntryRef::size(key, value, older.is_some()))?;

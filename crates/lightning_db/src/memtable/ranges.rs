@@ -183,10 +183,7 @@ mod tests {
             }
             for at in (0..=seq).rev() {
                 for key in 0..40 {
-                    let newest = all
-                        .iter()
-                        .filter(|(s, e, n)| *n <= at && (*s..*e).contains(&key))
-                        .next_back();
+                    let newest = all.iter().rfind(|(s, e, n)| *n <= at && (*s..*e).contains(&key));
                     let newest = newest.map(|(_, _, n)| Seq(*n));
                     assert_eq!(ranges.covering(&[key], Seq(at)), newest, "seed {seed} at {at}");
                     let joined = &ranges.at(Seq(at)).joined;

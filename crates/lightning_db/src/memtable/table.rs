@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ranges::Fragment;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
-use crate::types::{EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
+use crate::types::{Entry, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
 
 use super::entry::EntryRef;
 use super::filter::Filter;
@@ -27,6 +27,8 @@ pub struct Memtable {
     /// Zero until sealed.
     last_seq: AtomicU64,
     entries: AtomicUsize,
+    /// Entries that expire, those that were replaced in their own commit included.
+    expiring: AtomicUsize,
     index: Index,
     filter: Filter,
     ranges: MemtableRanges,
@@ -43,6 +45,7 @@ impl Memtable {
             first_seq,
             last_seq: AtomicU64::new(0),
             entries: AtomicUsize::new(0),
+            expiring: AtomicUsize::new(0),
             index: Index::new(),
             filter: Filter::new(),
             ranges: MemtableRanges::new(),
@@ -56,19 +59,23 @@ impl Memtable {
     ///
     /// Fails with `OutOfMemory` only, and has changed nothing then. Panics when two threads insert
     /// at once, after [`set_last_seq`](Self::set_last_seq), or when the key has a newer version.
-    pub fn insert(&self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
+    pub fn insert<'v>(&self, key: &[u8], seq: Seq, entry: impl Into<Entry<'v>>) -> Result<()> {
+        let entry = entry.into();
         assert!(self.last_seq().is_none(), "nothing is inserted into a sealed memtable");
         debug_assert!(seq >= self.first_seq, "the commit belongs to an older memtable");
-        if let EntryValue::Blob(blob) = &value {
+        if let EntryValue::Blob(blob) = &entry.value {
             // Before the entry can be found; naming one segment too many is harmless.
             let mut segments = self.blob_segments.lock();
             if let Err(at) = segments.binary_search(&blob.segment) {
                 segments.insert(at, blob.segment);
             }
         }
-        let inserted = self.index.insert(key, seq, &value, || self.filter.add(hash_key(key)))?;
+        let inserted = self.index.insert(key, seq, &entry, || self.filter.add(hash_key(key)))?;
         if inserted != Inserted::Replacement {
             self.entries.store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        if !entry.expiry.is_never() {
+            self.expiring.store(self.expiring.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -83,18 +90,18 @@ impl Memtable {
     }
 
     /// The newest version of `key` at or below `at`; of a key that a range delete covers, a tombstone.
-    #[inline]
+    #[cfg(test)]
     pub fn get(&self, key: &[u8], at: Seq) -> Option<(Seq, EntryValue<'_>)> {
-        self.get_hashed(key, hash_key(key), at)
+        self.get_hashed(key, hash_key(key), at).map(|(seq, entry)| (seq, entry.value))
     }
 
-    /// As [`get`](Self::get), for callers that have [`hash_key`] of the key at hand.
+    /// The newest version of `key`, whose [`hash_key`] is `hash`, at or below `at`.
     #[inline]
-    pub fn get_hashed(&self, key: &[u8], hash: u64, at: Seq) -> Option<(Seq, EntryValue<'_>)> {
+    pub fn get_hashed(&self, key: &[u8], hash: u64, at: Seq) -> Option<(Seq, Entry<'_>)> {
         let mut found = None;
         if self.filter.may_contain(hash) {
             let entry = self.index.newest(key).and_then(|newest| newest.at_or_before(at));
-            found = entry.map(|entry| (entry.seq(), entry.value()));
+            found = entry.map(|e| (e.seq(), Entry { value: e.value(), expiry: e.expiry() }));
         }
         if self.ranges.any() { self.below_ranges(key, at, found) } else { found }
     }
@@ -105,21 +112,21 @@ impl Memtable {
         &self,
         key: &[u8],
         at: Seq,
-        found: Option<(Seq, EntryValue<'a>)>,
-    ) -> Option<(Seq, EntryValue<'a>)> {
+        found: Option<(Seq, Entry<'a>)>,
+    ) -> Option<(Seq, Entry<'a>)> {
         match self.ranges.covering(key, at) {
             Some(seq) if found.is_none_or(|(own, _)| own < seq) => {
-                Some((seq, EntryValue::Tombstone))
+                Some((seq, Entry::lasting(EntryValue::Tombstone)))
             }
             _ => found,
         }
     }
 
     /// The versions of `key` at or below `at`, newest first.
-    pub fn versions(&self, key: &[u8], at: Seq) -> impl Iterator<Item = (Seq, EntryValue<'_>)> {
+    pub fn versions(&self, key: &[u8], at: Seq) -> impl Iterator<Item = (Seq, Entry<'_>)> {
         let newest = self.index.newest(key).and_then(|entry| entry.at_or_before(at));
         let entries = std::iter::successors(newest, |entry| EntryRef::older(*entry));
-        entries.map(|entry| (entry.seq(), entry.value()))
+        entries.map(|e| (e.seq(), Entry { value: e.value(), expiry: e.expiry() }))
     }
 
     /// What the versions of `key` up to one of these numbers, here and below, were found to make: the
@@ -174,6 +181,11 @@ impl Memtable {
     /// Entries, each version counted.
     pub fn entries(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Entries that expire, at least.
+    pub fn expiring(&self) -> usize {
+        self.expiring.load(Ordering::Relaxed)
     }
 
     /// Whether there are no entries and no range deletes.

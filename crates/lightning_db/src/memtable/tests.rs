@@ -11,7 +11,9 @@ use super::{Memtable, MemtableCursor};
 use crate::error::ErrorKind;
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_KEY_BYTES};
 use crate::sync::Arc;
-use crate::types::{BlobRef, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
+use crate::types::{
+    BlobRef, Entry, EntryValue, Expiry, KeyspaceId, SegmentId, Seq, Time, hash_key,
+};
 
 /// A value that owns its bytes.
 #[derive(Clone, PartialEq, Debug)]
@@ -454,9 +456,9 @@ fn versions_come_in_order() {
 fn a_second_writer_is_refused() {
     let index = Index::new();
     let nested = || {
-        let _ = index.insert(b"b", Seq(1), &inline("v"), || ());
+        let _ = index.insert(b"b", Seq(1), &inline("v").into(), || ());
     };
-    let _ = index.insert(b"a", Seq(1), &inline("v"), nested);
+    let _ = index.insert(b"a", Seq(1), &inline("v").into(), nested);
 }
 
 #[test]
@@ -464,7 +466,7 @@ fn an_insertion_says_what_it_did() {
     let index = Index::new();
     let insert = |key: &[u8], seq| {
         let mut new_key = false;
-        let did = index.insert(key, Seq(seq), &inline("v"), || new_key = true).unwrap();
+        let did = index.insert(key, Seq(seq), &inline("v").into(), || new_key = true).unwrap();
         assert_eq!(new_key, did == Inserted::Key);
         did
     };
@@ -705,4 +707,33 @@ fn speed() {
         println!("  std BTreeMap           {insert:>7.0} {get:>4.0} {none:>7.0}       {next:>5.0}");
         assert_ne!(sum, 0);
     }
+}
+
+#[test]
+fn versions_keep_their_own_expiry() {
+    let table = Arc::new(Memtable::new(KeyspaceId(0), Seq(1)));
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut all = BTreeMap::new();
+    for seq in 1..3_000_u64 {
+        let key = vec![rng.u8(0..40); rng.usize(1..40)];
+        let bytes = vec![rng.u8(..); rng.usize(0..60)];
+        let expiry = if rng.bool() { Expiry::NEVER } else { Expiry(rng.u64(1..100)) };
+        let value = EntryValue::Inline(&bytes);
+        table.insert(&key, Seq(seq), Entry { value, expiry }).unwrap();
+        all.insert((key, Reverse(seq)), (bytes, expiry));
+    }
+    assert!(table.expiring() > 1_000);
+    let mut cursor = MemtableCursor::new(Arc::clone(&table));
+    cursor.first();
+    for ((key, Reverse(seq)), (bytes, expiry)) in &all {
+        let entry = Entry { value: EntryValue::Inline(bytes), expiry: *expiry };
+        assert_eq!(table.get_hashed(key, hash_key(key), Seq(*seq)), Some((Seq(*seq), entry)));
+        assert_eq!((cursor.key(), cursor.seq()), (&key[..], Seq(*seq)));
+        assert_eq!((cursor.value(), cursor.expiry()), (entry.value, *expiry));
+        for now in [0, expiry.0.saturating_sub(1), expiry.0.min(Time::LATEST.0)] {
+            assert_eq!(cursor.is_gone(Time(now)), expiry.is_over(Time(now)));
+        }
+        cursor.next();
+    }
+    assert!(!cursor.valid());
 }

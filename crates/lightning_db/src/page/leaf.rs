@@ -3,12 +3,13 @@
 //! | offset | size | meaning |
 //! |---|---|---|
 //! | 0 | 4 | `n`, the number of entries |
-//! | 4 | 1 | flags: bit 0 a column of numbers follows; bit 1 kept for a column of expiry times; the others unused. Any but bit 0 is refused |
+//! | 4 | 1 | flags: bit 0 a column of numbers follows; bit 1 a column of expiry times follows; the others unused, and refused |
 //! | 5 | 3 | zeros |
 //! | 8 | `n` | hash tags: the low byte of each key's `hash_key` |
 //! | 8+n | 4(n+1) | slots: bits 0-23 where the entry begins, from the payload's front; bits 24-31 what it is: 0 tombstone, 1 value, 2 reference to a blob, 3 list of operands. The last slot is no entry: it is the payload's length |
 //! | 12+5n | 8n or 0 | numbers (`seq`), where flag 0 is set: some entry's is not zero |
-//! | 12+5n or 12+13n | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, the operands (each its length, varint, and its bytes; oldest first, at least one), or nothing |
+//! | then | 8n or 0 | expiry times (milliseconds since 1970), where flag 1 is set: some entry has one. All ones: none |
+//! | then | | entries, back to back: key length (varint), key, then, up to the next entry, the value, the 32 bytes of a blob reference, the operands (each its length, varint, and its bytes; oldest first, at least one), or nothing |
 //!
 //! Numbers are little endian. A value's length is not stored: the next slot tells it.
 //! 1. Entries are ordered by key, versions of one key from the newest to the oldest.
@@ -26,12 +27,14 @@ use crate::codec::{Malformed, Reader, put_varint, u32_at, u64_at, varint_len};
 use crate::limits::MAX_PAGE_RAW_BYTES;
 use crate::operators::list;
 use crate::page::UNKNOWN_FEATURE;
-use crate::types::{BlobRef, EntryValue, Seq, hash_key};
+use crate::types::{BlobRef, Entry, EntryValue, Expiry, Seq, hash_key};
 
 const HEADER_BYTES: usize = 8;
 const FLAG_SEQS: u8 = 1;
+const FLAG_EXPIRIES: u8 = 2;
 const SLOT_BYTES: usize = 4;
 const SEQ_BYTES: usize = 8;
+const EXPIRY_BYTES: usize = 8;
 const OFFSET_MASK: u32 = 0x00FF_FFFF;
 const KIND_SHIFT: u32 = 24;
 const TOMBSTONE: u8 = 0;
@@ -54,6 +57,8 @@ pub struct LeafBuilder {
     slots: Vec<u32>,
     seqs: Vec<Seq>,
     has_seqs: bool,
+    expiries: Vec<Expiry>,
+    has_expiries: bool,
     entries: Vec<u8>,
     last_key: Range<usize>,
 }
@@ -68,7 +73,10 @@ impl LeafBuilder {
     ///
     /// Panics where it does not belong there, or where the page would be too long to be opened:
     /// what would be written could not be read.
-    pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) {
+    pub fn push<'v>(&mut self, key: &[u8], seq: Seq, entry: impl Into<Entry<'v>>) {
+        let Entry { value, expiry } = entry.into();
+        let may_end = matches!(value, EntryValue::Inline(_) | EntryValue::Blob(_));
+        assert!(expiry.is_never() || may_end, "only values expire");
         if let Some(&last_seq) = self.seqs.last() {
             let in_order = match self.last_key().cmp(key) {
                 Ordering::Less => true,
@@ -81,6 +89,8 @@ impl LeafBuilder {
         self.slots.push(self.entries.len() as u32 | u32::from(value.kind_byte()) << KIND_SHIFT);
         self.seqs.push(seq);
         self.has_seqs |= seq != Seq(0);
+        self.expiries.push(expiry);
+        self.has_expiries |= !expiry.is_never();
         put_varint(&mut self.entries, key.len() as u64);
         let start = self.entries.len();
         self.entries.extend_from_slice(key);
@@ -99,10 +109,11 @@ impl LeafBuilder {
     }
 
     /// The most that [`push`](Self::push) of such an entry adds to [`raw_len`](Self::raw_len),
-    /// where it does not bring in the first number that is not zero.
-    pub fn entry_len(key_bytes: usize, value: &EntryValue<'_>) -> usize {
-        let entry = varint_len(key_bytes as u64) + key_bytes + value.inline_len();
-        1 + SLOT_BYTES + SEQ_BYTES + entry
+    /// where it does not bring in the first number that is not zero, or the first expiry.
+    pub fn entry_len(&self, key_bytes: usize, entry: &Entry<'_>) -> usize {
+        let bytes = varint_len(key_bytes as u64) + key_bytes + entry.value.inline_len();
+        let expiry = if self.has_expiries || !entry.expiry.is_never() { EXPIRY_BYTES } else { 0 };
+        1 + SLOT_BYTES + SEQ_BYTES + expiry + bytes
     }
 
     /// Entries so far.
@@ -122,7 +133,7 @@ impl LeafBuilder {
     }
 
     fn entries_at(&self) -> usize {
-        columns_end(self.slots.len(), self.has_seqs)
+        columns_end(self.slots.len(), self.has_seqs, self.has_expiries)
     }
 
     /// Replaces `out` with the payload, and empties the builder.
@@ -132,7 +143,9 @@ impl LeafBuilder {
         out.clear();
         out.reserve(end);
         out.extend_from_slice(&(self.slots.len() as u32).to_le_bytes());
-        out.extend_from_slice(&[if self.has_seqs { FLAG_SEQS } else { 0 }, 0, 0, 0]);
+        let seqs = if self.has_seqs { FLAG_SEQS } else { 0 };
+        let expiries = if self.has_expiries { FLAG_EXPIRIES } else { 0 };
+        out.extend_from_slice(&[seqs | expiries, 0, 0, 0]);
         out.extend_from_slice(&self.tags);
         for slot in &self.slots {
             // An offset and the columns in front of it stay below 2^24: the kind is not touched.
@@ -144,12 +157,19 @@ impl LeafBuilder {
                 out.extend_from_slice(&seq.0.to_le_bytes());
             }
         }
+        if self.has_expiries {
+            for expiry in &self.expiries {
+                out.extend_from_slice(&expiry.0.to_le_bytes());
+            }
+        }
         out.extend_from_slice(&self.entries);
         debug_assert_eq!(out.len(), end, "raw_len is exact");
         self.tags.clear();
         self.slots.clear();
         self.seqs.clear();
         self.has_seqs = false;
+        self.expiries.clear();
+        self.has_expiries = false;
         self.entries.clear();
         self.last_key = 0..0;
     }
@@ -157,9 +177,10 @@ impl LeafBuilder {
 
 /// Where the entries of a leaf of `n` begin.
 #[inline]
-fn columns_end(n: usize, has_seqs: bool) -> usize {
+fn columns_end(n: usize, has_seqs: bool, has_expiries: bool) -> usize {
     let seqs = if has_seqs { n * SEQ_BYTES } else { 0 };
-    HEADER_BYTES + n + (n + 1) * SLOT_BYTES + seqs
+    let expiries = if has_expiries { n * EXPIRY_BYTES } else { 0 };
+    HEADER_BYTES + n + (n + 1) * SLOT_BYTES + seqs + expiries
 }
 
 /// Where an entry lies in a leaf's payload.
@@ -245,6 +266,8 @@ pub struct LeafView<'a> {
     slots: &'a [u8],
     /// Empty where every number is zero.
     seqs: &'a [u8],
+    /// Empty where nothing expires.
+    expiries: &'a [u8],
 }
 
 impl<'a> LeafView<'a> {
@@ -255,14 +278,14 @@ impl<'a> LeafView<'a> {
         let mut header = Reader::new(bytes);
         let n = header.u32()? as usize;
         let flags = header.u8()?;
-        if flags & !FLAG_SEQS != 0 || header.array::<3>()? != [0; 3] {
+        if flags & !(FLAG_SEQS | FLAG_EXPIRIES) != 0 || header.array::<3>()? != [0; 3] {
             return Err(UNKNOWN_FEATURE);
         }
         // Each entry has a tag, a slot and a length, so that `n` cannot overflow what follows.
         if n > bytes.len() / (2 + SLOT_BYTES) {
             return Err(Malformed("a leaf has fewer bytes than entries need"));
         }
-        let entries_at = columns_end(n, flags & FLAG_SEQS != 0);
+        let entries_at = columns_end(n, flags & FLAG_SEQS != 0, flags & FLAG_EXPIRIES != 0);
         if bytes.len() < entries_at || bytes.len() > OFFSET_MASK as usize {
             return Err(Malformed("a leaf has an impossible length"));
         }
@@ -297,6 +320,9 @@ impl<'a> LeafView<'a> {
                 }
                 _ => return Err(Malformed("a value in a leaf is of an unknown kind")),
             }
+            if matches!(view.kind(i), TOMBSTONE | OPERANDS) && !view.expiry(i).is_never() {
+                return Err(Malformed("a tombstone or operands in a leaf have an expiry"));
+            }
             let seq = view.seq(i);
             if let Some((last_key, last_seq)) = before {
                 match last_key.cmp(key) {
@@ -317,7 +343,9 @@ impl<'a> LeafView<'a> {
         let (tags, rest) = bytes[HEADER_BYTES..].split_at(n);
         let (slots, rest) = rest.split_at((n + 1) * SLOT_BYTES);
         let seqs = if bytes[4] & FLAG_SEQS == 0 { 0 } else { n * SEQ_BYTES };
-        Self { bytes, tags, slots, seqs: &rest[..seqs] }
+        let (seqs, rest) = rest.split_at(seqs);
+        let expiries = if bytes[4] & FLAG_EXPIRIES == 0 { 0 } else { n * EXPIRY_BYTES };
+        Self { bytes, tags, slots, seqs, expiries: &rest[..expiries] }
     }
 
     /// Whether each hash tag is that of its key.
@@ -358,6 +386,22 @@ impl<'a> LeafView<'a> {
     #[inline]
     pub fn seq(&self, i: usize) -> Seq {
         if self.seqs.is_empty() { Seq(0) } else { Seq(u64_at(self.seqs, i * SEQ_BYTES)) }
+    }
+
+    /// When entry `i` expires.
+    #[inline]
+    pub fn expiry(&self, i: usize) -> Expiry {
+        if self.expiries.is_empty() {
+            Expiry::NEVER
+        } else {
+            Expiry(u64_at(self.expiries, i * EXPIRY_BYTES))
+        }
+    }
+
+    /// Whether some entry expires.
+    #[inline]
+    pub fn has_expiries(&self) -> bool {
+        !self.expiries.is_empty()
     }
 
     /// What entry `i` says of its key.

@@ -11,6 +11,7 @@ struct Owned {
     key: Vec<u8>,
     seq: Seq,
     value: OwnedValue,
+    expiry: Expiry,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,10 @@ enum OwnedValue {
 }
 
 impl Owned {
+    fn entry(&self) -> Entry<'_> {
+        Entry { value: self.value(), expiry: self.expiry }
+    }
+
     fn value(&self) -> EntryValue<'_> {
         match &self.value {
             OwnedValue::Inline(v) => EntryValue::Inline(v),
@@ -58,13 +63,17 @@ fn random_value(rng: &mut fastrand::Rng) -> OwnedValue {
 fn random_entries(rng: &mut fastrand::Rng, keys: usize, versions: bool) -> Vec<Owned> {
     let keys: std::collections::BTreeSet<Vec<u8>> = (0..keys).map(|_| random_key(rng)).collect();
     let mut entries = Vec::new();
+    let expiring = rng.bool();
     for key in keys {
         let mut seqs: std::collections::BTreeSet<u64> = [0].into();
         if versions {
             seqs = (0..rng.usize(1..4)).map(|_| rng.u64(..50)).collect();
         }
         for seq in seqs.into_iter().rev() {
-            entries.push(Owned { key: key.clone(), seq: Seq(seq), value: random_value(rng) });
+            let value = random_value(rng);
+            let lasts = !expiring || value == OwnedValue::Tombstone || rng.bool();
+            let expiry = if lasts { Expiry::NEVER } else { Expiry(rng.u64(..u64::MAX)) };
+            entries.push(Owned { key: key.clone(), seq: Seq(seq), value, expiry });
         }
     }
     entries
@@ -75,10 +84,13 @@ fn build(entries: &[Owned]) -> Vec<u8> {
     for (i, e) in entries.iter().enumerate() {
         let before = builder.raw_len();
         let first_seq = e.seq != Seq(0) && entries[..i].iter().all(|e| e.seq == Seq(0));
-        builder.push(&e.key, e.seq, e.value());
-        if !first_seq {
+        let first_expiry = |e: &Owned| !e.expiry.is_never();
+        let brings_in = first_expiry(e) && !entries[..i].iter().any(first_expiry);
+        let most = builder.entry_len(e.key.len(), &e.entry());
+        builder.push(&e.key, e.seq, e.entry());
+        if !first_seq && !brings_in {
             let grown = builder.raw_len() - before;
-            assert!(grown <= LeafBuilder::entry_len(e.key.len(), &e.value()));
+            assert!(grown <= most);
         }
         assert_eq!(builder.last_key(), e.key);
     }
@@ -105,8 +117,10 @@ fn entries_come_back_as_they_were_pushed() {
         assert_eq!(view.len(), entries.len());
         assert_eq!(view.is_empty(), entries.is_empty());
         assert_eq!(view.has_seqs(), entries.iter().any(|e| e.seq != Seq(0)));
+        assert_eq!(view.has_expiries(), entries.iter().any(|e| !e.expiry.is_never()));
         for (i, e) in entries.iter().enumerate() {
             assert_eq!((view.key(i), view.seq(i), view.value(i)), (&e.key[..], e.seq, e.value()));
+            assert_eq!(view.expiry(i), e.expiry);
             if let EntryValue::Inline(v) = view.value(i) {
                 assert_eq!(&page[view.value_range(i)], v);
             }
@@ -179,7 +193,7 @@ fn settled_leaves_have_no_number_column() {
 fn flags_of_later_versions_are_refused_by_name() {
     let mut rng = fastrand::Rng::with_seed(43);
     let page = build(&random_entries(&mut rng, 10, true));
-    for bit in 1..8 {
+    for bit in 2..8 {
         let mut later = page.clone();
         later[4] |= 1 << bit;
         assert_eq!(LeafView::validate(&later), Err(UNKNOWN_FEATURE));
@@ -210,7 +224,12 @@ fn the_same_version_is_not_written_twice() {
 #[test]
 fn order_is_validated() {
     let entries: Vec<Owned> = [(b"a", 5), (b"a", 4), (b"b", 9)]
-        .map(|(k, s)| Owned { key: k.to_vec(), seq: Seq(s), value: OwnedValue::Tombstone })
+        .map(|(k, s)| Owned {
+            key: k.to_vec(),
+            seq: Seq(s),
+            value: OwnedValue::Tombstone,
+            expiry: Expiry::NEVER,
+        })
         .to_vec();
     let page = build(&entries);
     let (seqs, keys) = (8 + 3 + 16, 8 + 3 + 16 + 24);

@@ -151,6 +151,25 @@ impl RangeList {
         list
     }
 
+    /// The same for keys of at most `longest` bytes, with every start such a key. What a base partition
+    /// takes of a run ends just behind its last key, at a bound that is one byte longer than this key.
+    #[must_use]
+    pub fn starting_at_keys(&self, longest: usize) -> Self {
+        Self::new(self.fragments.iter().filter_map(|f| {
+            if f.start.len() <= longest {
+                return Some(f.clone());
+            }
+            // The bound's first bytes are a key below it. What follows them is the next key.
+            let mut start = f.start[..longest].to_vec();
+            while start.last() == Some(&0xff) {
+                start.pop();
+            }
+            *start.last_mut()? += 1;
+            let inside = is_before(&start, f.end.as_deref());
+            inside.then(|| ListFragment { start: start.into(), ..f.clone() })
+        }))
+    }
+
     /// Its ranges.
     pub fn fragments(&self) -> &[ListFragment] {
         &self.fragments

@@ -121,3 +121,21 @@ fn a_list_shows_every_view_what_the_range_deletes_did() {
         assert_eq!(list.reaches(&[from], &[from]), list.find(&[from]).is_some());
     }
 }
+
+#[test]
+fn bounds_longer_than_keys_become_the_next_key() {
+    let list = |start: &[u8], end: Option<&[u8]>| {
+        let (start, end) = (start.into(), end.map(Into::into));
+        RangeList::new([ListFragment { start, end, seqs: [Seq(1)].into() }])
+    };
+    let first = |start: &[u8], end: Option<&[u8]>| {
+        let list = list(start, end).starting_at_keys(2);
+        list.fragments().first().map(|f| f.start.to_vec())
+    };
+    assert_eq!(first(&[7, 8], None), Some(vec![7, 8]));
+    assert_eq!(first(&[7, 8, 0], None), Some(vec![7, 9]));
+    assert_eq!(first(&[7, 255, 0], None), Some(vec![8]));
+    assert_eq!(first(&[7, 255, 0], Some(&[8])), None);
+    assert_eq!(first(&[7, 255, 0], Some(&[8, 0])), Some(vec![8]));
+    assert_eq!(first(&[255, 255, 0], None), None, "no key is behind it");
+}

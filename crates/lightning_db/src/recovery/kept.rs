@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::commit::batch::{Operation, Operations, Write, encode, encode_range};
 use crate::error::{Error, Result};
 use crate::manifest::ManifestState;
-use crate::types::{BlobRef, EntryValue, LogId, SegmentId, Seq};
+use crate::types::{BlobRef, Entry, EntryValue, LogId, SegmentId, Seq};
 use crate::vfs::{OpenMode, Vfs};
 use crate::wal::{Log, LogFile, LogFiles, LogOptions, LogRecovery, LogWriter, Visit, log_path};
 
@@ -77,7 +77,7 @@ fn with_moved(body: &[u8], moved: &Moved) -> (Vec<u8>, Vec<BlobRef>) {
                 continue;
             }
         };
-        let value = match op.value {
+        let value = match op.entry.value {
             EntryValue::Blob(blob) => {
                 let blob = moved.get(&(blob.segment, blob.offset)).copied().unwrap_or(blob);
                 blobs.push(blob);
@@ -85,7 +85,7 @@ fn with_moved(body: &[u8], moved: &Moved) -> (Vec<u8>, Vec<BlobRef>) {
             }
             other => other,
         };
-        encode(&mut out, &Operation { value, ..op });
+        encode(&mut out, &Operation { entry: Entry { value, ..op.entry }, ..op });
     }
     (out, blobs)
 }

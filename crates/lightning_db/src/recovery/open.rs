@@ -23,6 +23,7 @@ use crate::maintenance::kept_log::KeptPlan;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
+use crate::maintenance::write::no_lives_where_merged;
 use crate::manifest::{Edit, EditOp, KeptLog, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, install_current};
 use crate::memtable::Memtable;
@@ -33,13 +34,14 @@ use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
+use crate::store::lifetimes::Lifetimes;
 use crate::store::range_row::RunRanges;
 use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, RwLock};
 use crate::tree::PartitionReader;
-use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq};
+use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq, Time};
 use crate::vfs::{Vfs, VfsLock};
 use crate::wal::{Log, LogFile, LogFiles, LogOptions, LogRecovery};
 
@@ -173,6 +175,10 @@ fn recover(
         catalog::check_operator(DEFAULT, has, wanted)
             .map_err(|e| e.with_kind(ErrorKind::InvalidConfig))?;
     }
+    let gives_lives = state.keyspaces.get(&KeyspaceId(0)).is_some_and(|k| k.default_ttl > 0);
+    if gives_lives && config.merge_operator.is_some() {
+        return Err(no_lives_where_merged().with_kind(ErrorKind::InvalidConfig));
+    }
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
@@ -272,6 +278,9 @@ fn serve(
     let (core, keyspaces) =
         assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, writer)?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
+    if core.env.lifetimes.any() {
+        edit.ops.push(EditOp::Time(core.env.lifetimes.now()));
+    }
     if let Some(name) = &core.config.merge_operator {
         let name = name.clone();
         edit.ops.push(EditOp::SetMergeOperator { keyspace: KeyspaceId(0), name });
@@ -352,6 +361,7 @@ fn assemble(
     writer: Option<(ManifestId, Arc<LogFiles>)>,
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
+    let expires = expires(state, &recovered.memtables);
     let cache_bytes = config.cache_size as u64;
     let row_bytes = cache_bytes / ROW_SHARE;
     // The smallest caches are for pages alone.
@@ -391,6 +401,7 @@ fn assemble(
         pager,
         cache,
         rows,
+        lifetimes: Lifetimes::new(Arc::clone(&vfs), state.time, expires),
         history: History::new(retention, state.times.clone(), last, clocks),
         views: Arc::new(ViewRegistry::new(floor)),
         visible: Arc::new(AtomicU64::new(last.0)),
@@ -460,6 +471,7 @@ fn assemble(
         failures: Mutex::new(BTreeMap::new()),
         failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        default_ttls: AtomicBool::new(state.keyspaces.values().any(|k| k.default_ttl > 0)),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
         indexes: IndexTable::new(indexes),
@@ -474,6 +486,13 @@ fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
 fn listed_kept(kept: &KeptLog) -> LogFile {
     let blobs = kept.blobs.iter().map(|b| (b.segment, b.bytes)).collect();
     LogFile { id: kept.id, first: kept.first, bytes: kept.bytes, blobs }
+}
+
+/// Whether anything that was recovered may expire.
+fn expires(state: &ManifestState, memtables: &BTreeMap<KeyspaceId, Arc<Memtable>>) -> bool {
+    state.time > Time::BEFORE_ALL
+        || state.partitions().any(|p| !p.lives.is_empty())
+        || memtables.values().any(|m| m.expiring() > 0)
 }
 
 /// Whether this build can pack new pages of every keyspace, and unpack those that are there.
@@ -522,7 +541,9 @@ fn open_keyspace(
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
-    Ok(Arc::new(KeyspaceStore::new(state.id, name, options, runs, base, last.next())))
+    let store = KeyspaceStore::new(state.id, name, options, runs, base, last.next());
+    store.default_ttl.store(state.default_ttl, crate::sync::atomic::Ordering::Release);
+    Ok(Arc::new(store))
 }
 
 fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {

@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, Result};
 use crate::manifest::ManifestState;
 use crate::memtable::Memtable;
 use crate::store::blobs::BlobStore;
-use crate::types::{BlobRef, EntryValue, KeyspaceId, Seq};
+use crate::types::{BlobRef, Entry, EntryValue, KeyspaceId, Seq};
 use crate::wal::Visit;
 
 /// Memtables being filled from the log.
@@ -48,7 +48,7 @@ impl<'a> Replay<'a> {
         for part in Operations::new(body) {
             let Ok(part) = part else { return Ok(Visit::Unusable) };
             let Write::Entry(op) = part else { continue };
-            let EntryValue::Blob(blob) = op.value else { continue };
+            let EntryValue::Blob(blob) = op.entry.value else { continue };
             if !self.wants(op.keyspace, seq) {
                 continue;
             }
@@ -77,9 +77,12 @@ impl<'a> Replay<'a> {
             body,
             seq,
             wanted,
-            |op| match op.value {
-                EntryValue::Blob(_) => EntryValue::Blob(moved.next().expect("one for each")),
-                other => other,
+            |op| match op.entry.value {
+                EntryValue::Blob(_) => {
+                    let value = EntryValue::Blob(moved.next().expect("one for each"));
+                    Entry { value, ..op.entry }
+                }
+                _ => op.entry,
             },
             Vec::new,
         )?;

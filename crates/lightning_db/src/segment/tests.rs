@@ -440,7 +440,7 @@ fn payloads_are_validated_under_a_good_checksum() {
     on_each_file_system(|place| {
         let mut rng = fastrand::Rng::with_seed(6);
         let mut later = leaf(&mut rng, 3);
-        later[4] |= 2;
+        later[4] |= 4;
         let mut writer = place.create(ID, SegmentKind::Data);
         let cases = [
             (PageType::Leaf, vec![1, 0, 0, 0, 0, 0, 0, 0], ErrorKind::Corrupt),

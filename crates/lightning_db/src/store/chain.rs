@@ -8,7 +8,8 @@
 //!    entries of operands as the operator makes of them; each keeps the number of the newest it stands
 //!    for, so that entries of one key have different numbers in every row that they meet in.
 //! 3. Where the operator cannot make fewer and there are many, what lies below is looked up.
-//! 4. What the operator fails on, or nobody is there to fold, is written as it was: nothing is lost, and
+//! 4. Nothing is folded onto a value that expires, until it has for everybody: it is a deletion then.
+//! 5. What the operator fails on, or nobody is there to fold, is written as it was: nothing is lost, and
 //!    the job goes on.
 
 use std::cell::Cell;
@@ -24,7 +25,7 @@ use crate::store::keyspace::KeyspaceStore;
 use crate::store::retention::{Fate, KeyRetention};
 use crate::store::version::{Row, Run};
 use crate::sync::atomic::Ordering;
-use crate::types::{BlobRef, EntryValue, Seq};
+use crate::types::{BlobRef, Entry, EntryValue, Expiry, Seq};
 
 /// More entries of operands than this are folded onto what lies below.
 const MANY: usize = 16;
@@ -62,13 +63,8 @@ impl<'a> Older<'a> {
 /// Where the rewritten versions go.
 pub trait Sink {
     /// Writes an entry, and notes which views it is of use to if not to all.
-    fn put(
-        &mut self,
-        key: &[u8],
-        seq: Seq,
-        value: EntryValue<'_>,
-        span: Option<ViewSpan>,
-    ) -> Result<()>;
+    fn put(&mut self, key: &[u8], seq: Seq, entry: Entry<'_>, span: Option<ViewSpan>)
+    -> Result<()>;
 }
 
 /// The surroundings of a rewriting.
@@ -109,7 +105,7 @@ struct Group {
     /// Newest first.
     operands: Vec<(Seq, Vec<u8>)>,
     bytes: usize,
-    base: Option<(Seq, Base)>,
+    base: Option<(Seq, Base, Expiry)>,
 }
 
 /// The versions of one key, newest first.
@@ -127,21 +123,20 @@ impl KeyChain {
         folding: &Folding<'_>,
         judge: &mut KeyRetention<'_>,
         key: &[u8],
-        (seq, value): (Seq, EntryValue<'_>),
+        (seq, entry): (Seq, Entry<'_>),
         out: &mut dyn Sink,
     ) -> Result<()> {
         if judge.is_of_last_bound(seq) {
-            return self.add_to_group(folding, key, seq, value, out);
+            return self.add_to_group(folding, key, seq, entry, out);
         }
         self.end_group(folding, key, out)?;
-        let bottom = value.is_tombstone() && folding.older.is_nothing(key);
-        if let Fate::Keep { seq: stored, seen_by: span } =
-            judge.judge(seq, value.is_tombstone(), bottom)
-        {
+        let tombstone = entry.value.is_tombstone();
+        let bottom = tombstone && folding.older.is_nothing(key);
+        if let Fate::Keep { seq: stored, seen_by: span } = judge.judge(seq, tombstone, bottom) {
             let group = Group { stored, span, operands: Vec::new(), bytes: 0, base: None };
             self.group = Some(group);
             self.passing = false;
-            self.add_to_group(folding, key, seq, value, out)?;
+            self.add_to_group(folding, key, seq, entry, out)?;
         }
         Ok(())
     }
@@ -151,16 +146,16 @@ impl KeyChain {
         folding: &Folding<'_>,
         key: &[u8],
         seq: Seq,
-        value: EntryValue<'_>,
+        entry: Entry<'_>,
         out: &mut dyn Sink,
     ) -> Result<()> {
         // Without a group, or behind its base, nobody sees it.
         let Some(group) = self.group.as_mut().filter(|g| g.base.is_none()) else { return Ok(()) };
-        let base = match value {
+        let base = match entry.value {
             EntryValue::Operands(operands) => {
                 group.bytes += operands.len() + size_of::<(Seq, Vec<u8>)>();
                 if self.passing {
-                    return out.put(key, seq, value, group.span);
+                    return out.put(key, seq, entry, group.span);
                 }
                 group.operands.push((seq, operands.to_vec()));
                 let usable = folding.keyspace.merger().is_some_and(Merger::is_registered);
@@ -174,7 +169,7 @@ impl KeyChain {
             EntryValue::Blob(blob) => Base::Blob(blob),
             EntryValue::Tombstone => Base::Tombstone,
         };
-        group.base = Some((seq, base));
+        group.base = Some((seq, base, entry.expiry));
         Ok(())
     }
 
@@ -190,33 +185,36 @@ impl KeyChain {
             if group.operands.is_empty() { None } else { folding.fold(key, &mut group)? };
         match folded {
             Some(Base::Value(value)) => {
-                return out.put(key, group.stored, EntryValue::Inline(&value), group.span);
+                let entry = Entry::lasting(EntryValue::Inline(&value));
+                return out.put(key, group.stored, entry, group.span);
             }
             Some(Base::Blob(blob)) => {
-                return out.put(key, group.stored, EntryValue::Blob(blob), group.span);
+                let entry = Entry::lasting(EntryValue::Blob(blob));
+                return out.put(key, group.stored, entry, group.span);
             }
             Some(Base::Tombstone) | None => {}
         }
         let above = self.passing || !group.operands.is_empty();
         write_operands(&mut group, key, out)?;
-        let Some((seq, base)) = group.base else { return Ok(()) };
+        let Some((seq, base, expiry)) = group.base else { return Ok(()) };
         // Alone it is what the rule kept; under operands it is theirs.
         let stored = if above && group.stored != Seq(0) { seq } else { group.stored };
-        match base {
-            Base::Value(value) => out.put(key, stored, EntryValue::Inline(&value), group.span),
-            Base::Blob(blob) => out.put(key, stored, EntryValue::Blob(blob), group.span),
+        let value = match &base {
+            Base::Value(value) => EntryValue::Inline(value),
+            Base::Blob(blob) => EntryValue::Blob(*blob),
             // Operands over nothing are as good as operands over a deletion.
             Base::Tombstone if above && group.stored == Seq(0) && folding.older.is_nothing(key) => {
-                Ok(())
+                return Ok(());
             }
-            Base::Tombstone => out.put(key, stored, EntryValue::Tombstone, group.span),
-        }
+            Base::Tombstone => EntryValue::Tombstone,
+        };
+        out.put(key, stored, Entry { value, expiry }, group.span)
     }
 }
 
 fn write_operands(group: &mut Group, key: &[u8], out: &mut dyn Sink) -> Result<()> {
     for (seq, operands) in group.operands.drain(..) {
-        out.put(key, seq, EntryValue::Operands(&operands), group.span)?;
+        out.put(key, seq, Entry::lasting(EntryValue::Operands(&operands)), group.span)?;
     }
     Ok(())
 }
@@ -237,10 +235,15 @@ impl Folding<'_> {
             }
         }
         let value = self.base_of(key, group).and_then(|base| {
-            merger.full(key, base.as_deref(), group.operands.iter().map(|(_, l)| l.as_slice()))
+            if !base.lasts {
+                return Ok(None);
+            }
+            let lists = group.operands.iter().map(|(_, l)| l.as_slice());
+            merger.full(key, base.value.as_deref(), lists).map(Some)
         });
         let folded = match value {
-            Ok(value) => self.stored_value(value)?,
+            Ok(Some(value)) => self.stored_value(value)?,
+            Ok(None) => None,
             // The operator, not the disk: that is for readers to hear of.
             Err(e) if is_operators(&e) => {
                 counters.failed_folds.fetch_add(1, Ordering::Relaxed);
@@ -256,17 +259,18 @@ impl Folding<'_> {
         Ok(folded)
     }
 
-    fn base_of(&self, key: &[u8], group: &Group) -> Result<Option<Vec<u8>>> {
+    fn base_of(&self, key: &[u8], group: &Group) -> Result<fold::Base> {
         let (env, keyspace) = (self.env, self.keyspace);
-        match &group.base {
-            Some((_, Base::Value(value))) => Ok(Some(value.clone())),
-            Some((_, Base::Blob(blob))) => env.blobs.read(blob).map(Some),
-            Some((_, Base::Tombstone)) => Ok(None),
-            None => {
-                let rows = self.older.at(key);
-                fold::in_older_rows(keyspace, rows, &env.pager, &env.blobs, key)
-            }
-        }
+        let Some((_, base, expiry)) = &group.base else {
+            let rows = self.older.at(key);
+            return fold::in_older_rows(keyspace, rows, &env.pager, &env.blobs, key);
+        };
+        let value = match base {
+            Base::Value(value) => Some(value.clone()),
+            Base::Blob(blob) => Some(env.blobs.read(blob)?),
+            Base::Tombstone => None,
+        };
+        Ok(fold::Base { value, lasts: expiry.is_never() })
     }
 
     /// Where a folded value is kept; `None` where it cannot be.

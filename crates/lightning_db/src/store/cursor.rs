@@ -1,4 +1,5 @@
-//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones left out.
+//! Ordered reading of a keyspace at one number: sources merged, newest wins, tombstones and
+//! what has expired left out.
 //!
 //! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
 //!    own key; going backward, the mirror image. Turning round seeks every source anew.
@@ -26,7 +27,7 @@ use crate::store::source::{RowCursor, Source, VisibleSource};
 use crate::store::version::{Row, Version};
 use crate::store::window::Window;
 use crate::tree::CursorOptions;
-use crate::types::{EntryValue, Seq};
+use crate::types::{EntryValue, Expiry, Seq, Time};
 
 /// Steps that one of several sources has won in a row before a window is tried for it: what it costs,
 /// some comparisons, is little beside them.
@@ -56,15 +57,17 @@ pub struct MergedCursor {
     keyspace: Arc<KeyspaceStore>,
     pager: Pager,
     at: Seq,
+    now: Time,
     /// Keeps blob segments alive (see `BlobStore::retire`).
     version: Arc<Version>,
 }
 
 impl MergedCursor {
-    /// A cursor over the current version of `keyspace` at `at`, standing nowhere yet.
+    /// A cursor over the current version of `keyspace` at `at`, judging by `now`, standing nowhere yet.
     pub fn new(
         keyspace: &Arc<KeyspaceStore>,
         at: Seq,
+        now: Time,
         pager: &Pager,
         blobs: Arc<BlobStore>,
         read_ahead: usize,
@@ -78,12 +81,12 @@ impl MergedCursor {
                 hidden.add_memtable(sources.len(), ranges);
             }
             let cursor = MemtableCursor::new(Arc::clone(memtable));
-            sources.push(VisibleSource::new(Source::Memtable(cursor), at));
+            sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
         }
         let add = |sources: &mut Vec<VisibleSource>, row: &Row, consumed: &[KeyInterval]| {
             if !row.partitions.is_empty() {
                 let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
-                sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at));
+                sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
             }
         };
         for run in &version.runs {
@@ -104,6 +107,7 @@ impl MergedCursor {
             keyspace: Arc::clone(keyspace),
             pager: pager.clone(),
             at,
+            now,
             version,
         }
     }
@@ -139,6 +143,11 @@ impl MergedCursor {
         }
     }
 
+    /// When the entry it stands on expires.
+    pub fn expiry(&self) -> Option<Expiry> {
+        Some(self.sources[self.current?].entry().expiry)
+    }
+
     /// The value it stands on, copied, read from its blob pages, or merged.
     pub fn value(&mut self) -> Result<Option<Vec<u8>>> {
         self.guard()?;
@@ -159,7 +168,9 @@ impl MergedCursor {
     #[cold]
     fn folded(&self, source: usize) -> Result<Vec<u8>> {
         let key = self.sources[source].key();
-        fold::get(&self.keyspace, &self.version, &self.pager, &self.blobs, key, self.at)
+        let seen = (self.at, self.now);
+        let found = fold::get(&self.keyspace, &self.version, &self.pager, &self.blobs, key, seen)?;
+        Ok(found.0)
     }
 
     /// Leaves the window, if there is one, with its source standing where it stood.
@@ -354,7 +365,7 @@ impl MergedCursor {
                 self.current = None;
                 return Ok(false);
             }
-            if !source.is_tombstone() {
+            if !source.is_gone() {
                 break;
             }
         }
@@ -422,7 +433,7 @@ impl MergedCursor {
             }
             self.current = best;
             let Some(i) = best else { return Ok(()) };
-            if self.sources[i].is_tombstone() {
+            if self.sources[i].is_gone() {
                 self.pass_current(i, &step)?;
                 continue;
             }

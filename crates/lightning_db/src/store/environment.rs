@@ -20,6 +20,7 @@ use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
 use crate::store::arrivals::Arrivals;
 use crate::store::blobs::BlobStore;
+use crate::store::lifetimes::{Dead, Lifetimes};
 use crate::store::retention::Retention;
 use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
@@ -71,6 +72,8 @@ pub struct Environment {
     pub cache: Arc<PageCache>,
     /// Newest values by key.
     pub rows: RowCache,
+    /// The time by which entries expire.
+    pub lifetimes: Lifetimes,
     /// How far back the past is kept.
     pub history: History,
     /// Live read views.
@@ -136,6 +139,11 @@ impl Environment {
         self.vfs.monotonic()
     }
 
+    /// What has expired for everybody, for one job.
+    pub fn dead(&self) -> Dead {
+        self.lifetimes.dead(&self.views, self.history.kept())
+    }
+
     /// The time on both clocks.
     pub fn clocks(&self) -> Clocks {
         Clocks { wall: self.vfs.wall_clock(), steady: self.vfs.monotonic() }
@@ -152,7 +160,7 @@ impl Environment {
     /// begins now.
     pub fn retention(&self) -> Retention {
         let floor = self.open_from();
-        Retention::new(floor, &self.views.raise_floor(floor))
+        Retention::new(floor, &self.views.raise_floor(floor)).with(self.dead())
     }
 
     /// Makes the entries of the segment directory durable. A failure poisons the handle: it may have
@@ -205,6 +213,10 @@ impl Environment {
         let manifest = manifest
             .as_mut()
             .ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the database is open read-only"))?;
+        if self.lifetimes.any() {
+            // Whatever the edit is because of was judged before.
+            edit.ops.push(EditOp::Time(self.lifetimes.now()));
+        }
         edit.ops.push(EditOp::NextIds(NextIds {
             segment: self.next_segment.load(Ordering::Relaxed),
             partition: self.next_partition.load(Ordering::Relaxed),

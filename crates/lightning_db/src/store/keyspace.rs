@@ -14,7 +14,7 @@ use crate::memtable::Memtable;
 use crate::operators::Merger;
 use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{ArcSwap, Guard, Mutex};
 use crate::types::{KeyspaceId, Seq};
 
@@ -55,6 +55,8 @@ pub struct KeyspaceStore {
     pub dictionary: Mutex<Choice>,
     /// How far the keyspace is behind with flushing and merging, in thousandths of what it takes.
     pub pressure: AtomicU32,
+    /// How long what is put without a lifetime of its own lives, in milliseconds; 0: for ever.
+    pub default_ttl: AtomicU64,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
     closed_to_ranges: AtomicBool,
@@ -84,6 +86,7 @@ impl KeyspaceStore {
             merge_latch: Mutex::new(()),
             dictionary: Mutex::default(),
             pressure: AtomicU32::new(0),
+            default_ttl: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             closed_to_ranges: AtomicBool::new(false),
             merger: OnceLock::new(),
@@ -92,16 +95,14 @@ impl KeyspaceStore {
         }
     }
 
-    /// An error where it takes no range deletes: operands are folded without looking at them.
+    /// An error where it takes no range deletes: operands are folded without looking at them, so that
+    /// deletes of single rows take their place (`maintenance::row_by_row`).
     pub fn check_takes_ranges(&self) -> Result<()> {
         if self.merger().is_none() && !self.closed_to_ranges.load(Ordering::Acquire) {
             return Ok(());
         }
-        let message = format!(
-            "the keyspace {:?} has a merge operator: range deletes are not there for it",
-            self.name
-        );
-        Err(Error::new(ErrorKind::InvalidArgument, message))
+        let message = format!("the keyspace {:?} got a merge operator meanwhile", self.name);
+        Err(Error::new(ErrorKind::Conflict, message))
     }
 
     /// Takes no range deletes from now on, for a merge operator that is about to come; an error where it

@@ -20,8 +20,8 @@ use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
 use crate::store::version::{Row, Version};
-use crate::tree::{Found, FoundValue};
-use crate::types::{EntryValue, Seq, hash_key};
+use crate::tree::{self, FoundValue};
+use crate::types::{EntryValue, Expiry, Seq, Time, hash_key};
 
 /// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
 #[inline]
@@ -37,13 +37,17 @@ pub fn get_newest(
     // The version before the number: see the module.
     let version = keyspace.version();
     let at = env.visible();
-    let found = get(env, keyspace, &version, key, hash, at)?;
-    if let Some(value) = &found
-        && Arc::ptr_eq(&version, &keyspace.version())
-    {
-        env.rows.offer(keyspace.id, key, hash, at, value);
+    let moment = || env.lifetimes.moment();
+    let Some(found) = get(env, keyspace, &version, key, hash, at, moment)? else {
+        return Ok(None);
+    };
+    if !found.lasts {
+        return Ok((!found.expiry.is_over(moment())).then_some(found.value));
     }
-    Ok(found)
+    if Arc::ptr_eq(&version, &keyspace.version()) {
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
+    }
+    Ok(Some(found.value))
 }
 
 /// A version and a number, such that the version has every commit up to the number, and nothing that
@@ -62,8 +66,9 @@ pub fn moment<'a>(
     }
 }
 
-/// The newest value of `key` at or below `at`; from the row cache where that has it. `version` is one
-/// that has every commit up to `at`: loaded after a view at `at` was taken, or with it by [`moment`].
+/// The newest value of `key` at or below `at`, unless it has expired at `now`; from the row cache where
+/// that has it. `version` is one that has every commit up to `at`: loaded after a view at `at` was taken,
+/// or with it by [`moment`]. `now` is the view's moment, or the clock's after `at` was read.
 #[inline]
 pub fn get_at(
     env: &Environment,
@@ -71,35 +76,71 @@ pub fn get_at(
     version: &Version,
     key: &[u8],
     at: Seq,
+    now: Time,
 ) -> Result<Option<Value>> {
-    let hash = hash_key(key);
-    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
-        return Ok(Some(Value::in_row(row)));
-    }
-    let found = get(env, keyspace, version, key, hash, at)?;
-    if let Some(value) = &found {
-        env.rows.offer(keyspace.id, key, hash, at, value);
-    }
-    Ok(found)
+    let found = get_expiring_at(env, keyspace, version, key, at, now)?;
+    Ok(found.map(|(value, _)| value))
 }
 
-/// The newest value of `key` at or below `at`, a commit whose entries are in the memtables but which
-/// may not be visible yet: so nothing is offered to the row cache. Merges may meanwhile drop what a
-/// commit past `at` has overwritten; whoever asks must learn of such a commit by itself.
+/// As [`get_at`], with the expiry.
+#[inline]
+pub fn get_expiring_at(
+    env: &Environment,
+    keyspace: &KeyspaceStore,
+    version: &Version,
+    key: &[u8],
+    at: Seq,
+    now: Time,
+) -> Result<Option<(Value, Expiry)>> {
+    let hash = hash_key(key);
+    if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
+        return Ok(Some((Value::in_row(row), Expiry::NEVER)));
+    }
+    let found = get(env, keyspace, version, key, hash, at, || now)?;
+    let Some(found) = found.filter(|found| !found.expiry.is_over(now)) else {
+        return Ok(None);
+    };
+    if found.lasts {
+        env.rows.offer(keyspace.id, key, hash, at, &found.value);
+    }
+    Ok(Some((found.value, found.expiry)))
+}
+
+/// The newest value of `key` at or below `at`, expired or not, and when that expires; `at` is a commit whose
+/// entries are in the memtables but which may not be visible yet: so nothing is offered to the row cache.
+/// Merges may meanwhile drop what a commit past `at` has overwritten; whoever asks must learn of such a
+/// commit by itself.
 pub fn get_applied(
     env: &Environment,
     keyspace: &KeyspaceStore,
     key: &[u8],
     at: Seq,
-) -> Result<Option<Value>> {
+) -> Result<Option<(Value, Expiry)>> {
     let hash = hash_key(key);
     if let Some(row) = env.rows.get_at(keyspace.id, key, hash, at) {
-        return Ok(Some(Value::in_row(row)));
+        return Ok(Some((Value::in_row(row), Expiry::NEVER)));
     }
-    get(env, keyspace, &keyspace.version(), key, hash, at)
+    let now = || env.lifetimes.moment();
+    let found = get(env, keyspace, &keyspace.version(), key, hash, at, now)?;
+    Ok(found.map(|found| (found.value, found.expiry)))
 }
 
-/// The newest value of `key` at or below `at`, in that version.
+/// What [`get`] finds.
+struct Found {
+    value: Value,
+    expiry: Expiry,
+    /// Whether it is the value at all moments. If not, it is not for the row cache, which knows nothing of
+    /// time.
+    lasts: bool,
+}
+
+impl Found {
+    fn new(value: Value, expiry: Expiry) -> Self {
+        Self { value, expiry, lasts: expiry.is_never() }
+    }
+}
+
+/// The newest value of `key` at or below `at`, in that version, expired or not.
 #[inline]
 fn get(
     env: &Environment,
@@ -108,29 +149,35 @@ fn get(
     key: &[u8],
     hash: u64,
     at: Seq,
-) -> Result<Option<Value>> {
+    now: impl FnOnce() -> Time,
+) -> Result<Option<Found>> {
     let (pager, blobs) = (&env.pager, &*env.blobs);
-    let folded = || fold::get(keyspace, version, pager, blobs, key, at).map(Value::owned).map(Some);
+    let folded = || {
+        let (value, lasts) = fold::get(keyspace, version, pager, blobs, key, (at, now()))?;
+        Ok(Some(Found { value: Value::owned(value), expiry: Expiry::NEVER, lasts }))
+    };
     for memtable in version.memtables() {
         if memtable.is_empty() {
             continue;
         }
-        if let Some((_, value)) = memtable.get(key, at) {
-            return match value {
-                EntryValue::Inline(v) => Ok(Some(Value::owned(v.to_vec()))),
-                EntryValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
-                EntryValue::Tombstone => Ok(None),
-                EntryValue::Operands(_) => folded(),
+        if let Some((_, entry)) = memtable.get_hashed(key, hash, at) {
+            let value = match entry.value {
+                EntryValue::Inline(v) => Value::owned(v.to_vec()),
+                EntryValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
+                EntryValue::Tombstone => return Ok(None),
+                EntryValue::Operands(_) => return folded(),
             };
+            return Ok(Some(Found::new(value, entry.expiry)));
         }
     }
     let Some(found) = find_in_rows(version, pager, key, hash, at)? else { return Ok(None) };
-    match found.value {
-        FoundValue::Inline(page, range) => Ok(Some(Value::in_page(page, range))),
-        FoundValue::Blob(blob) => Ok(Some(Value::owned(blobs.read(&blob)?))),
-        FoundValue::Tombstone => Ok(None),
-        FoundValue::Operands => folded(),
-    }
+    let value = match found.value {
+        FoundValue::Inline(page, range) => Value::in_page(page, range),
+        FoundValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
+        FoundValue::Tombstone => return Ok(None),
+        FoundValue::Operands => return folded(),
+    };
+    Ok(Some(Found::new(value, found.expiry)))
 }
 
 /// The newest version of `key` at or below `at` in runs and base, where no range delete above hides it.
@@ -141,7 +188,7 @@ fn find_in_rows(
     key: &[u8],
     hash: u64,
     at: Seq,
-) -> Result<Option<Found>> {
+) -> Result<Option<tree::Found>> {
     for run in version.runs.iter().filter(|r| !r.is_consumed(key)) {
         if let Some(partition) = run.row.find(key)
             && let Some(found) = partition.get(pager, key, hash, at)?

@@ -15,7 +15,7 @@ use crate::store::merge_ranges::MergeRanges;
 use crate::store::retention::{Fate, KeyRetention, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
-use crate::types::{EntryValue, SegmentId, Seq};
+use crate::types::{Entry, EntryValue, SegmentId, Seq};
 
 /// What a stream of entries does besides being written: moves values out of blob segments that
 /// are being cleaned, and asks now and then whether to give up.
@@ -44,19 +44,19 @@ impl<'a> Tally<'a> {
         out: &mut RowWriter<'_>,
         key: &[u8],
         seq: Seq,
-        value: EntryValue<'_>,
+        mut entry: Entry<'_>,
         seen_by: Option<ViewSpan>,
     ) -> Result<()> {
-        let moved = match (value, self.clean) {
+        let moved = match (entry.value, self.clean) {
             (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
                 Some(self.env.blobs.put(&self.env.blobs.read(&blob)?)?)
             }
             _ => None,
         };
-        let value = moved.map_or(value, EntryValue::Blob);
-        out.push(key, seq, value)?;
+        entry.value = moved.map_or(entry.value, EntryValue::Blob);
+        out.push(key, seq, entry)?;
         if let Some(span) = seen_by {
-            out.note_droppable((key.len() + value.inline_len()) as u64, span);
+            out.note_droppable((key.len() + entry.value.inline_len()) as u64, span);
         }
         Ok(())
     }
@@ -106,28 +106,32 @@ pub fn merge_until(
                 while let Some(delete) = deletes.next_if(|d| *d > source.seq()) {
                     pending = judge_delete(&mut judge, delete).or(pending);
                 }
-                let value = source.value();
-                if chain.is_some() || matches!(value, EntryValue::Operands(_)) {
+                let mut entry = source.entry();
+                let tombstone = rule.is_tombstone(source.seq(), &entry);
+                if tombstone {
+                    // Of what has expired neither value nor expiry is of use any more.
+                    entry = Entry::lasting(EntryValue::Tombstone);
+                }
+                if chain.is_some() || matches!(entry.value, EntryValue::Operands(_)) {
                     let chain = chain.get_or_insert_default();
-                    let version = (source.seq(), value);
+                    let version = (source.seq(), entry);
                     chain.add(folding, &mut judge, &key, version, &mut (&mut *out, &*tally))?;
                     source.next()?;
                     tally.tick()?;
                     continue;
                 }
-                let tombstone = value.is_tombstone();
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && folding.older.is_nothing(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
                     // Above what is deleted already there is nothing to hide.
                     let delete = pending.take().filter(|d| !tombstone && Some(*d) != written);
                     if let Some(delete) = delete {
-                        out.push(&key, delete, EntryValue::Tombstone)?;
+                        out.push(&key, delete, Entry::lasting(EntryValue::Tombstone))?;
                         // It hides what older views still see.
                         let span = ViewSpan { from: Seq(0), below: delete };
                         out.note_droppable(key.len() as u64, span);
                     }
-                    tally.write(out, &key, seq, value, seen_by)?;
+                    tally.write(out, &key, seq, entry, seen_by)?;
                     written = Some(seq);
                 }
                 source.next()?;
@@ -151,10 +155,10 @@ impl Sink for (&mut RowWriter<'_>, &Tally<'_>) {
         &mut self,
         key: &[u8],
         seq: Seq,
-        value: EntryValue<'_>,
+        entry: Entry<'_>,
         span: Option<ViewSpan>,
     ) -> Result<()> {
-        self.1.write(self.0, key, seq, value, span)
+        self.1.write(self.0, key, seq, entry, span)
     }
 }
 

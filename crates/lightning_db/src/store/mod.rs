@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `view` | registered read views and the floor below which versions may be dropped |
 //! | `arrivals` | wakes those who wait for commits |
+//! | `lifetimes` | the time by which entries expire, and which have for everybody |
 //! | `environment` | what every job shares: files, cache, manifest, views, counters |
 //! | `blobs` | large values: the blob segment being written, those that can be read |
 //! | `version` | what a keyspace consisted of at one moment |
@@ -23,11 +24,13 @@
 //! | `chain` | the versions of a key that was merged into, rewritten |
 //! | `merge_entries` | the stream of a merge, judged and written |
 //! | `merge_ranges` | the range deletes of a merge: what they hide, and what they come to |
+//! | `adopt` | partitions of runs that become part of the base as they are |
 //! | `merge` | runs together, runs into the base, renewal of partitions |
 //! | `keep_rule` | whether an untouched leaf keeps its place |
 //! | `profile` | what a profile allows above the base and dead in it |
 //! | `policy` | which merge is due |
 
+pub mod adopt;
 pub mod arrivals;
 pub mod blobs;
 pub mod chain;
@@ -40,6 +43,7 @@ pub mod fold;
 mod hidden;
 pub mod keep_rule;
 pub mod keyspace;
+pub mod lifetimes;
 pub mod lookup;
 pub mod merge;
 pub mod merge_entries;

@@ -17,8 +17,9 @@ use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
 use crate::ranges::is_before;
+use crate::store::adopt::can_move_to_base;
 use crate::store::keyspace::StoreOptions;
-use crate::store::merge::{Job, can_move_to_base, stacked_in};
+use crate::store::merge::{Job, stacked_in};
 use crate::store::profile::Limits;
 use crate::store::retention::LiveViews;
 use crate::store::version::{Run, Version};
@@ -267,14 +268,15 @@ fn cleaning_job(version: &Version, options: &StoreOptions, views: &LiveViews) ->
     None
 }
 
-/// Whether a file is held for too little, or 10% is of no use to any view any more.
+/// Whether a file is held for too little, or 10% is of no use to any view any more, or has expired.
 fn wants_cleaning(p: &PartitionReader, limits: &Limits, views: &LiveViews) -> bool {
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
     let dead = file.saturating_sub(m.live_bytes);
     // Headers and roundings of a tiny partition are not garbage.
     let has_dead = m.segments.len() > 1 && dead * 100 > file * limits.dead_percent;
-    has_dead || views.unseen(&m.droppable).saturating_mul(10) > m.raw_bytes
+    let useless = views.unseen(&m.droppable).saturating_add(m.lives.expired_bytes(views.expired));
+    has_dead || useless.saturating_mul(10) > m.raw_bytes
 }
 
 /// The jobs that bring everything into the base, for `compact`: the first one that is left.
@@ -307,7 +309,8 @@ pub fn tidy_job(p: &PartitionReader, within: &KeyInterval, views: &LiveViews) ->
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
     let dead = file.saturating_sub(m.live_bytes);
-    let droppable = views.unseen(&m.droppable) > 0;
+    let expired = m.lives.earliest().is_over(views.expired);
+    let droppable = expired || views.unseen(&m.droppable) > 0;
     let worth = (m.segments.len() > 1 && dead * 20 > file) || droppable || m.tombstones > 0;
     if !worth || !within.overlaps(&m.first_key, &m.last_key) {
         return None;

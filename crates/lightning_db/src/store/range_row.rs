@@ -1,7 +1,7 @@
 //! The range deletes of a run on disk: a row of partitions like others, whose keys are where ranges start
 //! and whose values are where they end; several versions of a key are the numbers of that range.
 //!
-//! 1. Ranges are in order and do not overlap; each ends behind its start.
+//! 1. Ranges are in order and do not overlap; each ends behind its start, which is a key that there can be.
 //! 2. Within their run they have been applied: they hide what older sources have, and nothing else.
 //! 3. What the run has given to the base they hide no more: `active` is without it.
 //!
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::{Error, Result};
+use crate::limits::MAX_KEY_BYTES;
 use crate::manifest::{KeyInterval, PartitionMeta};
 use crate::ranges::{Key, ListFragment, RangeList};
 use crate::store::environment::Environment;
@@ -19,7 +20,7 @@ use crate::store::keyspace::KeyspaceStore;
 use crate::store::row_writer::RowWriter;
 use crate::store::version::Row;
 use crate::tree::{CursorOptions, PartitionCursor, PartitionReader};
-use crate::types::{EntryValue, Seq};
+use crate::types::{Entry, EntryValue, Seq};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -61,12 +62,13 @@ fn damaged(partition: &PartitionReader, what: &str) -> Error {
 impl RunRanges {
     /// Writes a list out.
     pub fn write(env: &Environment, keyspace: &KeyspaceStore, list: RangeList) -> Result<Self> {
+        let list = list.starting_at_keys(MAX_KEY_BYTES);
         if list.is_empty() {
             return Ok(Self::default());
         }
         let mut out = RowWriter::new(env, keyspace, None);
         for (start, seq, end) in entries_of(&list) {
-            out.push(start, seq, EntryValue::Inline(&end))?;
+            out.push(start, seq, Entry::lasting(EntryValue::Inline(&end)))?;
         }
         Ok(Self { row: Row { partitions: out.finish()?.into() }, active: Arc::new(list) })
     }

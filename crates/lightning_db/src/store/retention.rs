@@ -7,19 +7,22 @@
 //! 2. of the rest, the newest at or below the floor and at or below each live view;
 //! 3. a kept version at or below the lowest of these is *settled*: its number becomes 0, and every
 //!    older version goes;
-//! 4. a settled tombstone goes too where nothing older can lie below the job's inputs.
+//! 4. a settled tombstone goes too where nothing older can lie below the job's inputs;
+//! 5. what has expired for everybody (see `lifetimes`) is a tombstone.
 //!
 //! Of what is kept only for some views, or only until a tombstone settles, it is told which views
 //! these can be: once none of them is left, it is of no more use.
 
 use crate::manifest::{Droppable, ViewSpan};
-use crate::types::Seq;
+use crate::store::lifetimes::Dead;
+use crate::types::{Entry, Seq, Time};
 
 /// The rule for one job.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// The floor and the live views below it, highest first, no duplicates.
     bounds: Vec<Seq>,
+    dead: Dead,
 }
 
 /// What becomes of one version.
@@ -43,6 +46,8 @@ pub struct LiveViews {
     pub open_from: Seq,
     /// The numbers of those that live, in order.
     pub live: Vec<Seq>,
+    /// What expires up to this moment has expired for all of them.
+    pub expired: Time,
 }
 
 impl LiveViews {
@@ -74,7 +79,25 @@ impl Retention {
         bounds.push(floor);
         bounds.sort_unstable_by(|a, b| b.cmp(a));
         bounds.dedup();
-        Self { bounds }
+        Self { bounds, dead: Dead::default() }
+    }
+
+    /// The same, with what has expired for everybody taken for tombstones.
+    #[must_use]
+    pub fn with(mut self, dead: Dead) -> Self {
+        self.dead = dead;
+        self
+    }
+
+    /// Whether an entry of commit `seq` deletes its key as far as anybody can see.
+    #[inline]
+    pub fn is_tombstone(&self, seq: Seq, entry: &Entry<'_>) -> bool {
+        entry.value.is_tombstone() || self.dead.is_dead(seq, entry.expiry)
+    }
+
+    /// What expires up to this moment is taken for tombstones, whatever its number.
+    pub fn expired(&self) -> Time {
+        self.dead.all_until()
     }
 
     /// The floor and the live views below it, highest first, no duplicates.
@@ -189,7 +212,11 @@ mod tests {
             for held in 0..=views.len() {
                 let held = &views[..held];
                 let open_from = rng.u64(floor..40);
-                let live = LiveViews { open_from: Seq(open_from), live: held.to_vec() };
+                let live = LiveViews {
+                    open_from: Seq(open_from),
+                    live: held.to_vec(),
+                    expired: Time::BEFORE_ALL,
+                };
                 let rest = kept.iter().zip(&spans);
                 let rest = rest.filter(|(_, span)| span.is_none_or(|s| live.is_seen(s)));
                 let rest: Vec<_> = rest.map(|(version, _)| *version).collect();

@@ -13,7 +13,7 @@ use crate::segment::Segment;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::tree::{PartitionReader, PartitionWriter, WriterContext};
-use crate::types::{EntryValue, Seq};
+use crate::types::{Entry, Seq};
 
 /// Writes one row.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl<'a> RowWriter<'a> {
     }
 
     /// Adds an entry.
-    pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
+    pub fn push(&mut self, key: &[u8], seq: Seq, entry: Entry<'_>) -> Result<()> {
         let target = self.keyspace.options.partition_bytes();
         // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
         // counted, two that it joins could be parted again, and joined, for ever.
@@ -93,7 +93,7 @@ impl<'a> RowWriter<'a> {
         {
             self.end_partition()?;
         }
-        self.partition()?.push(key, seq, value)?;
+        self.partition()?.push(key, seq, entry)?;
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         Ok(())

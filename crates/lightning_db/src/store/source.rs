@@ -4,7 +4,7 @@
 //! 1. A raw source yields all versions, by key ascending and number descending.
 //! 2. A row leaves out its consumed intervals, in both directions, before pages are looked at.
 //! 3. [`VisibleSource`] stands on the newest entry at or below its number of some key, tombstones
-//!    included, or is not valid. A source that failed stays failed.
+//!    and expired entries included, or is not valid. A source that failed stays failed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::memtable::MemtableCursor;
 use crate::page::leaf::LeafColumns;
 use crate::store::version::Row;
 use crate::tree::{CursorOptions, PartitionCursor};
-use crate::types::{EntryValue, Seq};
+use crate::types::{Entry, EntryValue, Seq, Time};
 
 /// All versions, in order, of a row of partitions.
 #[derive(Debug)]
@@ -210,10 +210,17 @@ impl Source {
         each!(self, c => c.value(), r => r.cursor().value())
     }
 
-    /// Whether it stands on a tombstone.
+    /// The value it stands on, and when that expires.
     #[inline]
-    pub fn is_tombstone(&self) -> bool {
-        each!(self, c => c.value().is_tombstone(), r => r.cursor().is_tombstone())
+    pub fn entry(&self) -> Entry<'_> {
+        let expiry = each!(self, c => c.expiry(), r => r.cursor().expiry());
+        Entry { value: self.value(), expiry }
+    }
+
+    /// Whether it stands on a key without a value at `now`: deleted, or expired.
+    #[inline]
+    pub fn is_gone(&self, now: Time) -> bool {
+        each!(self, c => c.is_gone(now), r => r.cursor().is_gone(now))
     }
 
     /// To the first entry at or after `key`.
@@ -259,13 +266,14 @@ impl Source {
 pub struct VisibleSource {
     source: Source,
     at: Seq,
+    now: Time,
     key: Vec<u8>,
 }
 
 impl VisibleSource {
-    /// What a view at `at` sees of `source`.
-    pub fn new(source: Source, at: Seq) -> Self {
-        Self { source, at, key: Vec::new() }
+    /// What a view at `at` sees of `source`, judging by `now` what has expired.
+    pub fn new(source: Source, at: Seq, now: Time) -> Self {
+        Self { source, at, now, key: Vec::new() }
     }
 
     /// Whether it stands on an entry.
@@ -280,16 +288,21 @@ impl VisibleSource {
         self.source.key()
     }
 
-    /// The value; may be a tombstone.
+    /// The value; may be a tombstone, or one that has expired.
     #[inline]
     pub fn value(&self) -> EntryValue<'_> {
         self.source.value()
     }
 
-    /// Whether it stands on a tombstone.
+    /// The same, and when it expires.
+    pub fn entry(&self) -> Entry<'_> {
+        self.source.entry()
+    }
+
+    /// Whether it stands on a key without a value: deleted, or expired.
     #[inline]
-    pub fn is_tombstone(&self) -> bool {
-        self.source.is_tombstone()
+    pub fn is_gone(&self) -> bool {
+        self.source.is_gone(self.now)
     }
 
     /// The leaf it stands in and where, if each entry there but the first is of another key that the

@@ -22,7 +22,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::sync::Arc;
-use crate::types::Seq;
+use crate::types::{Seq, Time};
 
 use primitives::{AtomicU64, Mutex, Ordering, fence};
 
@@ -66,13 +66,15 @@ struct Slot {
     /// When the view began, in nanoseconds of the monotonic clock, or [`UNTIMED`]. Reset before
     /// the slot is freed, so that nobody's age is reckoned from the owner before.
     since_nanos: AtomicU64,
+    /// The moment by which the view judges what has expired; 0 until it is told. Reset as the start is.
+    moment: AtomicU64,
 }
 
 /// The views that found no slot.
 #[derive(Default)]
 struct Overflow {
-    /// (number, ticket) to the start time.
-    views: BTreeMap<(u64, u64), u64>,
+    /// (number, ticket) to the start time and the moment.
+    views: BTreeMap<(u64, u64), (u64, u64)>,
     next_ticket: u64,
 }
 
@@ -100,7 +102,11 @@ impl ViewRegistry {
     /// As [`new`](Self::new), with a say in how many slots there are.
     pub(crate) fn with_slots(floor: Seq, slots: usize) -> Self {
         let slots = (0..slots)
-            .map(|_| Slot { published: AtomicU64::new(0), since_nanos: AtomicU64::new(UNTIMED) })
+            .map(|_| Slot {
+                published: AtomicU64::new(0),
+                since_nanos: AtomicU64::new(UNTIMED),
+                moment: AtomicU64::new(0),
+            })
             .collect();
         Self { floor: AtomicU64::new(floor.0), slots, overflow: Mutex::new(Overflow::default()) }
     }
@@ -114,7 +120,7 @@ impl ViewRegistry {
     ) -> View {
         let load = || visible.load(crate::sync::atomic::Ordering::Acquire);
         let (place, seq) = self.publish(load, nanos(now));
-        View { registry: Arc::clone(self), place, seq: Seq(seq) }
+        View { registry: Arc::clone(self), place, seq: Seq(seq), moment: Time::BEFORE_ALL }
     }
 
     /// As [`register`](Self::register), for a read that ends before this call's caller does: counts
@@ -140,12 +146,12 @@ impl ViewRegistry {
                 let mut overflow = self.overflow.lock();
                 let ticket = overflow.next_ticket;
                 overflow.next_ticket += 1;
-                overflow.views.insert((seq.0, ticket), nanos(now));
+                overflow.views.insert((seq.0, ticket), (nanos(now), 0));
                 Place::Overflow { ticket }
             }
         };
         // A merge that looked into the overflow map before had raised the floor before that.
-        let view = View { registry: Arc::clone(self), place, seq };
+        let view = View { registry: Arc::clone(self), place, seq, moment: Time::BEFORE_ALL };
         (seq >= self.floor()).then_some(view)
     }
 
@@ -162,9 +168,18 @@ impl ViewRegistry {
     /// that is just being registered may be left out.
     pub fn live(&self) -> Vec<Seq> {
         let mut live = Vec::new();
-        self.for_each(|seq, _| live.push(Seq(seq)));
+        self.for_each(|seq, _, _| live.push(Seq(seq)));
         live.sort_unstable();
         live.dedup();
+        live
+    }
+
+    /// The views that live, with the moments they judge by. Every other view that lives then or later
+    /// is told its moment after this has looked for it.
+    pub fn moments(&self) -> Vec<(Seq, Time)> {
+        fence(Ordering::SeqCst); // as M2
+        let mut live = Vec::new();
+        self.for_each(|seq, _, moment| live.push((Seq(seq), Time(moment))));
         live
     }
 
@@ -177,7 +192,7 @@ impl ViewRegistry {
     /// at that number). For reports: a view that ends meanwhile may still be named.
     pub fn oldest(&self, now: Duration) -> Option<(Seq, Duration)> {
         let mut oldest: Option<(u64, u64)> = None;
-        self.for_each(|seq, since| {
+        self.for_each(|seq, since, _| {
             oldest = Some(oldest.map_or((seq, since), |o| o.min((seq, since))));
         });
         oldest
@@ -187,20 +202,21 @@ impl ViewRegistry {
     /// How many views live.
     pub fn count(&self) -> usize {
         let mut n = 0;
-        self.for_each(|_, _| n += 1);
+        self.for_each(|_, _, _| n += 1);
         n
     }
 
-    fn for_each(&self, mut visit: impl FnMut(u64, u64)) {
+    fn for_each(&self, mut visit: impl FnMut(u64, u64, u64)) {
         for slot in &self.slots {
             // Acquire: what a view that is gone has read, it read before we drop it.
             let published = slot.published.load(Ordering::Acquire);
             if published != 0 {
-                visit(published - 1, slot.since_nanos.load(Ordering::Relaxed));
+                let since = slot.since_nanos.load(Ordering::Relaxed);
+                visit(published - 1, since, slot.moment.load(Ordering::Relaxed));
             }
         }
-        for (&(seq, _), &since) in &self.overflow.lock().views {
-            visit(seq, since);
+        for (&(seq, _), &(since, moment)) in &self.overflow.lock().views {
+            visit(seq, since, moment);
         }
     }
 
@@ -251,7 +267,7 @@ impl ViewRegistry {
         assert!(seq >= floor, "the floor {floor} is above the visible number {seq}");
         let ticket = overflow.next_ticket;
         overflow.next_ticket += 1;
-        overflow.views.insert((seq, ticket), since_nanos);
+        overflow.views.insert((seq, ticket), (since_nanos, 0));
         (Place::Overflow { ticket }, seq)
     }
 
@@ -260,6 +276,7 @@ impl ViewRegistry {
             Place::Slot(index) => {
                 let slot = &self.slots[index];
                 slot.since_nanos.store(UNTIMED, Ordering::Relaxed);
+                slot.moment.store(0, Ordering::Relaxed);
                 slot.published.store(0, Ordering::Release);
             }
             Place::Overflow { ticket } => {
@@ -282,9 +299,36 @@ pub struct View {
     registry: Arc<ViewRegistry>,
     place: Place,
     seq: Seq,
+    moment: Time,
 }
 
 impl View {
+    /// The view, judging by `moment` what has expired. The clock is read after the view was made;
+    /// until this is called merges take nothing for expired that the view may see. A view that no entry
+    /// concerns which expires judges by [`Time::BEFORE_ALL`], and holds nothing up.
+    #[must_use]
+    pub fn judging_by(mut self, moment: Time) -> Self {
+        self.moment = moment;
+        let told = if moment == Time::BEFORE_ALL { Time::LATEST } else { moment };
+        match self.place {
+            Place::Slot(index) => {
+                self.registry.slots[index].moment.store(told.0, Ordering::Relaxed);
+            }
+            Place::Overflow { ticket } => {
+                let mut overflow = self.registry.overflow.lock();
+                if let Some(view) = overflow.views.get_mut(&(self.seq.0, ticket)) {
+                    view.1 = told.0;
+                }
+            }
+        }
+        self
+    }
+
+    /// The moment by which it judges what has expired.
+    pub fn moment(&self) -> Time {
+        self.moment
+    }
+
     /// The number of the newest commit that the view sees.
     pub fn seq(&self) -> Seq {
         self.seq

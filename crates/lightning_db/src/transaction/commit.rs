@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::options::IsolationLevel;
 use super::transaction::{Transaction, conflict};
-use crate::commit::batch::WriteBatch;
 use crate::commit::section::SectionState;
 use crate::commit::watch::Watch;
 use crate::config::WriteOptions;
@@ -78,14 +77,7 @@ impl Transaction {
             return Ok(());
         }
         let core = &*self.core;
-        let mut batch = WriteBatch::new();
-        // First: what is written in a range that was deleted was written after that.
-        for (keyspace, range) in self.writes.ranges() {
-            batch.push_range(keyspace, Some(&range.start), range.end.as_deref());
-        }
-        for (keyspace, key, write) in self.writes.iter() {
-            write.entries().for_each(|value| batch.push(keyspace, key, value));
-        }
+        let batch = self.writes.to_batch();
         let options = WriteOptions { durability: self.options.durability };
         let owner = Some(&self.open.owner);
         if self.is_pessimistic() {
@@ -103,8 +95,8 @@ impl Transaction {
         let written = if first_wins { self.writes.len() } else { 0 };
         // Written keys at `RepeatableRead`, keys read where that matters.
         let relied = || {
-            let written = self.writes.iter().filter(|_| first_wins);
-            written.map(|(id, key, _)| (id, key, self.snapshot)).chain(reads.keys())
+            let written = self.writes.keys().filter(|_| first_wins);
+            written.map(|(id, key)| (id, key, self.snapshot)).chain(reads.keys())
         };
         let all = core.all();
         let find = |id: KeyspaceId| all.iter().find(|k| k.id == id);

@@ -110,24 +110,31 @@ impl Transaction {
         let mut own = Writes::new();
         for range in self.writes.deleted(store.id).iter().flat_map(|map| map.fragments()) {
             let blobs = Arc::clone(&env.blobs);
-            let mut rows = MergedCursor::new(store, view.seq(), &env.pager, blobs, env.read_ahead);
+            let mut rows = MergedCursor::new(
+                store,
+                view.seq(),
+                view.moment(),
+                &env.pager,
+                blobs,
+                env.read_ahead,
+            );
             let mut more = rows.seek(&range.start)?;
             while more && let Some(key) = rows.key().filter(|k| is_before(k, range.end.as_deref()))
             {
                 let key = key.to_vec();
                 let had = rows.value()?.map(|old| way.entries_there(&key, &old));
                 let hidden = had.into_iter().flatten().filter(|e| inside(&e.bytes));
-                own.extend(hidden.map(|e| (e.bytes, Write::new(None))));
+                own.extend(hidden.map(|e| (e.bytes, Write::new(None, None))));
                 more = rows.next()?;
             }
         }
         for (key, write) in self.writes.of(store.id) {
-            let old = lookup::get_at(env, store, &store.version(), key, view.seq())?;
+            let old = lookup::get_at(env, store, &store.version(), key, view.seq(), view.moment())?;
             let had = old.as_ref().map(|old| way.entries_there(key, old)).unwrap_or_default();
-            own.extend(had.into_iter().map(|e| (e.bytes, Write::new(None))));
+            own.extend(had.into_iter().map(|e| (e.bytes, Write::new(None, None))));
             let new = write.value(store, key, old.as_deref())?;
             let has = new.map(|new| way.entries(&live.name, key, &new)).transpose()?;
-            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Write::new(Some(&[])))));
+            own.extend(has.into_iter().flatten().map(|e| (e.bytes, Write::new(Some(&[]), None))));
         }
         own.retain(|entry, _| inside(entry));
         Ok(own)
@@ -141,11 +148,15 @@ impl Transaction {
         view: &View,
     ) -> Result<Option<Vec<u8>>> {
         if self.locks_reads() {
-            // Its entry is locked already: the newest value has it still.
-            return self.get_store(store, key, false);
+            // Its entry is locked already: the newest value has it still, unless it expires just now.
+            let newest = self.get_store(store, key, false)?;
+            if newest.is_some() || !self.core.env.lifetimes.any() {
+                return Ok(newest);
+            }
         }
         let at = view.seq();
-        let found = lookup::get_at(&self.core.env, store, &store.version(), key, at)?;
+        let found =
+            lookup::get_at(&self.core.env, store, &store.version(), key, at, view.moment())?;
         if self.validates_reads() {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
         }

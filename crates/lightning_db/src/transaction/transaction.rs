@@ -20,9 +20,7 @@ use crate::keyspace::{Keyspace, cursor_at};
 use crate::locks::{LockMode, Request, Target, expired};
 use crate::maintenance::core::{Core, Keep};
 use crate::maintenance::open_transactions::OpenTransaction;
-use crate::maintenance::write::{check_entry, check_range};
-use crate::ranges::is_before;
-use crate::store::changes::changed_since;
+use crate::maintenance::write::{check_entry, no_lives_where_merged};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
 use crate::store::value::Value;
@@ -205,12 +203,13 @@ impl Transaction {
             let _view = relies.then(|| self.open.view_or(|| self.core.view()));
             let (version, now) = lookup::moment(env, store);
             at = now;
-            found = lookup::get_at(env, store, &version, key, at)?;
+            let now = env.lifetimes.moment();
+            found = lookup::get_at(env, store, &version, key, at, now)?;
         } else {
             // Held to the end of this call, whatever becomes of the transaction meanwhile.
-            let _view = self.open.view().ok_or_else(expired)?;
+            let view = self.open.view().ok_or_else(expired)?;
             at = self.snapshot;
-            found = lookup::get_at(env, store, &store.version(), key, at)?;
+            found = lookup::get_at(env, store, &store.version(), key, at, view.moment())?;
         }
         if relies {
             self.note_read(|reads| reads.add_key(store.id, key, at))?;
@@ -229,7 +228,7 @@ impl Transaction {
         Ok(noted)
     }
 
-    fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
+    pub(super) fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
         let limit = self.core.config.max_transaction_size;
         if self.writes.bytes() + read_bytes + added > limit {
             return Err(Error::new(
@@ -240,7 +239,7 @@ impl Transaction {
         Ok(())
     }
 
-    fn check_not_read_only(&self) -> Result<()> {
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
         if self.options.read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "the transaction is read-only"));
         }
@@ -248,7 +247,7 @@ impl Transaction {
     }
 
     /// Takes a lock, and waits until everything that was committed before is visible.
-    fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
+    pub(super) fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
         let request =
             Request { owner: Arc::clone(&self.open.owner), keyspace: store.id, target, mode };
         let timeout = self.options.lock_timeout.unwrap_or(self.core.config.lock_timeout);
@@ -278,13 +277,36 @@ impl Transaction {
     /// Sets `key` to `value` when the transaction commits. A pessimistic transaction locks the row.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let store = Arc::clone(&self.core.default);
-        self.write(&store, key.as_ref(), Some(value.as_ref()))
+        self.write(&store, key.as_ref(), Some(value.as_ref()), None)
+    }
+
+    /// Sets `key` to `value` when the transaction commits, for the time `ttl`, which counts from then
+    /// on. `InvalidArgument` where that is zero. See [`Keyspace::put_with_ttl`].
+    pub fn put_with_ttl(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let store = Arc::clone(&self.core.default);
+        self.write(&store, key.as_ref(), Some(value.as_ref()), Some(ttl))
+    }
+
+    /// As [`put_with_ttl`](Self::put_with_ttl), in a keyspace.
+    pub fn put_with_ttl_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()), Some(ttl))
     }
 
     /// Removes `key` when the transaction commits. A pessimistic transaction locks the row.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let store = Arc::clone(&self.core.default);
-        self.write(&store, key.as_ref(), None)
+        self.write(&store, key.as_ref(), None, None)
     }
 
     /// As [`put`](Self::put), in a keyspace.
@@ -294,12 +316,30 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()))
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), Some(value.as_ref()), None)
     }
 
     /// As [`delete`](Self::delete), in a keyspace.
     pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(keyspace.store_of(&self.core)?, key.as_ref(), None)
+        self.write(keyspace.store_of(&self.core)?, key.as_ref(), None, None)
+    }
+
+    fn write(
+        &mut self,
+        store: &KeyspaceStore,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<()> {
+        if ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is longer than zero"));
+        }
+        if ttl.is_some() && store.merger().is_some() {
+            return Err(no_lives_where_merged());
+        }
+        self.before_write(store, key, value.map_or(0, <[u8]>::len))?;
+        self.writes.insert(store.id, key, value, ttl);
+        Ok(())
     }
 
     /// Merges `operand` into the value of `key` when the transaction commits, by the keyspace's merge
@@ -333,12 +373,6 @@ impl Transaction {
         Ok(())
     }
 
-    fn write(&mut self, store: &KeyspaceStore, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        self.before_write(store, key, value.map_or(0, <[u8]>::len))?;
-        self.writes.insert(store.id, key, value);
-        Ok(())
-    }
-
     /// Whether a value or operand of `len` bytes may be written to `key`, which is locked then where the
     /// transaction locks.
     fn before_write(&self, store: &KeyspaceStore, key: &[u8], len: usize) -> Result<()> {
@@ -349,70 +383,6 @@ impl Transaction {
         if self.is_pessimistic() {
             self.lock(store, Target::Row(key.to_vec()), LockMode::Exclusive)?;
             self.check_unchanged(store, key)?;
-        }
-        Ok(())
-    }
-
-    /// Removes every key with `start <= key < end` when the transaction commits; `None` means unbounded.
-    /// Hides from its own reads what its snapshot has there, and what it wrote there before. Costs as much
-    /// as one put, and the writes of its own that it takes out. A range that can hold no key does nothing.
-    ///
-    /// A pessimistic transaction locks the range. At `RepeatableRead` a commit since the snapshot that wrote
-    /// to any key of the range is a `Conflict`; keys that somebody put and removed again since, all merged
-    /// away, may go unnoticed, as they make no difference.
-    pub fn delete_range(&mut self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
-        let store = Arc::clone(&self.core.default);
-        self.delete_range_of(&store, start, end)
-    }
-
-    /// As [`delete_range`](Self::delete_range), in a keyspace.
-    pub fn delete_range_in(
-        &mut self,
-        keyspace: &Keyspace,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        self.delete_range_of(keyspace.store_of(&self.core)?, start, end)
-    }
-
-    fn delete_range_of(
-        &mut self,
-        store: &KeyspaceStore,
-        start: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        self.check()?;
-        self.check_not_read_only()?;
-        store.check_takes_ranges()?;
-        check_range(&self.core.config, start, end)?;
-        let first = start.unwrap_or_default();
-        if !is_before(first, end) {
-            return Ok(());
-        }
-        let added = (first.len() + end.map_or(0, <[u8]>::len)) as u64;
-        self.check_size(self.reads.lock().bytes(), added)?;
-        if self.is_pessimistic() {
-            let target = Target::Range(first.to_vec(), end.map(<[u8]>::to_vec));
-            self.lock(store, target, LockMode::Exclusive)?;
-            self.check_range_unchanged(store, first, end)?;
-        }
-        self.writes.delete_range(store.id, first, end);
-        Ok(())
-    }
-
-    /// As [`check_unchanged`](Self::check_unchanged), for a range.
-    fn check_range_unchanged(
-        &self,
-        store: &KeyspaceStore,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        let pager = &self.core.env.pager;
-        if self.options.isolation == IsolationLevel::RepeatableRead
-            && changed_since(&store.pin(), pager, start, end, self.snapshot)?
-        {
-            self.core.transactions.conflicts.fetch_add(1, Ordering::Relaxed);
-            return Err(conflict());
         }
         Ok(())
     }
@@ -482,7 +452,6 @@ impl Transaction {
         } else {
             self.open.view().ok_or_else(expired)?
         };
-        let at = view.seq();
         let own = own(&view)?;
         let read = if self.validates_reads() {
             Some(self.note_read(|reads| reads.add_range(store.id, first, end))?)
@@ -491,7 +460,7 @@ impl Transaction {
         };
         let env = &self.core.env;
         let deleted = self.writes.deleted(store.id);
-        let cursor = || cursor_at(env, store, at).hiding(at, deleted.clone());
+        let cursor = || cursor_at(env, store, &view).hiding(view.seq(), deleted.clone());
         let base = Range::new(Arc::clone(&view), cursor(), cursor(), Bounds::new(start, end));
         Ok((TransactionRange::new(base, own, Arc::clone(store), read), view))
     }

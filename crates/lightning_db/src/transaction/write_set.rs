@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::commit::batch::WriteBatch;
 use crate::error::Result;
 use crate::operators::list;
 use crate::ranges::{Fragment, RangeMap, is_before};
@@ -32,12 +34,12 @@ enum Under {
     /// What the key was before the transaction.
     Below,
     Deleted,
-    Put(Vec<u8>),
+    Put(Vec<u8>, Option<Duration>),
 }
 
 impl Write {
-    pub(super) fn new(value: Option<&[u8]>) -> Self {
-        let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec()));
+    pub(super) fn new(value: Option<&[u8]>, ttl: Option<Duration>) -> Self {
+        let under = value.map_or(Under::Deleted, |v| Under::Put(v.to_vec(), ttl));
         Self { under, operands: Vec::new() }
     }
 
@@ -56,7 +58,7 @@ impl Write {
         let base = match &self.under {
             Under::Below => below,
             Under::Deleted => None,
-            Under::Put(value) => Some(value.as_slice()),
+            Under::Put(value, _) => Some(value.as_slice()),
         };
         if self.operands.is_empty() {
             return Ok(base.map(<[u8]>::to_vec));
@@ -65,20 +67,21 @@ impl Write {
         store.need_merger()?.full(key, base, lists).map(Some)
     }
 
-    /// What is to be committed, in order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = EntryValue<'_>> {
-        let base = match &self.under {
-            Under::Below => None,
-            Under::Deleted => Some(EntryValue::Tombstone),
-            Under::Put(value) => Some(EntryValue::Inline(value)),
-        };
-        let operands = &self.operands;
-        let merged = (!operands.is_empty()).then_some(EntryValue::Operands(operands));
-        base.into_iter().chain(merged)
+    /// Adds what is to be committed, in order.
+    fn add_to(&self, batch: &mut WriteBatch, keyspace: KeyspaceId, key: &[u8]) {
+        match &self.under {
+            Under::Below => {}
+            Under::Deleted => batch.push(keyspace, key, EntryValue::Tombstone),
+            Under::Put(value, None) => batch.push(keyspace, key, EntryValue::Inline(value)),
+            Under::Put(value, Some(ttl)) => batch.push_for(keyspace, key, value, *ttl),
+        }
+        if !self.operands.is_empty() {
+            batch.push(keyspace, key, EntryValue::Operands(&self.operands));
+        }
     }
 
     fn bytes(&self, key: &[u8]) -> u64 {
-        let put = if let Under::Put(value) = &self.under { value.len() } else { 0 };
+        let put = if let Under::Put(value, _) = &self.under { value.len() } else { 0 };
         (key.len() + put + self.operands.len()) as u64 + OVERHEAD
     }
 }
@@ -127,8 +130,14 @@ const OVERHEAD: u64 = 16;
 const RANGE_OVERHEAD: u64 = 128;
 
 impl WriteSet {
-    pub(super) fn insert(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
-        let replaced = self.replace(keyspace, key, Some(Write::new(value)));
+    pub(super) fn insert(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        ttl: Option<Duration>,
+    ) {
+        let replaced = self.replace(keyspace, key, Some(Write::new(value, ttl)));
         self.note(keyspace, key, Undo::Replace(replaced));
     }
 
@@ -258,23 +267,36 @@ impl WriteSet {
             .get(&keyspace)
             .map(|w| {
                 w.range::<[u8], _>((Bound::Included(start), upper))
-                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .map(|(k, write)| (k.clone(), write.clone()))
                     .collect()
             })
             .unwrap_or_default()
+    }
+
+    /// The keys of all writes, by keyspace.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (KeyspaceId, &[u8])> {
+        self.keyspaces.iter().flat_map(|(id, w)| w.keys().map(move |k| (*id, k.as_slice())))
+    }
+
+    /// All writes, as a batch.
+    pub(super) fn to_batch(&self) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        // First: what is written in a range that was deleted was written after that.
+        for (id, range) in self.ranges() {
+            batch.push_range(id, Some(&range.start), range.end.as_deref());
+        }
+        for (id, writes) in &self.keyspaces {
+            for (key, write) in writes {
+                write.add_to(&mut batch, *id, key);
+            }
+        }
+        batch
     }
 
     /// The writes of single keys to a keyspace, by key.
     pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], &Write)> {
         let writes = self.keyspaces.get(&id).into_iter().flatten();
         writes.map(|(k, w)| (k.as_slice(), w))
-    }
-
-    /// All writes of single keys, by keyspace and key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyspaceId, &[u8], &Write)> {
-        self.keyspaces
-            .iter()
-            .flat_map(|(id, w)| w.iter().map(move |(k, write)| (*id, k.as_slice(), write)))
     }
 
     pub(super) fn is_empty(&self) -> bool {

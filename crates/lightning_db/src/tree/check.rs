@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use crate::compress::Codec;
 use crate::error::{Error, Result};
+use crate::manifest::Lives;
 use crate::page::PageType;
 use crate::page::filter;
 use crate::page::inner::{ChildRef, InnerView};
@@ -74,6 +75,7 @@ impl PartitionReader {
             filters: Vec::new(),
             pages: Vec::new(),
             blobs: BTreeMap::new(),
+            lives: Lives::default(),
             first_key: None,
             last: None,
             gap: false,
@@ -95,6 +97,7 @@ struct Check<'a> {
     /// Segment, offset, length of every page come by.
     pages: Vec<(SegmentId, u64, u64)>,
     blobs: BTreeMap<SegmentId, u64>,
+    lives: Lives,
     first_key: Option<Vec<u8>>,
     last: Option<(Vec<u8>, Seq)>,
     /// Whether leaves were left out since `last`.
@@ -269,6 +272,11 @@ impl Check<'_> {
             sum.tombstones += u64::from(value.is_tombstone());
             sum.raw_bytes += (key.len() + value.inline_len()) as u64;
             sum.max_seq = sum.max_seq.max(seq);
+            let expiry = view.expiry(i);
+            if !expiry.is_never() {
+                sum.min_expiry = sum.min_expiry.min(expiry.0);
+                self.lives.note(expiry, (key.len() + value.inline_len()) as u64);
+            }
             if let EntryValue::Blob(blob) = &value {
                 *self.blobs.entry(blob.segment).or_default() += blob.stored_bytes;
             }
@@ -307,6 +315,19 @@ impl Check<'_> {
             ("entries", meta.entries, found.entries),
             ("tombstones", meta.tombstones, found.tombstones),
             ("raw bytes", meta.raw_bytes, found.raw_bytes),
+        ];
+        for (name, said, found) in fields {
+            if said != found {
+                let message = format!("the manifest says {name} {said}, the pages hold {found}");
+                self.problem(root.0, root.1, message);
+            }
+        }
+        // How they are shared out depends on the order they came in; the sums do not.
+        let fields = [
+            ("expiring entries", meta.lives.entries(), self.lives.entries()),
+            ("expiring bytes", meta.lives.bytes(), self.lives.bytes()),
+            ("earliest expiry", meta.lives.earliest().0, found.min_expiry),
+            ("latest expiry", meta.lives.latest().0, self.lives.latest().0),
         ];
         for (name, said, found) in fields {
             if said != found {

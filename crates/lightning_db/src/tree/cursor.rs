@@ -13,7 +13,7 @@ use crate::cache::{PageRef, Pager};
 use crate::error::{Error, Result};
 use crate::page::leaf::{EntryParts, LeafColumns, LeafView};
 use crate::sync::Arc;
-use crate::types::{EntryValue, SegmentId, Seq};
+use crate::types::{EntryValue, Expiry, SegmentId, Seq, Time};
 
 use super::path::{Path, Source, Target};
 #[cfg(test)]
@@ -54,6 +54,8 @@ pub struct PartitionCursor {
     parts: EntryParts,
     /// Whether every entry of the leaf is settled.
     settled: bool,
+    /// Whether any entry of the leaf expires.
+    expires: bool,
     /// Leaves entered one after the other by `next`.
     run: usize,
     /// Leaves that were asked for ahead and not entered yet.
@@ -75,6 +77,7 @@ impl PartitionCursor {
             columns: LeafColumns::default(),
             parts: EntryParts::default(),
             settled: false,
+            expires: false,
             run: 0,
             ahead: 0,
             failed: None,
@@ -112,11 +115,24 @@ impl PartitionCursor {
         self.parts.is_tombstone()
     }
 
-    /// The leaf it stands in, and where, if all there is settled: then each key has one version, which
+    /// When the entry expires. Panics where the cursor is not [`valid`](Self::valid).
+    #[inline]
+    pub fn expiry(&self) -> Expiry {
+        if self.expires { self.view().expiry(self.at) } else { Expiry::NEVER }
+    }
+
+    /// Whether the key has no value at `now`: a tombstone, or expired. Panics where the cursor is not
+    /// [`valid`](Self::valid).
+    #[inline]
+    pub fn is_gone(&self, now: Time) -> bool {
+        self.is_tombstone() || (self.expires && self.view().expiry(self.at).is_over(now))
+    }
+
+    /// The leaf it stands in, and where, if all there is settled and lasting: then each key has one version, which
     /// everybody sees. (The first key may have newer versions in the leaf before.)
     #[inline]
     pub fn settled_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
-        if !self.settled {
+        if !self.settled || self.expires {
             return None;
         }
         self.leaf.as_ref().map(|leaf| (leaf, self.columns, self.at))
@@ -261,6 +277,7 @@ impl PartitionCursor {
         }
         let view = LeafView::new(&page.bytes);
         (self.len, self.settled) = (view.len(), view.is_settled());
+        self.expires = view.has_expiries();
         self.columns = view.columns();
         self.leaf = Some(page);
         if self.len == 0 {

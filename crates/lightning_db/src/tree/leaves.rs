@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::page::PageType;
 use crate::page::inner::Child;
 use crate::sync::Arc;
+use crate::types::Expiry;
 
 use super::path::{Path, Source, Target};
 use super::reader::PartitionReader;
@@ -51,6 +52,11 @@ impl LeafSpan {
     #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.leaves.iter().map(|c| c.bytes).sum()
+    }
+
+    /// The earliest expiry in its leaves.
+    pub fn earliest_expiry(&self) -> Expiry {
+        Expiry(self.leaves.iter().map(|c| c.min_expiry).min().unwrap_or(u64::MAX))
     }
 
     /// The highest number in its leaves.

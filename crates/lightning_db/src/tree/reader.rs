@@ -20,7 +20,7 @@ use crate::page::inner::{Child, InnerView};
 use crate::page::leaf::LeafView;
 use crate::segment::Segment;
 use crate::sync::Arc;
-use crate::types::{BlobRef, EntryValue, PageAddress, Seq};
+use crate::types::{BlobRef, EntryValue, Expiry, PageAddress, Seq};
 
 use super::leaves::Leaves;
 use super::path::{Path, Source, Target};
@@ -32,6 +32,8 @@ use super::separator;
 pub struct Found {
     /// The number of the commit that wrote it; 0 where it is settled.
     pub seq: Seq,
+    /// When it expires.
+    pub expiry: Expiry,
     /// What it says.
     pub value: FoundValue,
 }
@@ -62,7 +64,7 @@ impl Found {
             EntryValue::Tombstone => FoundValue::Tombstone,
             EntryValue::Operands(_) => FoundValue::Operands,
         };
-        Self { seq: view.seq(index), value }
+        Self { seq: view.seq(index), expiry: view.expiry(index), value }
     }
 }
 
@@ -266,7 +268,7 @@ impl PartitionReader {
             separator: self.meta.first_key.clone(),
             address: self.meta.root,
             max_seq: self.meta.max_seq,
-            min_expiry: u64::MAX,
+            min_expiry: self.meta.lives.earliest().0,
             entries: self.meta.entries,
             bytes: u64::from(self.meta.root.stored_bytes),
             tombstones: self.meta.tombstones,

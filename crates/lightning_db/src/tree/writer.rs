@@ -5,8 +5,8 @@
 //! 2. Leaves end where the next entry would take them past the page size, but never between two
 //!    versions of a key, unless the leaf would pass [`MAX_VERSIONS_BYTES`]; separators then keep
 //!    the key findable (see `separator`).
-//! 3. A kept leaf is not read, unless its partition refers to blobs: then it is, so that the
-//!    use of each blob segment stays exact.
+//! 3. A kept leaf is not read, unless its partition refers to blobs, or entries of it expire: then
+//!    it is, so that the use of each blob segment, and what is known of lives, stays exact.
 //! 4. The filter covers the keys pushed here; those of kept segments are kept with them. A segment
 //!    that got inner pages only has a filter of no pages.
 //! 5. `live_bytes` of a segment is the sum of the stored bytes of its reachable pages: leaves,
@@ -22,7 +22,9 @@ use crate::cache::Pager;
 use crate::compress::{Codec, Dictionaries, Dictionary, PackCounters, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
-use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionMeta, PartitionSegment, ViewSpan};
+use crate::manifest::{
+    BlobUse, Droppable, FilterRef, Lives, PartitionMeta, PartitionSegment, ViewSpan,
+};
 use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::Child;
@@ -30,7 +32,7 @@ use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::segment::{Segment, SegmentKind, SegmentWriter, segment_path};
 use crate::sync::Arc;
 use crate::types::{
-    DatabaseId, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
+    DatabaseId, Entry, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
 };
 use crate::vfs::Vfs;
 
@@ -147,6 +149,7 @@ pub struct PartitionWriter {
     /// What may go of each partition that leaves were kept of, and the unsettled bytes kept.
     inherited: BTreeMap<PartitionId, (Droppable, u64)>,
     droppable: Droppable,
+    lives: Lives,
     raw: Vec<u8>,
 }
 
@@ -173,6 +176,7 @@ impl PartitionWriter {
             blobs: BTreeMap::new(),
             inherited: BTreeMap::new(),
             droppable: Droppable::default(),
+            lives: Lives::default(),
             raw: Vec::new(),
         }
     }
@@ -182,7 +186,9 @@ impl PartitionWriter {
     /// # Errors
     /// `Corrupt` when it is out of order (only a damaged source yields such), `InvalidArgument`
     /// when it is larger than a page can take, and what writing gives.
-    pub fn push(&mut self, key: &[u8], seq: Seq, value: EntryValue<'_>) -> Result<()> {
+    pub fn push<'v>(&mut self, key: &[u8], seq: Seq, entry: impl Into<Entry<'v>>) -> Result<()> {
+        let entry = entry.into();
+        let Entry { value, expiry } = entry;
         let bytes = key.len() + value.inline_len();
         if key.is_empty() || key.len() > MAX_KEY_BYTES || bytes > MAX_PAGE_RAW_BYTES / 4 {
             return Err(self.refuse(ErrorKind::InvalidArgument, "an entry is too large for a page"));
@@ -203,7 +209,7 @@ impl PartitionWriter {
                 return Err(self.refuse(ErrorKind::Corrupt, OUT_OF_ORDER));
             }
             let limit = if same_key { MAX_VERSIONS_BYTES } else { self.out.ctx.page_bytes };
-            if self.leaf.raw_len() + LeafBuilder::entry_len(key.len(), &value) > limit {
+            if self.leaf.raw_len() + self.leaf.entry_len(key.len(), &entry) > limit {
                 self.end_leaf()?;
             }
         }
@@ -235,13 +241,17 @@ impl PartitionWriter {
         self.leaf_totals.tombstones += u64::from(value.is_tombstone());
         self.leaf_totals.raw_bytes += bytes as u64;
         self.leaf_totals.max_seq = self.leaf_totals.max_seq.max(seq);
+        if !expiry.is_never() {
+            self.leaf_totals.min_expiry = self.leaf_totals.min_expiry.min(expiry.0);
+            self.lives.note(expiry, bytes as u64);
+        }
         self.last_seq = seq;
-        self.leaf.push(key, seq, value);
+        self.leaf.push(key, seq, entry);
         Ok(())
     }
 
     /// Keeps the leaves of `span`, which lie behind everything added so far, where they are: in
-    /// the segments of `source`. They are read only if `source` refers to blobs.
+    /// the segments of `source`. They are read only if `source` refers to blobs, or they expire.
     ///
     /// What `source` counts as droppable is carried over, up to the bytes kept that hold numbers.
     ///
@@ -271,8 +281,8 @@ impl PartitionWriter {
         if !in_order {
             return Err(self.refuse(ErrorKind::Corrupt, OUT_OF_ORDER));
         }
-        if !source.meta().blobs.is_empty() {
-            let counted = self.count_blobs(span, source, pager);
+        if !source.meta().blobs.is_empty() || !span.earliest_expiry().is_never() {
+            let counted = self.count_kept(span, source, pager);
             self.note_failure(counted)?;
         }
         if self.first_key.is_none() {
@@ -305,7 +315,8 @@ impl PartitionWriter {
         more.len() < MAX_SEGMENTS
     }
 
-    fn count_blobs(
+    /// Counts what leaves that are kept refer to, and their lives.
+    fn count_kept(
         &mut self,
         span: &LeafSpan,
         source: &PartitionReader,
@@ -316,8 +327,13 @@ impl PartitionWriter {
             let page = pager.fetch_uncached(segment, &leaf.address, PageType::Leaf)?;
             let view = LeafView::new(&page.bytes);
             for i in 0..view.len() {
-                if let EntryValue::Blob(blob) = view.value(i) {
+                let value = view.value(i);
+                if let EntryValue::Blob(blob) = value {
                     *self.blobs.entry(blob.segment).or_default() += blob.stored_bytes;
+                }
+                if !view.expiry(i).is_never() {
+                    let bytes = view.key(i).len() + value.inline_len();
+                    self.lives.note(view.expiry(i), bytes as u64);
                 }
             }
         }
@@ -436,6 +452,7 @@ impl PartitionWriter {
             segments,
             max_seq: root.max_seq,
             droppable: self.droppable,
+            lives: self.lives,
             blobs: blobs.collect(),
         };
         Ok((meta, opened))

@@ -79,11 +79,13 @@ fn compare(
     report: &mut VerifyReport,
 ) -> Result<()> {
     let (env, way, at) = (&core.env, index.way()?, view.seq());
-    let get =
-        |store: &KeyspaceStore, key: &[u8]| lookup::get_at(env, store, &store.version(), key, at);
+    let now = view.moment();
+    let get = |store: &KeyspaceStore, key: &[u8]| {
+        lookup::get_at(env, store, &store.version(), key, at, now)
+    };
     let cursor = |store: &Arc<KeyspaceStore>| {
         let blobs = Arc::clone(&env.blobs);
-        MergedCursor::new(store, at, &env.pager, blobs, env.read_ahead)
+        MergedCursor::new(store, at, now, &env.pager, blobs, env.read_ahead)
     };
     let mut rows = cursor(keyspace);
     let (mut more, mut number) = (rows.first()?, 0_u64);

@@ -142,8 +142,10 @@ fn golden_databases_hold_every_kind_of_file_and_page() {
         };
         assert!(of(|k| k.runs) >= 2, "{name} has not two runs");
         assert!(of(|k| k.base_partitions) >= 1, "{name} has no base");
+        let lived = stats.keyspaces.iter().find(|k| k.name == "lived").expect("there");
+        assert!(lived.expired_entries > 0 && lived.expiring_entries > lived.expired_entries);
         let keyspaces: Vec<_> = stats.keyspaces.iter().map(|k| k.name.as_str()).collect();
-        assert_eq!(keyspaces, ["default", "empty", "users"], "{name}");
+        assert_eq!(keyspaces, ["default", "empty", "lived", "users"], "{name}");
     }
     assert!(pages[1..].iter().all(|n| *n > 0) && pages[0] == 0, "pages by type: {pages:?}");
 }
@@ -217,7 +219,9 @@ fn write_golden_files() {
     for name in NAMES {
         let disk = make::make(name);
         // Read from a copy: a recovery changes files.
-        let db = open(&disk.fork(), OpenAs::Open).expect("opens");
+        let later = disk.fork();
+        later.set_wall_clock(later.wall_clock() + std::time::Duration::from_secs(24 * 3600));
+        let db = open(&later, OpenAs::Open).expect("opens");
         let held = contents(&db);
         assert!(held == make::model(name), "{name} is not what was written to it");
         carried::store(name, &disk, &held);

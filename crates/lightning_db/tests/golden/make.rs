@@ -2,8 +2,12 @@
 //!
 //! Each has a base, two runs or more, tombstones over older rows, versions kept for a snapshot, large
 //! values of one page and (`killed`) of two, a keyspace stored plain, an empty one, and one that was dropped.
+//! In a keyspace that gives lifetimes, in each of these places, one key lives for a century and another
+//! for an hour: what is read is what is there a day later.
 //! `killed` ends with commits that are in the log only; `closed` was closed; `plain` has no compressed
 //! page.
+
+use std::time::Duration;
 
 use lightning_db::vfs::SimulatedVfs;
 use lightning_db::{
@@ -38,6 +42,17 @@ impl Making {
                 None => pairs.remove(&key),
             };
         }
+    }
+
+    /// A key that lives long, by the lifetime that its keyspace gives, and one that does not.
+    fn write_lives(&mut self, name: &str, value: &[u8]) {
+        let (lives, ends) = (format!("lives/{name}"), format!("ends/{name}"));
+        if let Some(db) = &self.db {
+            let lived = db.keyspace("lived", KeyspaceOptions::default()).expect("a keyspace");
+            lived.put(&lives, value).expect("a put");
+            lived.put_with_ttl(&ends, value, Duration::from_secs(3600)).expect("a put");
+        }
+        self.held.entry("lived".to_string()).or_default().insert(lives.into(), value.to_vec());
     }
 
     fn upkeep(&self, what: fn(&Database) -> lightning_db::Result<()>) {
@@ -79,6 +94,7 @@ fn write_all(making: &mut Making, name: &str) {
         making.write("default", vec![(b"large/two".to_vec(), Some(b"abcdefgh".repeat(33_000)))]);
     }
     making.write("users", puts((0..300).step_by(3), 1));
+    making.write_lives("base", b"in the base");
     making.write("users", vec![(vec![0xff; 300], Some(Vec::new())), (vec![0], Some(vec![0]))]);
     making.upkeep(Database::compact);
     // A run with tombstones over it, and with two versions of its keys: a snapshot wants the older.
@@ -86,6 +102,7 @@ fn write_all(making: &mut Making, name: &str) {
     let snapshot = making.db.as_ref().map(|db| db.snapshot().expect("a snapshot"));
     making.write("default", puts((0..400).step_by(14), 3));
     making.write("default", (10..30).map(|i| (key(i), None)).collect());
+    making.write_lives("run", b"in a run");
     making.write("users", vec![(key(3), None), (key(1), Some(text(1, 3)))]);
     making.upkeep(Database::flush);
     drop(snapshot);
@@ -97,6 +114,10 @@ fn write_all(making: &mut Making, name: &str) {
     // In the log only, where the end is a kill.
     making.write("default", puts((0..420).step_by(60), 5));
     making.write("default", vec![(key(400), None), (b"large/three".to_vec(), Some(noise(20_000)))]);
+    making.write_lives("log", b"in the log, if it is killed");
+    if name == "killed" {
+        making.write_lives("large", &noise(16_500));
+    }
     making.write("users", vec![(key(6), None), (b"last".to_vec(), Some(name.into()))]);
 }
 
@@ -113,6 +134,9 @@ pub fn make(name: &str) -> SimulatedVfs {
         ..KeyspaceOptions::default()
     };
     db.keyspace("users", plain).expect("a keyspace");
+    let century = Some(Duration::from_secs(3600 * 24 * 36_525));
+    let lived = KeyspaceOptions { default_ttl: century, ..KeyspaceOptions::default() };
+    db.keyspace("lived", lived).expect("a keyspace");
     db.keyspace("empty", KeyspaceOptions::default()).expect("a keyspace");
     let dropped = db.keyspace("dropped", KeyspaceOptions::default()).expect("a keyspace");
     dropped.put(b"gone", b"gone").expect("a put");

@@ -1,8 +1,9 @@
 //! Random operations, power cuts and openings; after every step the indexes hold what the rows give.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use lightning_db::vfs::SimulatedVfs;
+use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
     Database, Durability, Error, ErrorKind, IndexStatus, OpenAs, Result, TransactionMode,
     TransactionOptions, WriteBatch, WriteOptions,
@@ -34,20 +35,33 @@ fn may_be(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::UniqueViolation | ErrorKind::AlreadyExists | ErrorKind::NotFound)
 }
 
-fn step(db: &Database, rng: &mut fastrand::Rng) -> Result<()> {
-    match rng.u8(0..20) {
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Some hours and a half: the clock is moved by whole ones, and looks at it take time.
+fn lifetime(rng: &mut fastrand::Rng) -> Duration {
+    HOUR * rng.u32(0..4) + HOUR / 2
+}
+
+fn step(db: &Database, vfs: &SimulatedVfs, rng: &mut fastrand::Rng) -> Result<()> {
+    match rng.u8(0..22) {
+        20 => db.put_with_ttl(key(rng), value(rng), lifetime(rng)),
+        21 => {
+            vfs.set_wall_clock(vfs.wall_clock() + HOUR * rng.u32(1..3));
+            Ok(())
+        }
         0..5 => db.put(key(rng), value(rng)),
         5..7 => db.delete(key(rng)),
         7..10 => {
             let mut batch = WriteBatch::new();
             for _ in 0..rng.usize(1..6) {
-                if rng.u8(0..3) == 0 {
-                    batch.delete(key(rng));
-                } else if rng.u8(0..5) == 0 {
-                    let (start, end) = range(rng);
-                    batch.delete_range(Some(&start), end.as_deref());
-                } else {
-                    batch.put(key(rng), value(rng));
+                match rng.u8(0..7) {
+                    0 | 1 => batch.delete(key(rng)),
+                    2 => batch.put_with_ttl(key(rng), value(rng), lifetime(rng)),
+                    3 => {
+                        let (start, end) = range(rng);
+                        batch.delete_range(Some(&start), end.as_deref());
+                    }
+                    _ => batch.put(key(rng), value(rng)),
                 }
             }
             let durability = if rng.bool() { Durability::Sync } else { Durability::Async };
@@ -61,9 +75,9 @@ fn step(db: &Database, rng: &mut fastrand::Rng) -> Result<()> {
                 let key = key(rng);
                 tx.get(&key)?;
                 if rng.u8(0..3) == 0 {
-                    tx.delete(&key)?
+                    tx.delete(&key)?;
                 } else {
-                    tx.put(&key, value(rng))?
+                    tx.put(&key, value(rng))?;
                 }
                 if rng.u8(0..5) == 0 {
                     let (start, end) = range(rng);
@@ -121,7 +135,7 @@ fn run(seed: u64, steps: usize) -> (u64, u64) {
             vfs.crash_after(at);
             planned = Some(at);
         }
-        let result = step(&db, &mut rng);
+        let result = step(&db, &vfs, &mut rng);
         done += 1;
         let down = planned.is_some_and(|at| vfs.operations() > at);
         if let Err(e) = &result {

@@ -37,6 +37,11 @@ pub enum Part {
 pub enum Operation {
     Put(usize, Key, Value),
     PutOften(usize, Key, u8),
+    /// For so many days and a half.
+    PutFor(usize, Key, Value, u8),
+    /// 0: none.
+    DefaultTtl(usize, u8),
+    Days(u8),
     Delete(usize, Key),
     /// Appends to a key.
     Merge(usize, Key, Value),
@@ -63,6 +68,7 @@ pub enum Operation {
     StepRange(usize, u64),
     Begin(usize, bool),
     TxWrite(usize, usize, Key, Option<Value>),
+    TxPutFor(usize, usize, Key, Value, u8),
     TxMerge(usize, usize, Key, Value),
     TxGet(usize, usize, Key),
     TxScan(usize, usize, Bounds, u64),
@@ -172,7 +178,10 @@ fn operation(rng: &mut Rng) -> Operation {
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {
         0..150 => O::Put(keyspace, key(rng), value(rng)),
-        150..200 => O::Merge(keyspace, key(rng), operand(rng)),
+        150..175 => O::PutFor(keyspace, key(rng), value(rng), rng.u8(0..30)),
+        175 => O::DefaultTtl(keyspace, rng.u8(0..2) * rng.u8(1..60)),
+        176..180 => O::Days(rng.u8(1..6)),
+        180..200 => O::Merge(keyspace, key(rng), operand(rng)),
         200..210 => O::PutOften(keyspace, key(rng), rng.u8(2..60)),
         210..280 => O::Delete(keyspace, key(rng)),
         280..330 => O::Batch(several(rng, 40, |r| {
@@ -202,7 +211,8 @@ fn operation(rng: &mut Rng) -> Operation {
         700..730 => O::StepRange(slot, rng.u64(..)),
         730..760 => O::Begin(slot, rng.bool()),
         760..785 => O::TxMerge(slot, keyspace, key(rng), operand(rng)),
-        785..850 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
+        785..835 => O::TxWrite(slot, keyspace, key(rng), (rng.u8(0..4) > 0).then(|| value(rng))),
+        835..850 => O::TxPutFor(slot, keyspace, key(rng), value(rng), rng.u8(0..30)),
         850..890 => O::TxGet(slot, keyspace, key(rng)),
         890..910 => O::TxScan(slot, keyspace, bounds(rng), rng.u64(..)),
         910..935 => O::Commit(slot),

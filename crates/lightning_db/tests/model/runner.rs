@@ -17,8 +17,16 @@ use lightning_db::{
 };
 
 use crate::operations::{self, Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
-use crate::reference::{Bytes, Change, Pair, Part, Reference, is_empty};
+use crate::reference::{Bytes, Change, Moment, Pair, Part, Reference, is_empty};
 use crate::settings::setting;
+
+/// Engine and reference may be minutes apart, as looks at the clock take time: so a life ends in the
+/// middle of a day, and the clock is moved by whole ones.
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn lifetime(days: u8) -> Duration {
+    DAY * u32::from(days) + DAY / 2
+}
 
 type Outcome = Result<(), String>;
 type Found = lightning_db::Result<(Vec<u8>, Vec<u8>)>;
@@ -26,8 +34,10 @@ type Found = lightning_db::Result<(Vec<u8>, Vec<u8>)>;
 /// A transaction, by guard or by id, with the moment of its snapshot and its writes.
 struct Tx {
     handle: TxHandle,
-    at: u64,
+    at: Moment,
     writes: BTreeMap<(u32, Key), Option<Bytes>>,
+    /// The days that writes were given.
+    days: BTreeMap<(u32, Key), u8>,
     /// What it deleted by range; of its own writes those that came later count.
     ranges: Vec<(u32, Bounds)>,
 }
@@ -55,7 +65,7 @@ struct Held {
 
 #[derive(Default)]
 struct Holding {
-    snapshots: [Option<(Snapshot, u64)>; SLOTS],
+    snapshots: [Option<(Snapshot, Moment)>; SLOTS],
     ranges: [Option<Held>; SLOTS],
     transactions: [Option<Tx>; SLOTS],
 }
@@ -97,6 +107,13 @@ fn same<T: PartialEq>(what: &str, found: &T, expected: &T, show: impl Fn(&T) -> 
 
 fn told<T>(what: &str, result: lightning_db::Result<T>) -> Result<T, String> {
     result.map_err(|e| format!("{what}: {e:?}"))
+}
+
+fn refused(what: &str, kind: ErrorKind, result: lightning_db::Result<()>) -> Outcome {
+    match result {
+        Err(e) if e.kind() == kind => Ok(()),
+        other => Err(format!("{what} was to be refused, and gave {other:?}")),
+    }
 }
 
 fn short(b: &[u8]) -> String {
@@ -204,13 +221,18 @@ impl Runner {
         if let Some(found) = &self.keyspaces[which] {
             return Ok(found.clone());
         }
-        let merge_operator = Some("append".to_owned());
+        let merge_operator = self.merges(which).then(|| "append".to_owned());
         let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
         let keyspace = told("keyspace", self.db().keyspace(&name(which), options))?;
         let id = *self.ids[which].get_or_insert(self.next_id);
         self.next_id = self.next_id.max(id + 1);
         self.keyspaces[which] = Some((keyspace.clone(), id));
         Ok((keyspace, id))
+    }
+
+    /// Whether a keyspace has a merge operator; else it gives lifetimes.
+    fn merges(&self, which: usize) -> bool {
+        self.config.merge_operator.is_some() == (which != 1)
     }
 
     fn commit(&mut self, changes: &[Change]) {
@@ -230,7 +252,7 @@ impl Runner {
         &self,
         writes: &BTreeMap<(u32, Key), Option<Bytes>>,
         ranges: &[(u32, Bounds)],
-        at: u64,
+        at: Moment,
     ) -> (bool, bool) {
         let keys = writes.keys().map(|(id, k)| {
             let mut past = k.clone();
@@ -289,6 +311,7 @@ impl Runner {
                 told("delete_range in a transaction", result)?;
                 if !is_empty(start, end) {
                     tx.writes.retain(|(of, key), _| *of != id || !in_bounds(key, bounds));
+                    tx.days.retain(|(of, key), _| *of != id || !in_bounds(key, bounds));
                     tx.ranges.push((id, bounds.clone()));
                 }
             }
@@ -318,13 +341,13 @@ impl Runner {
     fn same_range(&mut self, ks: usize, (start, end): &Bounds, bits: u64) -> Outcome {
         let (keyspace, id) = self.keyspace(ks)?;
         let (start, end) = (start.as_deref(), end.as_deref());
-        let expected = self.reference.range(id, start, end, self.reference.now);
+        let expected = self.reference.range(id, start, end, self.reference.moment());
         same_range("scan", told("scan", keyspace.scan(start, end))?, expected, bits)
     }
 
     fn step(&mut self, op: &Operation) -> Outcome {
         use Operation as O;
-        let now = self.reference.now;
+        let now = self.reference.moment();
         match op {
             O::Put(ks, key, value) => {
                 let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
@@ -339,6 +362,30 @@ impl Runner {
                     self.commit(&[(id, key.clone(), Some(value))]);
                 }
             }
+            O::PutFor(ks, key, value, days) => {
+                let ((keyspace, id), value) = (self.keyspace(*ks)?, bytes(*value));
+                let result = keyspace.put_with_ttl(key, &value, lifetime(*days));
+                if self.merges(*ks) {
+                    return refused("put_with_ttl", ErrorKind::InvalidArgument, result);
+                }
+                told("put_with_ttl", result)?;
+                self.commit(&[(id, key.clone(), Some(value))]);
+                self.reference.expire(id, key, *days);
+            }
+            O::DefaultTtl(ks, days) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let ttl = (*days > 0).then(|| lifetime(*days));
+                let result = keyspace.set_default_ttl(ttl);
+                if self.merges(*ks) && ttl.is_some() {
+                    return refused("set_default_ttl", ErrorKind::InvalidArgument, result);
+                }
+                told("set_default_ttl", result)?;
+                self.reference.defaults.insert(id, u64::from(*days));
+            }
+            O::Days(days) => {
+                self.vfs.set_wall_clock(self.vfs.wall_clock() + DAY * u32::from(*days));
+                self.reference.day += u64::from(*days);
+            }
             O::Delete(ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 told("delete", keyspace.delete(key))?;
@@ -346,7 +393,11 @@ impl Runner {
             }
             O::Merge(ks, key, operand) => {
                 let ((keyspace, id), operand) = (self.keyspace(*ks)?, bytes(*operand));
-                told("merge", keyspace.merge(key, &operand))?;
+                let result = keyspace.merge(key, &operand);
+                if !self.merges(*ks) {
+                    return refused("merge", ErrorKind::NoMergeOperator, result);
+                }
+                told("merge", result)?;
                 let value = appended(self.reference.get(id, key, now), &operand);
                 self.commit(&[(id, key.clone(), Some(value))]);
             }
@@ -441,17 +492,17 @@ impl Runner {
                 {
                     same("the oldest moment", &oldest, &0, u64::to_string)?;
                 }
-                let at = oldest + (now - oldest) * part / 1000;
+                let at = oldest + (now.0 - oldest) * part / 1000;
                 let snapshot = told("snapshot at", self.db().snapshot_at(at))?;
                 same("its number", &snapshot.seq(), &at, u64::to_string)?;
-                self.held.snapshots[*slot] = Some((snapshot, at));
+                self.held.snapshots[*slot] = Some((snapshot, (at, self.past_day())));
             }
             O::History(ks, key) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let oldest = self.db().oldest_moment().0;
                 let found = told("history", keyspace.history(key))?;
                 let found = found.into_iter().map(|v| (v.commit, v.value.map(Bytes::from)));
-                let expected = self.reference.history(id, key, oldest);
+                let expected = self.reference.history(id, key, (oldest, self.past_day()));
                 // What stands before the oldest moment may have lost its number.
                 let known = |(n, v)| (if n <= oldest { 0 } else { n }, v);
                 let found: Vec<_> = found.map(known).collect();
@@ -534,6 +585,7 @@ impl Runner {
             }
             O::Begin(..)
             | O::TxWrite(..)
+            | O::TxPutFor(..)
             | O::TxMerge(..)
             | O::TxGet(..)
             | O::TxScan(..)
@@ -543,8 +595,15 @@ impl Runner {
         Ok(())
     }
 
+    /// The day by which looks into the past judge: that on which what is kept of it began.
+    fn past_day(&self) -> u64 {
+        let long = self.config.history_retention.is_some_and(|kept| kept > Duration::from_secs(99));
+        if long { 0 } else { self.reference.day }
+    }
+
     fn transact(&mut self, op: &Operation) -> Outcome {
         use Operation as O;
+        let merging = [0, 1, 2].map(|ks| self.merges(ks));
         match op {
             O::Begin(slot, by_id) => {
                 let handle = if *by_id {
@@ -552,12 +611,13 @@ impl Runner {
                 } else {
                     TxHandle::Guard(Box::new(told("begin", self.db().transaction())?))
                 };
-                let at = self.reference.now;
+                let at = self.reference.moment();
                 let before = self.held.transactions[*slot].replace(Tx {
                     handle,
                     at,
                     writes: BTreeMap::new(),
                     ranges: Vec::new(),
+                    days: BTreeMap::new(),
                 });
                 if let Some(Tx { handle: TxHandle::Id(id), .. }) = before {
                     told("abort", self.db().abort_transaction(id))?;
@@ -575,18 +635,38 @@ impl Runner {
                 };
                 told("write in a transaction", result)?;
                 tx.writes.insert((id, key.clone()), value);
+                tx.days.remove(&(id, key.clone()));
+            }
+            O::TxPutFor(slot, ks, key, value, days) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let (db, value, ttl) = (self.db().clone(), bytes(*value), lifetime(*days));
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (result, id, ks) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.put_with_ttl_in(&keyspace, key, &value, ttl), id, *ks),
+                    TxHandle::Id(t) => (db.put_with_ttl_tx(*t, key, &value, ttl), 0, 0),
+                };
+                if merging[ks] {
+                    return refused("put_with_ttl", ErrorKind::InvalidArgument, result);
+                }
+                told("put_with_ttl in a transaction", result)?;
+                tx.writes.insert((id, key.clone()), Some(value));
+                tx.days.insert((id, key.clone()), *days);
             }
             O::TxMerge(slot, ks, key, operand) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 let (db, operand) = (self.db().clone(), bytes(*operand));
                 let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
-                let (result, id) = match &mut tx.handle {
-                    TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id),
-                    TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0),
+                let (result, id, ks) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.merge_in(&keyspace, key, &operand), id, *ks),
+                    TxHandle::Id(t) => (db.merge_tx(*t, key, &operand), 0, 0),
                 };
+                if !merging[ks] {
+                    return refused("merge", ErrorKind::NoMergeOperator, result);
+                }
                 told("merge in a transaction", result)?;
                 let before = match tx.writes.get(&(id, key.clone())) {
                     Some(own) => own.as_ref(),
+                    None if tx.has_deleted(id, key) => None,
                     None => self.reference.get(id, key, tx.at),
                 };
                 let value = appended(before, &operand);
@@ -660,6 +740,9 @@ impl Runner {
                     let ranges = tx.ranges.into_iter().map(|(id, (s, e))| Part::Range(id, s, e));
                     let writes = tx.writes.into_iter().map(|((id, k), v)| Part::Entry((id, k, v)));
                     self.commit_parts(&ranges.chain(writes).collect::<Vec<_>>());
+                    for ((id, key), days) in tx.days {
+                        self.reference.expire(id, &key, days);
+                    }
                 }
             }
             O::Abort(slot) => match self.held.transactions[*slot].take().map(|t| t.handle) {

@@ -16,14 +16,20 @@ fn small(page_size: usize) -> LightningDbConfig {
         wal_segment_size: 32 * 1024,
         max_wal_size: 512 * 1024,
         background_threads: 0,
-        merge_operator: Some("append".to_owned()),
         // The simulated clock does not stand still.
         transaction_timeout: Duration::from_secs(24 * 3600),
         ..LightningDbConfig::default()
     }
 }
 
+/// The settings of that number; in every other round of them the default keyspace has no merge operator.
 pub fn setting(number: u64) -> LightningDbConfig {
+    let merges = (number + number / SETTINGS).is_multiple_of(2);
+    let merge_operator = merges.then(|| "append".to_owned());
+    LightningDbConfig { merge_operator, ..without_operator(number) }
+}
+
+fn without_operator(number: u64) -> LightningDbConfig {
     let interval = Duration::from_millis(5);
     let (ages, second) = (Some(Duration::from_secs(1 << 30)), Some(Duration::from_secs(1)));
     match number % SETTINGS {

@@ -52,7 +52,7 @@ fn key_table(rng: &mut Rng) -> Vec<Vec<u8>> {
 struct Maker {
     rng: Rng,
     keys: usize,
-    weights: [u32; 11],
+    weights: [u32; 12],
     /// Of a hundred values so many are empty, middling and large.
     lengths: [u32; 3],
     next_value: u32,
@@ -61,8 +61,8 @@ struct Maker {
 impl Maker {
     fn new(mut rng: Rng, keys: usize) -> Self {
         // Single writes, batches, gets, ranges, cursors, snapshots, transactions, keyspaces,
-        // upkeep, whole checks, openings.
-        let mut weights = [300, 100, 120, 120, 80, 60, 200, 10, 20, 6, 5];
+        // upkeep, whole checks, time, openings.
+        let mut weights = [300, 100, 120, 120, 80, 60, 200, 10, 20, 6, 20, 5];
         for (i, weight) in weights.iter_mut().enumerate() {
             *weight *= match rng.u8(0..8) {
                 0 if i > 1 => 0,
@@ -92,6 +92,7 @@ impl Maker {
             7 => self.keyspace(),
             8 => self.upkeep(),
             9 => [Operation::Verify, Operation::Compare][self.rng.usize(0..2)].clone(),
+            10 => self.time(),
             _ => self.opening(),
         }
     }
@@ -164,7 +165,32 @@ impl Maker {
         } else if self.rng.u8(0..4) == 0 {
             Operation::Delete { keyspace, key }
         } else {
-            Operation::Put { keyspace, key, value: self.value() }
+            self.put_or_put_for(keyspace, key)
+        }
+    }
+
+    fn put_or_put_for(&mut self, keyspace: u8, key: Key) -> Operation {
+        let value = self.value();
+        if self.rng.u8(0..5) > 0 {
+            return Operation::Put { keyspace, key, value };
+        }
+        Operation::PutFor { keyspace, key, value, hours: self.hours(), batch: self.rng.bool() }
+    }
+
+    fn hours(&mut self) -> u8 {
+        self.rng.u8(0..8) * self.rng.u8(1..5)
+    }
+
+    /// Time passes, or lifetimes change.
+    fn time(&mut self) -> Operation {
+        match self.rng.u8(0..10) {
+            0 => Operation::SetClock { hours: -self.rng.i8(1..9) },
+            1..6 => Operation::SetClock { hours: self.rng.i8(1..9) },
+            6 => Operation::DefaultTtl {
+                keyspace: self.ks(),
+                hours: self.rng.u8(0..2) * self.rng.u8(1..20),
+            },
+            _ => Operation::TimeLeft { keyspace: self.ks(), key: self.key() },
         }
     }
 
@@ -305,7 +331,9 @@ impl Maker {
             }
             _ => {
                 let value = (self.rng.u8(0..4) > 0).then(|| self.value());
-                Operation::TransactionWrite { slot, keyspace: self.ks(), key: self.key(), value }
+                let hours = self.rng.u8(0..2) * self.hours();
+                let (keyspace, key) = (self.ks(), self.key());
+                Operation::TransactionWrite { slot, keyspace, key, value, hours }
             }
         }
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use lightning_db::{Cursor, ErrorKind, Result, Snapshot, Transaction, TransactionId};
 
-use crate::model::Life;
+use crate::model::{Life, number};
 use crate::operation::{Bound, Key, Move, Operation, Shape, Source, Value};
 use crate::world::{ViewId, World, refused};
 
@@ -49,6 +49,8 @@ pub struct HeldTransaction {
     pub at: u64,
     pub read_only: bool,
     pub writes: Writes,
+    /// The hours that writes were given.
+    pub hours: BTreeMap<(Life, Key), u8>,
     pub view: ViewId,
 }
 
@@ -80,7 +82,7 @@ pub fn place(slot: u8, len: usize) -> Option<usize> {
 
 impl World<'_> {
     pub fn read_step(&mut self, operation: &Operation) {
-        let last = self.model.last;
+        let last = self.model.now();
         match *operation {
             Operation::Get { keyspace: n, key } => {
                 let (keyspace, life) = self.keyspace(n);
@@ -169,7 +171,7 @@ impl World<'_> {
                     self.drop_snapshot(0);
                 }
                 let snapshot = self.db.snapshot().expect("a snapshot");
-                assert_eq!(snapshot.seq(), last, "the snapshot's number");
+                assert_eq!(snapshot.seq(), number(last), "the snapshot's number");
                 self.held.snapshots.push(HeldSnapshot { snapshot, at: last, view: Rc::new(()) });
             }
             Operation::LookBack { keyspace, key, part } => self.look_back(keyspace, key, part),
@@ -209,7 +211,7 @@ impl World<'_> {
             }
         };
         let broke = keyspace.for_each(start.as_deref(), end.as_deref(), visit).expect("for_each");
-        let mut want = self.between(life, start.as_deref(), end.as_deref(), self.model.last);
+        let mut want = self.between(life, start.as_deref(), end.as_deref(), self.model.now());
         assert_eq!(broke.is_some(), want.len() > most as usize, "for_each");
         want.truncate(most as usize + 1);
         self.compare_all("for_each", got, want);
@@ -283,7 +285,7 @@ impl World<'_> {
                     Some(prefix) => keyspace.scan_prefix(prefix),
                     None => keyspace.range(start, end),
                 };
-                (Box::new(range.expect("a range")), self.model.last, Rc::new(()))
+                (Box::new(range.expect("a range")), self.model.now(), Rc::new(()))
             }
         };
         let mut want = self.between(life, start, end, at);
@@ -341,7 +343,7 @@ impl World<'_> {
                 let held = &self.held.snapshots[slot as usize % self.held.snapshots.len()];
                 (held.snapshot.cursor(), self.keyspace(0).1, held.at, Rc::clone(&held.view))
             }
-            _ => (keyspace.cursor(), life, self.model.last, Rc::new(())),
+            _ => (keyspace.cursor(), life, self.model.now(), Rc::new(())),
         };
         let cursor = cursor.expect("a cursor");
         let entries = self.model.entries(life, 0, None, at);

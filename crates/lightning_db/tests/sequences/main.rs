@@ -1,14 +1,15 @@
 //! Sequences: random sequences of operations on the engine and on a versioned map, which must
 //! answer alike; and each sequence under several settings, under which the answers must be the same.
 //!
-//! `operation` says what sequences are made of, `draw` draws them, `model` is the map, `world`, `held` and
-//! `transactions` run them, `setting` has the settings, `shrink` makes a failing sequence short.
+//! `operation` says what sequences are made of, `draw` draws them, `model` is the map, `world`, `held`,
+//! `lifetimes` and `transactions` run them, `setting` has the settings, `shrink` makes a failing sequence short.
 //!
 //! `LIGHTNING_SEQUENCES` sets how many sequences, `LIGHTNING_SEQUENCES_OPERATIONS` how long each,
 //! `LIGHTNING_SEQUENCES_FIRST` the first seed; a failure prints the line that repeats it.
 
 mod draw;
 mod held;
+mod lifetimes;
 mod model;
 mod operation;
 mod past;

@@ -106,6 +106,28 @@ pub enum Operation {
         key: Key,
         value: Value,
     },
+    /// `put_with_ttl`, for so many hours; by a batch, or alone.
+    PutFor {
+        keyspace: u8,
+        key: Key,
+        value: Value,
+        hours: u8,
+        batch: bool,
+    },
+    /// `get_with_ttl`.
+    TimeLeft {
+        keyspace: u8,
+        key: Key,
+    },
+    /// The keyspace's default; 0: none.
+    DefaultTtl {
+        keyspace: u8,
+        hours: u8,
+    },
+    /// The wall clock goes forward, or back.
+    SetClock {
+        hours: i8,
+    },
     Delete {
         keyspace: u8,
         key: Key,
@@ -242,6 +264,8 @@ pub enum Operation {
         keyspace: u8,
         key: Key,
         value: Option<Value>,
+        /// For so long, if not 0.
+        hours: u8,
     },
     Commit {
         slot: u8,

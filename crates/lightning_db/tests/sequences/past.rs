@@ -28,6 +28,8 @@ impl World<'_> {
         }
         let at = oldest + (last - oldest) * u64::from(part) / 1000;
         let snapshot = self.db.snapshot_at(at).expect("a moment that is kept");
+        // Of lives it shows what there was at any time that is kept.
+        let at = self.model.with_hour(at, self.retention() != Some(LONG));
         let (keyspace, life) = self.keyspace(n);
         let bytes = &self.keys[key as usize];
         let got = snapshot.get_in(&keyspace, bytes).expect("get_in");
@@ -61,7 +63,8 @@ impl World<'_> {
         let oldest = self.db.oldest_moment().0.max(oldest);
         let got: Vec<_> =
             got.iter().filter(|v| v.commit > oldest).map(|v| (v.commit, &v.value)).collect();
-        let want: Vec<_> = self.model.versions_after(life, key, oldest);
+        let now = self.retention() != Some(LONG);
+        let want: Vec<_> = self.model.versions_after(life, key, oldest, now);
         assert_eq!(got.len(), want.len(), "versions of key {key} after {oldest}");
         for ((commit, value), (number, wanted)) in got.into_iter().zip(want) {
             assert_eq!(commit, number, "a version of key {key}");

@@ -3,11 +3,14 @@
 //! A commit must fail with `Conflict` exactly when another commit wrote one of its keys after its
 //! snapshot, and with `NotFound` when it wrote to a keyspace that was dropped.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use lightning_db::{Database, ErrorKind, Result, Transaction, TransactionId, TransactionOptions};
 
 use crate::held::{Handle, HeldTransaction, MOST, Writes, place};
+use crate::lifetimes::lifetime;
+use crate::model::number;
 use crate::operation::{Key, Operation, Value};
 use crate::world::{World, refused};
 
@@ -30,9 +33,9 @@ impl World<'_> {
                 self.transaction_get(&mut held, keyspace, key);
                 self.held.transactions.push(held);
             }
-            Operation::TransactionWrite { keyspace, key, value, .. } => {
+            Operation::TransactionWrite { keyspace, key, value, hours, .. } => {
                 let mut held = self.held.transactions.swap_remove(i);
-                self.transaction_write(&mut held, keyspace, key, value);
+                self.transaction_write(&mut held, keyspace, key, value, hours);
                 self.held.transactions.push(held);
             }
             Operation::Commit { .. } => self.commit(i),
@@ -47,18 +50,25 @@ impl World<'_> {
         let given = snapshot.and_then(|slot| place(slot, self.held.snapshots.len()));
         let given = given.map(|i| &self.held.snapshots[i]);
         let (at, view) =
-            given.map_or_else(|| (self.model.last, Rc::new(())), |s| (s.at, Rc::clone(&s.view)));
+            given.map_or_else(|| (self.model.now(), Rc::new(())), |s| (s.at, Rc::clone(&s.view)));
         let snapshot = given.map(|s| s.snapshot.clone());
         let options = TransactionOptions { read_only, snapshot, ..TransactionOptions::default() };
         let handle = if by_id {
             Handle::Id(self.db.begin_transaction_with_options(options).expect("begins"))
         } else {
             let guard = self.db.transaction_with(options).expect("begins");
-            assert_eq!(guard.snapshot_seq(), at, "the transaction's number");
+            assert_eq!(guard.snapshot_seq(), number(at), "the transaction's number");
             Handle::Guard(guard)
         };
         let writes = Writes::new();
-        self.held.transactions.push(HeldTransaction { handle, at, read_only, writes, view });
+        self.held.transactions.push(HeldTransaction {
+            handle,
+            at,
+            read_only,
+            writes,
+            hours: BTreeMap::new(),
+            view,
+        });
     }
 
     fn transaction_get(&mut self, held: &mut HeldTransaction, n: u8, key: Key) {
@@ -83,11 +93,19 @@ impl World<'_> {
         n: u8,
         key: Key,
         value: Option<Value>,
+        hours: u8,
     ) {
         let (keyspace, mut life) = self.keyspace(n);
         let bytes = &self.keys[key as usize];
         let default = self.is_default(n);
+        let ttl = lifetime(hours);
         let result = match (&mut held.handle, value.map(Value::bytes)) {
+            (Handle::Guard(guard), Some(value)) if hours > 0 && default => {
+                guard.put_with_ttl(bytes, value, ttl)
+            }
+            (Handle::Guard(guard), Some(value)) if hours > 0 => {
+                guard.put_with_ttl_in(&keyspace, bytes, value, ttl)
+            }
             (Handle::Guard(guard), Some(value)) if default => guard.put(bytes, value),
             (Handle::Guard(guard), Some(value)) => guard.put_in(&keyspace, bytes, value),
             (Handle::Guard(guard), None) if default => guard.delete(bytes),
@@ -95,6 +113,7 @@ impl World<'_> {
             (Handle::Id(id), value) => {
                 life = self.keyspace(0).1;
                 match value {
+                    Some(value) if hours > 0 => self.db.put_with_ttl_tx(*id, bytes, value, ttl),
                     Some(value) => self.db.put_tx(*id, bytes, value),
                     None => self.db.delete_tx(*id, bytes),
                 }
@@ -105,6 +124,10 @@ impl World<'_> {
         }
         result.expect("a transaction's write");
         held.writes.insert((life, key), value);
+        held.hours.remove(&(life, key));
+        if hours > 0 && value.is_some() {
+            held.hours.insert((life, key), hours);
+        }
     }
 
     fn commit(&mut self, i: usize) {
@@ -114,6 +137,10 @@ impl World<'_> {
             held.writes.keys().map(|(l, k)| self.model.changed(*l, *k, held.at)).collect();
         let must = changed.iter().any(|(must, _)| *must);
         let conflict = changed.iter().any(|(_, may)| *may);
+        if conflict && !must {
+            // Either is right, and which it is depends on what was merged: from here on runs differ.
+            self.comparable = false;
+        }
         let result = end(&self.db, held.handle, Transaction::commit, Database::commit_transaction);
         match result {
             Ok(()) => {
@@ -121,6 +148,9 @@ impl World<'_> {
                 self.counts.committed += 1;
                 let changes = held.writes.into_iter().map(|((l, k), v)| (l, k, v)).collect();
                 self.committed(changes);
+                for ((life, key), hours) in held.hours {
+                    self.model.expire(life, key, u64::from(hours));
+                }
                 self.answer(0);
             }
             Err(e) => {

@@ -6,7 +6,8 @@
 //! 2. How far it has come is a row among the entries, written in the commit with them: after a crash
 //!    both are there or neither is, and the build goes on behind it.
 //! 3. The index is ready once every such commit is durable, and then by an edit of the manifest.
-//! 4. A violation is met by whoever comes second, the build or a writer.
+//! 4. An entry expires with its row. What has expired is passed over.
+//! 5. A violation is met by whoever comes second, the build or a writer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::manifest::{Edit, EditOp, IndexState};
 use crate::store::cursor::MergedCursor;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::types::EntryValue;
+use crate::types::{self, EntryValue, Expiry};
 
 /// The key among the entries that has the last key done; no entry begins so.
 pub const PROGRESS_KEY: &[u8] = &[0];
@@ -44,7 +45,7 @@ pub fn build(core: &Core, keyspace: &Arc<KeyspaceStore>, index: &LiveIndex) -> R
     // What was committed before the index was kept up is seen from here on.
     let last = core.section.catch_up()?;
     let progress = lookup::get_applied(&core.env, &index.store, PROGRESS_KEY, last)?;
-    let mut done: Option<Vec<u8>> = progress.map(|v| v.to_vec());
+    let mut done: Option<Vec<u8>> = progress.map(|(v, _)| v.to_vec());
     let mut most = MOST_ROWS;
     loop {
         let keys = next_keys(core, keyspace, done.as_deref(), most)?;
@@ -75,8 +76,14 @@ fn next_keys(
     core.check_writable()?;
     let env = &core.env;
     let view = core.view();
-    let blobs = Arc::clone(&env.blobs);
-    let mut cursor = MergedCursor::new(keyspace, view.seq(), &env.pager, blobs, env.read_ahead);
+    let mut cursor = MergedCursor::new(
+        keyspace,
+        view.seq(),
+        view.moment(),
+        &env.pager,
+        Arc::clone(&env.blobs),
+        env.read_ahead,
+    );
     let mut more = match done {
         None => cursor.first()?,
         Some(done) => cursor.seek(&[done, &[0]].concat())?,
@@ -101,18 +108,20 @@ fn add_entries(
 ) -> Result<()> {
     let watched = keys.iter().map(|key| (keyspace.id, key.clone()));
     let (rows, last) = Watching::begin(core, Watch::new(watched, []));
-    let mut entries: Vec<Entry> = Vec::new();
+    let now = core.env.lifetimes.moment();
+    let mut entries: Vec<(Entry, Expiry)> = Vec::new();
     for key in keys {
-        if let Some(value) = lookup::get_applied(&core.env, keyspace, key, last)? {
+        let found = lookup::get_applied(&core.env, keyspace, key, last)?;
+        if let Some((value, expiry)) = found.filter(|(_, expiry)| !expiry.is_over(now)) {
             match index.way()?.entries(&index.name, key, &value) {
-                Ok(found) => entries.extend(found),
+                Ok(found) => entries.extend(found.into_iter().map(|entry| (entry, expiry))),
                 Err(_) if rows.is_hit() => return Err(meanwhile()),
                 Err(e) => return Err(e),
             }
         }
     }
-    let counted: Vec<&Entry> =
-        entries.iter().filter(|e| index.spec.is_unique() && e.counts).collect();
+    let all = entries.iter().map(|(entry, _)| entry);
+    let counted: Vec<&Entry> = all.filter(|e| index.spec.is_unique() && e.counts).collect();
     let ranges =
         counted.iter().map(|e| (index.store.id, (e.prefix().to_vec(), Some(e.prefix_end()))));
     let (unique, last) = Watching::begin(core, Watch::new([], ranges));
@@ -127,8 +136,9 @@ fn add_entries(
         }
     }
     let mut batch = WriteBatch::new();
-    for entry in &entries {
-        batch.push(index.store.id, &entry.bytes, EntryValue::Inline(b""));
+    for (entry, expiry) in &entries {
+        let stored = types::Entry { value: EntryValue::Inline(b""), expiry: *expiry };
+        batch.push_entry(index.store.id, &entry.bytes, stored);
     }
     let done = keys.last().map_or(&[][..], Vec::as_slice);
     batch.push(index.store.id, PROGRESS_KEY, EntryValue::Inline(done));

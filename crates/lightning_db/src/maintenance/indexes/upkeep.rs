@@ -10,7 +10,10 @@
 //! 4. After [`PATIENCE`] attempts the rows are locked first, so that every writer gets its turn.
 //! 5. A range delete takes the entries of the rows that are there at that moment, and its range is
 //!    watched: it costs as much as deletes of these rows.
-//! 6. A change of the table of indexes meanwhile is met inside the section: everything anew.
+//! 6. An entry expires with its row: where the row's lifetime changes all its entries are written anew. What
+//!    an expired row had is taken away like any other's, since looks into the past may see it still; but
+//!    it keeps no unique index key.
+//! 7. A change of the table of indexes meanwhile is met inside the section: everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,26 +30,27 @@ use crate::maintenance::write::{WriteOwner, check_size, commit};
 use crate::store::cursor::MergedCursor;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{self, EntryValue, Expiry, KeyspaceId, Seq, Time};
 
 /// Attempts before rows are locked.
-const PATIENCE: u32 = 8;
+pub const PATIENCE: u32 = 8;
 
 /// Ends a watch, whatever becomes of the commit.
-pub(super) struct Watching<'a> {
+pub struct Watching<'a> {
     core: &'a Core,
     watch: Arc<Watch>,
 }
 
 impl<'a> Watching<'a> {
     /// Begins a watch; returns the last commit before it too.
-    pub(super) fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
+    pub fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
         let watch = Arc::new(watch);
         let last = core.section.begin_watch(&watch);
         (Self { core, watch }, last)
     }
 
-    pub(super) fn is_hit(&self) -> bool {
+    /// Whether a commit since touched anything of it.
+    pub fn is_hit(&self) -> bool {
         self.watch.is_hit()
     }
 }
@@ -61,6 +65,8 @@ impl Drop for Watching<'_> {
 struct RowChange<'a> {
     keyspace: KeyspaceId,
     key: &'a [u8],
+    /// When it expires after the commit.
+    expiry: Expiry,
     /// Its entries after the commit, for each index of the keyspace.
     new: Vec<Vec<Entry>>,
 }
@@ -85,8 +91,8 @@ impl Changes<'_> {
     }
 }
 
-/// An entry that comes, and its index.
-type Added<'a> = (&'a Arc<LiveIndex>, &'a Entry);
+/// An entry that comes, its index, and when it expires.
+type Added<'a> = (&'a Arc<LiveIndex>, &'a Entry, Expiry);
 
 /// Commits `body`, and with it what it changes in indexes. `plain` is the same with its large values
 /// still in it.
@@ -166,7 +172,8 @@ pub fn commit_with_indexes(
 /// What a body makes of the rows that have indexes, with their entries after it. The last operation
 /// on a key counts.
 fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Changes<'a>> {
-    let mut last: BTreeMap<(KeyspaceId, &[u8]), Option<&[u8]>> = BTreeMap::new();
+    type Written<'a> = (Option<&'a [u8]>, Expiry);
+    let mut last: BTreeMap<(KeyspaceId, &[u8]), Written<'_>> = BTreeMap::new();
     let mut ranges = Vec::new();
     for part in Operations::new(body) {
         let part = part.expect("bodies are encoded by this process");
@@ -181,12 +188,12 @@ fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Changes<'a>> {
                 };
                 last.iter_mut()
                     .filter(|((id, key), _)| covered(*id, key))
-                    .for_each(|(_, v)| *v = None);
+                    .for_each(|(_, v)| *v = (None, Expiry::NEVER));
                 ranges.push(range);
                 continue;
             }
         };
-        let value = match op.value {
+        let value = match op.entry.value {
             EntryValue::Inline(value) => Some(value),
             EntryValue::Tombstone => None,
             EntryValue::Operands(_) => {
@@ -202,9 +209,9 @@ fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Changes<'a>> {
                 ));
             }
         };
-        last.insert((op.keyspace, op.key), value);
+        last.insert((op.keyspace, op.key), (value, op.entry.expiry));
     }
-    let change = |((keyspace, key), value): ((KeyspaceId, &'a [u8]), Option<&[u8]>)| {
+    let change = |((keyspace, key), (value, expiry)): ((KeyspaceId, &'a [u8]), _)| {
         let new = map[&keyspace]
             .iter()
             .map(|index| match value {
@@ -213,7 +220,7 @@ fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Changes<'a>> {
                 Some(value) => index.way()?.entries(&index.name, key, value),
             })
             .collect::<Result<_>>()?;
-        Ok(RowChange { keyspace, key, new })
+        Ok(RowChange { keyspace, key, expiry, new })
     };
     Ok(Changes { rows: last.into_iter().map(change).collect::<Result<_>>()?, ranges })
 }
@@ -278,9 +285,10 @@ fn entries_changed(
     for change in &changes.rows {
         let store = find(change.keyspace)?;
         let old = lookup::get_applied(&core.env, store, change.key, last)?;
+        let same_life = old.as_ref().is_none_or(|(_, expiry)| *expiry == change.expiry);
         for (index, new) in map[&change.keyspace].iter().zip(&change.new) {
             let had = match &old {
-                Some(old) => index.way()?.entries_there(change.key, old),
+                Some((old, _)) => index.way()?.entries_there(change.key, old),
                 None => Vec::new(),
             };
             let kept = |e: &Entry| new.binary_search(e).is_ok();
@@ -288,14 +296,14 @@ fn entries_changed(
                 .extend(had.iter().filter(|e| !kept(e)).map(|e| (index.store.id, e.bytes.clone())));
             for entry in new {
                 // While it is built an entry may be lacking that the row should have had.
-                if !index.is_ready() || had.binary_search(entry).is_err() {
-                    added.insert((index.store.id, &entry.bytes), (index, entry));
+                if !index.is_ready() || !same_life || had.binary_search(entry).is_err() {
+                    added.insert((index.store.id, &entry.bytes), (index, entry, change.expiry));
                 }
             }
         }
     }
     let mut taken: BTreeSet<(KeyspaceId, &[u8])> = BTreeSet::new();
-    for ((storage, bytes), (index, entry)) in &added {
+    for ((storage, bytes), (index, entry, _)) in &added {
         if !index.spec.is_unique() || !entry.counts {
             continue;
         }
@@ -307,15 +315,17 @@ fn entries_changed(
     }
     let mut body = Vec::new();
     for (keyspace, key) in &removed {
-        encode(&mut body, &Operation { keyspace: *keyspace, key, value: EntryValue::Tombstone });
+        let entry = types::Entry::lasting(EntryValue::Tombstone);
+        encode(&mut body, &Operation { keyspace: *keyspace, key, entry });
     }
-    for (keyspace, key) in added.into_keys() {
-        encode(&mut body, &Operation { keyspace, key, value: EntryValue::Inline(b"") });
+    for ((keyspace, key), (.., expiry)) in added {
+        let entry = types::Entry { value: EntryValue::Inline(b""), expiry };
+        encode(&mut body, &Operation { keyspace, key, entry });
     }
     Ok(body)
 }
 
-/// Gives `each` the rows of a range at commit `at`.
+/// Gives `each` the rows of a range at commit `at`, expired ones too.
 fn each_row(
     core: &Core,
     store: &Arc<KeyspaceStore>,
@@ -325,7 +335,8 @@ fn each_row(
 ) -> Result<()> {
     let env = &core.env;
     let blobs = Arc::clone(&env.blobs);
-    let mut cursor = MergedCursor::new(store, at, &env.pager, blobs, env.read_ahead);
+    let mut cursor =
+        MergedCursor::new(store, at, Time::BEFORE_ALL, &env.pager, blobs, env.read_ahead);
     let mut more = cursor.seek(range.start)?;
     while more && let Some(key) = cursor.key().filter(|k| range.covers(k)) {
         let key = key.to_vec();
@@ -337,7 +348,8 @@ fn each_row(
     Ok(())
 }
 
-/// Whether another row has the index key of `entry` at commit `at`, those left out that `gone` tells.
+/// Whether another row has the index key of `entry` at commit `at` and has not expired, those left out that
+/// `gone` tells.
 pub(super) fn other_row(
     core: &Core,
     store: &Arc<KeyspaceStore>,
@@ -346,7 +358,8 @@ pub(super) fn other_row(
     gone: impl Fn(&[u8]) -> bool,
 ) -> Result<bool> {
     let env = &core.env;
-    let mut cursor = MergedCursor::new(store, at, &env.pager, Arc::clone(&env.blobs), 0);
+    let (now, blobs) = (env.lifetimes.moment(), Arc::clone(&env.blobs));
+    let mut cursor = MergedCursor::new(store, at, now, &env.pager, blobs, 0);
     let mut more = cursor.seek(entry.prefix())?;
     while more && let Some(found) = cursor.key() {
         if !found.starts_with(entry.prefix()) {

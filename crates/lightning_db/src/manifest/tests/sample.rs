@@ -8,10 +8,11 @@ use fastrand::Rng;
 use crate::index::{IndexPart, IndexSpec};
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeptLog, KeyInterval, KeyspaceState,
-    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
+    Lives, ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
+    covers,
 };
 use crate::types::{
-    DatabaseId, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq,
+    DatabaseId, Expiry, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq, Time,
 };
 use crate::vfs::{SimulatedVfs, Vfs};
 
@@ -54,6 +55,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         level: None,
         page_bytes: 4096,
         profile: 1,
+        default_ttl: 0,
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
@@ -84,6 +86,7 @@ pub fn partition(ids: &mut NextIds, first: &[u8], last: &[u8]) -> PartitionMeta 
         live_bytes: 4096,
         max_seq: Seq(3),
         droppable: Droppable::default(),
+        lives: Lives::default(),
         blobs: Vec::new(),
     }
 }
@@ -276,6 +279,13 @@ impl Draw<'_> {
         }
         self.ops.push(EditOp::Flushed { keyspace: k.id, seq: high });
         self.ops.push(EditOp::LastSeq(high));
+        if self.rng.bool() {
+            self.ops.push(EditOp::Time(Time(self.rng.u64(..u64::MAX))));
+        }
+        if let Some(keyspace) = self.state.keyspaces.keys().next() {
+            let millis = self.rng.u64(..) * u64::from(self.rng.bool());
+            self.ops.push(EditOp::DefaultTtl { keyspace: *keyspace, millis });
+        }
     }
 
     fn merge_runs(&mut self, k: &KeyspaceState) {
@@ -372,6 +382,9 @@ impl Draw<'_> {
             let from = self.rng.u64(0..u64::MAX);
             let span = ViewSpan { from: Seq(from), below: Seq(self.rng.u64(from + 1..)) };
             p.droppable.note(span, self.rng.u64(..COUNT / 4));
+        }
+        for _ in 0..self.rng.usize(0..12) {
+            p.lives.note(Expiry(self.rng.u64(..u64::MAX)), self.rng.u64(..COUNT / 16));
         }
         for _ in 0..self.rng.usize(0..3) {
             let (pages, offset) = (self.rng.u32(1..99), self.rng.u64(..));

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::ErrorKind;
-use crate::manifest::{BlobUse, Droppable, FilterRef, PartitionSegment};
+use crate::manifest::{BlobUse, Droppable, FilterRef, Lives, PartitionSegment};
 use crate::page::PageType;
 use crate::page::filter::FilterBuilder;
 use crate::page::inner::{Child, InnerBuilder};
 use crate::page::leaf::LeafBuilder;
 use crate::segment::{SegmentKind, SegmentWriter};
-use crate::types::PageAddress;
+use crate::types::{Expiry, PageAddress};
 use crate::vfs::OpenMode;
 
 fn flip(f: &Fixture, file: &Path, offset: u64) {
@@ -207,6 +207,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         live_bytes: live,
         max_seq: honest.iter().map(|c| c.max_seq).max().unwrap(),
         droppable: Droppable::default(),
+        lives: Lives::default(),
         blobs: Vec::new(),
     });
     spoil(&mut plan, "meta");
@@ -263,6 +264,7 @@ fn the_check_finds_every_kind_of_planted_damage() {
         (meta(|m| m.tombstones = 2), "the manifest says tombstones 2"),
         (meta(|m| m.raw_bytes = 0), "the manifest says raw bytes 0"),
         (meta(|m| m.max_seq = Seq(10)), "the manifest says highest number 10"),
+        (meta(|m| m.lives.note(Expiry(7), 5)), "the manifest says expiring entries 1"),
         (meta(|m| m.live_bytes += 1), "live bytes for the partition"),
         (meta(|m| m.segments[0].live_bytes += 1), "the reachable pages have"),
         (meta(|m| m.segments[0].file_bytes += 1), "the manifest says"),
