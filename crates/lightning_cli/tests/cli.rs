@@ -395,6 +395,35 @@ fn changes_are_printed_from_where_a_cursor_stands() {
     assert_eq!(shop.fails(&["changes", "DB", "--from", "1"]).0, 16);
 }
 
+/// Key options, the variable, and a change of the key; a wrong or missing key has an exit code of its own.
+#[cfg(unix)]
+#[test]
+fn an_encrypted_database_takes_its_key_and_a_new_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let shop = Shop::new();
+    let private = |name: &str, content: &str| {
+        let file = shop.file(name, content);
+        let rights = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(shop.path(name), rights).expect("a file of ours");
+        file
+    };
+    let (old, new) = (private("old.key", &"17".repeat(32)), private("new.key", &"18".repeat(32)));
+    shop.ok(&["create", "DB", "--key-file", &old]);
+    shop.ok(&["put", "DB", "apple", "green", "--key-file", &old]);
+    assert_eq!(shop.fails(&["get", "DB", "apple"]).0, 17);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--key-file", &new]).0, 17);
+    assert_eq!(shop.fails(&["rotate-key", "DB", "--key-file", &old]).0, 2, "no new key");
+    shop.ok(&["rotate-key", "DB", "--key-file", &old, "--new-key-file", &new]);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--key-file", &old]).0, 17);
+    assert_eq!(shop.ok(&["get", "DB", "apple", "--key-file", &new]).trim_end(), "green");
+    let key = "18".repeat(32);
+    let variables = [("LIGHTNING_DB_ENCRYPTION", "variable:SHOP_KEY"), ("SHOP_KEY", &*key)];
+    let output = shop.run_with(&["get", "DB", "apple"], b"", &variables);
+    assert_eq!(text(&output.stdout).trim_end(), "green", "{}", text(&output.stderr));
+    shop.ok(&["create", "PLAIN"]);
+    assert_eq!(shop.fails(&["get", "PLAIN", "apple", "--key-file", &new]).0, 17);
+}
+
 #[test]
 fn a_key_with_a_lifetime_is_gone_when_that_is_over() {
     let shop = Shop::created();

@@ -45,7 +45,7 @@ use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Database {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
     keyspace: Keyspace,
 }
 

@@ -53,6 +53,7 @@ pub mod vfs;
 mod cache;
 mod compress;
 pub mod config;
+mod crypto;
 mod history;
 mod manifest;
 mod memtable;
@@ -76,6 +77,7 @@ mod verify;
 mod changes;
 mod database;
 mod database_indexes;
+mod encryption;
 mod indexes;
 mod iterators;
 mod keyspace;
@@ -97,8 +99,8 @@ mod schedules;
 pub use changes::{Change, ChangeCursor, ChangeKind, Changes, ChangesFrom, CommittedChanges};
 pub use commit::batch::WriteBatch;
 pub use config::{
-    CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,
-    WalSyncMode, WriteOptions,
+    CompressionType, Durability, KeySource, KeyspaceOptions, LightningDbConfig, PassphraseCost,
+    Profile, VerifyOptions, WalSyncMode, WriteOptions,
 };
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};

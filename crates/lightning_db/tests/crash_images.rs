@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    ChangeKind, ChangesFrom, Database, Durability, KeyspaceOptions, LightningDbConfig, OpenAs,
-    VerifyOptions, WriteBatch, WriteOptions,
+    ChangeKind, ChangesFrom, Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig,
+    OpenAs, VerifyOptions, WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -24,7 +24,7 @@ const PATH: &str = "/db";
 const SHORT: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(1 << 30);
 
-/// Half of the workloads keep every moment.
+/// Half of the workloads keep every moment, another half is encrypted.
 fn config(seed: u64) -> LightningDbConfig {
     LightningDbConfig {
         history_retention: seed.is_multiple_of(2).then_some(Duration::from_secs(1 << 30)),
@@ -33,6 +33,7 @@ fn config(seed: u64) -> LightningDbConfig {
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
+        encryption: (!(seed / 2).is_multiple_of(2)).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
 }

@@ -8,7 +8,7 @@
 //! | `index` | index create, drop, list, get, range |
 //! | `past` | get --at, history, changes |
 //! | `table` | what an imported table looked like, and its rows as JSON |
-//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
+//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, rotate-key, completions |
 
 mod data;
 mod export;
@@ -76,6 +76,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
         Command::Check { target, deep } => upkeep::check(format, &target, deep),
         Command::Compact { target } => upkeep::compact(format, &target),
+        Command::RotateKey { target, new } => upkeep::rotate_key(format, &target, &new),
         Command::Flush { target } => upkeep::flush(format, &target),
         Command::ListKeyspaces { target } => upkeep::list_keyspaces(format, &target),
         Command::Bench(args) => bench::run(format, &args),

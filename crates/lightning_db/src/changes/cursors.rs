@@ -107,7 +107,7 @@ fn cursors(core: &Core) -> Result<std::collections::BTreeMap<String, Seq>> {
         return Ok(manifest.state().cursors.clone());
     }
     // Opened for reading: nobody writes it meanwhile.
-    Ok(Manifest::load(&env.vfs, &env.dir)?.0.cursors)
+    Ok(Manifest::load(&env.vfs, &env.dir, &env.db)?.0.cursors)
 }
 
 /// The commit that a cursor stands at.

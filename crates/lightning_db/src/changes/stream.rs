@@ -131,7 +131,7 @@ impl Database {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let (vfs, files) = (Arc::clone(&env.vfs), Arc::clone(&env.log_files));
-        let reader = LogReader::new(vfs, env.dir.clone(), env.db, files, next, last)?;
+        let reader = LogReader::new(vfs, env.dir.clone(), env.db.clone(), files, next, last)?;
         Ok(Changes {
             core: Arc::clone(core),
             _keep: self.handle().clone(),

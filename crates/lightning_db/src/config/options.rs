@@ -9,6 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::key_source::KeySource;
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Extractors;
@@ -172,6 +173,10 @@ pub struct LightningDbConfig {
     /// values that it refers to; up to 1 PiB. Past that the oldest goes, and who needed it fails with
     /// `TooOld`. Default 1 GiB.
     pub changes_retention_bytes: u64,
+    /// Where the key of the database comes from. With one, a database that is made is encrypted
+    /// (AES-256-GCM), and a plain one refused; see [`KeySource`]. In an option file or variable:
+    /// `file:PATH`, `variable:NAME` or `passphrase_variable:NAME`. Default none.
+    pub encryption: Option<KeySource>,
     /// Functions that indexes take their keys from, by name: only in code. An index whose function
     /// is missing cannot be read, and its keyspace takes no writes. Default none.
     pub extractors: Extractors,
@@ -207,6 +212,7 @@ impl Default for LightningDbConfig {
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
             changes_retention_bytes: 1024 * MIB as u64,
+            encryption: None,
             extractors: Extractors::default(),
         }
     }
@@ -346,6 +352,10 @@ impl LightningDbConfig {
             return refuse("max_wal_size", why, self.max_wal_size);
         }
         within("changes_retention_bytes", self.changes_retention_bytes, 0, 1 << 50)?;
+        if self.encryption.as_ref().is_some_and(|k| !k.is_possible()) {
+            let why = "must cost 8 KiB to 1 GiB of memory and 1 to 64 passes";
+            return refuse("encryption", why, "another cost");
+        }
         Ok(())
     }
 }

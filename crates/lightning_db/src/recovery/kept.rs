@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::commit::batch::{Operation, Operations, Write, encode, encode_range};
+use crate::crypto::Owner;
 use crate::error::{Error, Result};
 use crate::manifest::ManifestState;
 use crate::types::{BlobRef, Entry, EntryValue, LogId, SegmentId, Seq};
@@ -22,6 +23,7 @@ pub type Moved = HashMap<(SegmentId, u64), BlobRef>;
 pub fn rewrite(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    db: &Owner,
     state: &ManifestState,
     moved: &Moved,
     (needed, last): (Seq, Seq),
@@ -40,7 +42,7 @@ pub fn rewrite(
         if writer.is_none() {
             let options =
                 LogOptions { segment_bytes, files: Arc::clone(&files), for_readers: true };
-            writer = Some(Log::create(vfs, dir, state.db, next_id, seq, 0, options)?.split().0);
+            writer = Some(Log::create(vfs, dir, db, next_id, seq, 0, options)?.split().0);
         }
         let Some(writer) = &mut writer else { return Ok(Visit::Unusable) };
         let (body, blobs) = with_moved(body, moved);
@@ -51,7 +53,7 @@ pub fn rewrite(
         Ok(Visit::Accept)
     };
     let (start, edit, vouched) = (state.log_start, state.edit, state.last_seq);
-    LogRecovery::recover(vfs, dir, state.db, start, edit, vouched, &mut visit)?;
+    LogRecovery::recover(vfs, dir, db, start, edit, vouched, &mut visit)?;
     let Some(writer) = writer else { return Ok(Vec::new()) };
     let (current, used) = writer.position();
     writer.close()?;

@@ -150,7 +150,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
     // No edit is written, and no log file given up, while both are read.
     let _retire = core.retire_latch.lock();
     let manifest = env.manifest.lock();
-    let loaded = match Manifest::load(&env.vfs, &env.dir) {
+    let loaded = match Manifest::load(&env.vfs, &env.dir, &env.db) {
         Ok((state, _)) => state,
         Err(e) => {
             report.note(&e);
@@ -175,7 +175,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
         LogRecovery::recover(
             &env.vfs,
             &env.dir,
-            env.db,
+            &env.db,
             loaded.log_start,
             loaded.edit,
             loaded.last_seq,
@@ -215,7 +215,7 @@ fn verify_kept_logs(core: &Core, report: &mut VerifyReport) {
         let loaded;
         let state = match &*manifest {
             Some(manifest) => manifest.state(),
-            None => match Manifest::load(&env.vfs, &env.dir) {
+            None => match Manifest::load(&env.vfs, &env.dir, &env.db) {
                 Ok((state, _)) => {
                     loaded = state;
                     &loaded
@@ -228,8 +228,8 @@ fn verify_kept_logs(core: &Core, report: &mut VerifyReport) {
     };
     for (first, last) in kept {
         let (vfs, files) = (Arc::clone(&env.vfs), Arc::clone(&env.log_files));
-        let read =
-            LogReader::new(vfs, env.dir.clone(), env.db, files, first, last).and_then(|mut r| {
+        let read = LogReader::new(vfs, env.dir.clone(), env.db.clone(), files, first, last)
+            .and_then(|mut r| {
                 while r.read(last)?.is_some() {
                     report.log_records += 1;
                 }
@@ -254,7 +254,9 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         match &*manifest {
             Some(m) => Some(m.state().referenced_segments()),
             // What does not load was reported already.
-            None => Manifest::load(&env.vfs, &env.dir).ok().map(|(s, _)| s.referenced_segments()),
+            None => Manifest::load(&env.vfs, &env.dir, &env.db)
+                .ok()
+                .map(|(s, _)| s.referenced_segments()),
         }
     };
     let Some(named) = named_now() else { return Ok(()) };

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use super::kept::LogFiles;
 use super::layout::{FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader};
+use super::recovery::decrypt;
 use super::writer::log_path;
+use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_COMMIT_BYTES;
-use crate::types::{DatabaseId, LogId, Seq};
+use crate::types::{LogId, Seq};
 use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
 
 /// So much is read at a time.
@@ -25,6 +27,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 struct Open {
     id: LogId,
     file: Arc<dyn VfsFile>,
+    key: Option<FileKey>,
     len: u64,
     salt_crc: u32,
     chain: u32,
@@ -42,7 +45,7 @@ struct Open {
 pub struct LogReader {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
-    db: DatabaseId,
+    db: Owner,
     files: Arc<LogFiles>,
     ticket: u64,
     next: Seq,
@@ -54,7 +57,7 @@ impl LogReader {
     pub fn new(
         vfs: Arc<dyn Vfs>,
         dir: PathBuf,
-        db: DatabaseId,
+        db: Owner,
         files: Arc<LogFiles>,
         next: Seq,
         last: Seq,
@@ -127,9 +130,12 @@ impl LogReader {
         let mut head = vec![0; FILE_HEADER_BYTES];
         read_exact_at(&*file, &mut head, 0)?;
         match FileHeader::decode(&head) {
-            HeaderFound::Valid(header, crc) if header.id == id && header.db == self.db => {
+            HeaderFound::Valid(header, crc) if header.id == id && header.db == self.db.id() => {
+                let salt = header.key_salt.as_ref();
+                let key = self.db.file_key(salt, FileKind::Log, &header.bound(), &path)?;
                 Ok(Open {
                     id,
+                    key,
                     file,
                     len,
                     salt_crc: crc32c::crc32c(&header.salt),
@@ -176,7 +182,10 @@ impl Open {
         let at = (self.offset - self.start) as usize;
         let found = RecordHeader::decode_at(&self.buffer[at..], self.salt_crc, self.offset);
         let Some((_, crc, body)) = found else { return Ok(None) };
-        let body = body.to_vec();
+        let body = match &self.key {
+            None => body.to_vec(),
+            Some(key) => decrypt(self.file.path(), key, &self.buffer[at..], self.offset, body)?,
+        };
         self.chain = crc;
         self.next = self.next.next();
         self.offset = (self.offset + (RECORD_BYTES + body_bytes) as u64).next_multiple_of(8);

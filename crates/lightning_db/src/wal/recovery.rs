@@ -11,7 +11,9 @@
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
 //!    A file that a recovery wrote for readers of changes is no part of the log, wherever it lies.
-//! 4. Nothing is written.
+//! 4. In an encrypted database a file that is not encrypted is damage, as is a record whose checksums
+//!    hold and whose tag does not: rot does not do that.
+//! 5. Nothing is written.
 //!
 //! What nothing vouches for looks torn when it rots: the last group before a crash, and what
 //! `Async` never synced.
@@ -19,13 +21,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::layout::bound;
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, FileKind, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
+    FILE_HEADER_BYTES, FileHeader, FileRole, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
 };
 use super::writer::log_path;
 use crate::codec::u64_at;
+use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{DatabaseId, LogId, Seq};
+use crate::types::{LogId, Seq};
 use crate::vfs::{OpenMode, Vfs, read_exact_at};
 
 /// What the visitor says of a record.
@@ -74,7 +78,7 @@ impl LogRecovery {
     pub fn recover(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
-        db: DatabaseId,
+        db: &Owner,
         first: LogId,
         manifest_edit: u64,
         vouched: Seq,
@@ -106,14 +110,17 @@ impl LogRecovery {
         loop {
             let header = &current.header;
             found.files.push((header.id, header.first_seq, current.bytes.len() as u64));
-            let (at, chain) = read_records(&current, &mut expected, &mut found, visit)?;
+            let (salt, path) = (header.key_salt.as_ref(), &current.path);
+            let key = db.file_key(salt, FileKind::Log, &header.bound(), path)?;
+            let (at, chain) =
+                read_records(&current, key.as_ref(), &mut expected, &mut found, visit)?;
             found.end = Some((current.path.clone(), at as u64));
             // The file that goes on from here, past those never begun.
             let next = loop {
                 let Some(id) = later.next() else { break None };
                 match read_file(&**vfs, dir, db, id, manifest_edit)? {
-                    Some(f) if f.header.kind == FileKind::Kept => {}
-                    Some(f) if f.header.kind == FileKind::Fresh => check_empty(&f)?,
+                    Some(f) if f.header.role == FileRole::Kept => {}
+                    Some(f) if f.header.role == FileRole::Fresh => check_empty(&f)?,
                     Some(f) => break Some(f),
                     None => {}
                 }
@@ -148,6 +155,7 @@ impl LogRecovery {
 /// Gives the records of a file to the visitor; returns where they end and the last checksum.
 fn read_records(
     file: &File,
+    key: Option<&FileKey>,
     expected: &mut Seq,
     found: &mut RecoveredLog,
     visit: &mut Visitor<'_>,
@@ -157,7 +165,14 @@ fn read_records(
         if record.chain != chain || record.seq != *expected {
             break;
         }
-        if visit(record.seq, body)? == Visit::Unusable {
+        let visited = match key {
+            None => visit(record.seq, body)?,
+            Some(key) => {
+                let record_bytes = &file.bytes[at..];
+                visit(record.seq, &decrypt(&file.path, key, record_bytes, at as u64, body)?)?
+            }
+        };
+        if visited == Visit::Unusable {
             break;
         }
         found.last_seq = Some(record.seq);
@@ -167,6 +182,23 @@ fn read_records(
         at = (at + RECORD_BYTES + body.len()).next_multiple_of(8);
     }
     Ok((at, chain))
+}
+
+/// The body of a record, whose bytes begin at `offset` of the file.
+pub(super) fn decrypt(
+    path: &Path,
+    key: &FileKey,
+    record: &[u8],
+    offset: u64,
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
+    let mut body = sealed.to_vec();
+    let Some(len) = key.open(offset, &bound(record, offset), &mut body) else {
+        let message = "a record of the log was not sealed with the file's key";
+        return Err(Error::corrupt(path, offset, message));
+    };
+    body.truncate(len);
+    Ok(body)
 }
 
 /// An error if anything behind the end of the accepted records shows that the next one was durable.
@@ -209,7 +241,7 @@ fn check_empty(file: &File) -> Result<()> {
 fn read_file(
     vfs: &dyn Vfs,
     dir: &Path,
-    db: DatabaseId,
+    db: &Owner,
     id: LogId,
     manifest_edit: u64,
 ) -> Result<Option<File>> {
@@ -236,7 +268,7 @@ fn read_file(
         HeaderFound::Valid(header, _) if header.id != id => return Ok(None),
         HeaderFound::Valid(header, crc) => (header, crc),
     };
-    if header.db != db {
+    if header.db != db.id() {
         return Err(Error::corrupt(&path, 16, "the log segment belongs to another database"));
     }
     if header.manifest_edit > manifest_edit {

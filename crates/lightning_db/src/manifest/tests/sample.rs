@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use crate::crypto::Owner;
 use crate::index::{IndexPart, IndexSpec};
 use crate::manifest::{
     BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeptLog, KeyInterval, KeyspaceState,
@@ -17,6 +18,11 @@ use crate::types::{
 use crate::vfs::{SimulatedVfs, Vfs};
 
 pub const DB: DatabaseId = DatabaseId(*b"the sample's own");
+
+/// Whose the files are.
+pub fn owner() -> Owner {
+    Owner::plain(DB)
+}
 
 /// Where the database lies.
 pub fn dir() -> PathBuf {
