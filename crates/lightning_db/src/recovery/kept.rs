@@ -27,8 +27,7 @@ pub fn rewrite(
     state: &ManifestState,
     moved: &Moved,
     (needed, last): (Seq, Seq),
-    next_id: LogId,
-    segment_bytes: u64,
+    (next_id, segment_bytes): (LogId, u64),
 ) -> Result<Vec<(LogFile, Seq)>> {
     let files = Arc::new(LogFiles::default());
     let mut writer: Option<LogWriter> = None;

@@ -226,7 +226,7 @@ fn recover(
     if let Some(needed) = needed.filter(|_| !read_only && config.wal_enabled) {
         let (moved, bytes) = (&replay.moved, config.wal_segment_size);
         let rewritten =
-            kept::rewrite(&vfs, dir, &db, &state, moved, (needed, last), next_log, bytes);
+            kept::rewrite(&vfs, dir, &db, &state, moved, (needed, last), (next_log, bytes));
         kept = rewritten.inspect_err(|_| {
             // As above; and so do the log files of its own that it made.
             let _ = directory::remove_files(&*vfs, dir, "seg", |n| n >= next);
