@@ -184,7 +184,7 @@ fn print_commit(
             match &change.kind {
                 ChangeKind::Put(value) => text::put_field(&mut document, "value", value, hex),
                 ChangeKind::DeleteRange(Some(end)) => {
-                    text::put_field(&mut document, "end", end, hex)
+                    text::put_field(&mut document, "end", end, hex);
                 }
                 ChangeKind::Merge(operands) => {
                     let field = |operand: &Vec<u8>| {
