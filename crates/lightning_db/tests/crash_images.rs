@@ -192,7 +192,7 @@ fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Op
     let report = db.verify(VerifyOptions::default()).expect("a report");
     assert!(report.is_clean(), "{label}: {:?}", report.problems);
     if follows(history.seed) && !db.list_cursors().expect("cursors").is_empty() {
-        let followed = replay(&db, label);
+        let followed = replay(&db, vfs.wall_clock(), label);
         assert!(followed == state, "{label}: the changes lead to another state");
     }
     if history.seed.is_multiple_of(2) {
@@ -207,7 +207,7 @@ fn follows(seed: u64) -> bool {
 }
 
 /// The state that all changes lead to.
-fn replay(db: &Database, label: &str) -> State {
+fn replay(db: &Database, now: Duration, label: &str) -> State {
     let from = ChangesFrom::Cursor("all".to_owned());
     let mut changes = db.changes(from).expect("a stream from the beginning");
     let (mut state, mut commit) = (State::new(), 0);
@@ -217,9 +217,23 @@ fn replay(db: &Database, label: &str) -> State {
         for change in next.changes {
             let key = (u8::from(change.keyspace == "other"), change.key);
             match change.kind {
-                ChangeKind::Put(value) => state.insert(key, value),
-                _ => state.remove(&key),
-            };
+                ChangeKind::Put(value) if change.expires_at.is_none_or(|end| end > now) => {
+                    state.insert(key, value);
+                }
+                ChangeKind::Put(_) | ChangeKind::Delete => {
+                    state.remove(&key);
+                }
+                ChangeKind::Merge(operands) => {
+                    operands.iter().for_each(|o| state.entry(key.clone()).or_default().extend(o));
+                }
+                ChangeKind::DeleteRange(end) => {
+                    let past = end.map(|end| (key.0, end));
+                    state.retain(|k, _| {
+                        k.0 != key.0 || *k < key || past.as_ref().is_some_and(|p| k >= p)
+                    });
+                }
+                other => panic!("{label}: {other:?}"),
+            }
         }
     }
     assert_eq!(commit, db.last_commit(), "{label}: all commits");

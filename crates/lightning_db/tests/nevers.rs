@@ -446,6 +446,9 @@ fn never_a_counter_that_is_always_zero() {
     };
     for n in 0..4000_u32 {
         db.put(n.to_be_bytes(), vec![rng.u8(..); 100]).expect("writes");
+        if n == 2000 {
+            db.commit_cursor("behind", db.last_commit()).expect("made");
+        }
         if n % 200 == 0 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).expect("writes a large value");
             let range = [n + 5000, n + 5001].map(u32::to_be_bytes);
