@@ -224,7 +224,7 @@ fn replay(db: &Database, now: Duration, label: &str) -> State {
                     state.remove(&key);
                 }
                 ChangeKind::Merge(operands) => {
-                    operands.iter().for_each(|o| state.entry(key.clone()).or_default().extend(o));
+                    state.entry(key).or_default().extend(operands.concat());
                 }
                 ChangeKind::DeleteRange(end) => {
                     let past = end.map(|end| (key.0, end));
