@@ -5,6 +5,7 @@
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
 //! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
+//! | `kept_log` | log files kept for readers of changes |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `row_by_row` | range deletes where there is a merge operator |
 //! | `write` | the way of a write |
@@ -17,6 +18,7 @@ pub mod core;
 pub mod file_jobs;
 pub mod indexes;
 pub mod ingest;
+pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
 pub mod row_by_row;
