@@ -33,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["encryption", "past", "ingest", "streams", "database_indexes"],
+    &["changes", "encryption", "past", "ingest", "streams", "database_indexes"],
     &["futures"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.

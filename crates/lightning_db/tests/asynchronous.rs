@@ -49,6 +49,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+type Read = lightning_db::Result<Option<Vec<u8>>>;
 type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Runs tasks together on this thread, each polled when it was woken; gives what they gave, as they came.
@@ -392,7 +393,11 @@ fn what_is_in_memory_is_answered_at_once_and_the_rest_by_a_thread() {
 /// Everything at once, on one thread that must not touch the disk.
 #[test]
 fn polls_never_use_the_disk() {
-    for sync in [WalSyncMode::Sync, WalSyncMode::Periodic { interval_ms: 5 }, WalSyncMode::Async] {
+    for sync in [
+        WalSyncMode::Sync,
+        WalSyncMode::Periodic { interval: Duration::from_millis(5) },
+        WalSyncMode::Async,
+    ] {
         let held = Held::new();
         let db = cold(&held, with_threads(sync), few(6, 20));
         held.gate.forbid_this_thread();
@@ -442,7 +447,7 @@ fn a_full_queue_is_waited_for_in_order() {
             order.lock().expect("no panic").push(n);
             db.get(key(n * 250))
         });
-        Box::pin(call) as Task<'_, _>
+        Box::pin(call) as Task<'_, Read>
     });
     let opening = Arc::clone(&held.gate);
     let opened = std::thread::spawn(move || {
@@ -475,7 +480,7 @@ fn dropped_futures_leave_their_places_to_others() {
         }
     }
     held.gate.set(false);
-    let left: Vec<Task<'_, _>> = tasks.into_iter().flatten().map(|t| t as _).collect();
+    let left: Vec<Task<'_, Read>> = tasks.into_iter().flatten().map(|t| t as _).collect();
     assert!(run(left).into_iter().all(|(_, found)| found.expect("reads").is_some()));
 }
 
@@ -536,7 +541,8 @@ fn a_range_whose_futures_are_dropped_loses_nothing() {
         .expect("a range");
         let (mut found, mut dropped) = (Vec::new(), 0);
         loop {
-            let next = match poll_once(pin!(range.next())) {
+            let first = poll_once(pin!(range.next()));
+            let next = match first {
                 Poll::Ready(next) => next,
                 Poll::Pending => {
                     dropped += 1;
@@ -599,7 +605,7 @@ fn many_tasks_on_many_threads_lose_no_update() {
                         })
                         .await
                     };
-                    Box::pin(task) as Task<'_, _>
+                    Box::pin(task) as Task<'_, lightning_db::Result<()>>
                 });
                 run(tasks.collect()).into_iter().for_each(|(_, done)| done.expect("commits"));
             });

@@ -7,6 +7,7 @@
 //! | `file_jobs` | calls that write files of their own, which closing waits for |
 //! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
 //! | `ingest` | entries in order, built into partitions past log and memtables |
+//! | `kept_log` | log files kept for readers of changes |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `put_stream` | a value that comes as a stream, on its way into blob pages |
 //! | `row_by_row` | range deletes where there is a merge operator |
@@ -21,6 +22,7 @@ pub mod core;
 pub mod file_jobs;
 pub mod indexes;
 pub mod ingest;
+pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
 pub mod put_stream;

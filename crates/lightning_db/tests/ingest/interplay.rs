@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lightning_db::vfs::SimulatedVfs;
-use lightning_db::{ErrorKind, IndexPart, IndexSpec};
+use lightning_db::{ChangesFrom, ErrorKind, IndexPart, IndexSpec};
 
 use super::{all, clean, config, entries, files, key, new, simulated};
 
@@ -128,4 +128,29 @@ fn range_deletes_hide_what_came_before_them_and_nothing_else() {
         assert!(all(&db) == wanted);
         clean(&db);
     }
+}
+
+/// The log does not hold what was ingested: a stream says that there was something, whatever it lets
+/// through, and goes on.
+#[test]
+fn a_change_stream_tells_of_it_and_goes_on() {
+    let vfs = SimulatedVfs::new(1);
+    let db = simulated(&vfs, config()).expect("opens");
+    db.commit_cursor("mirror", db.last_commit()).expect("a cursor");
+    let mut filtered = db.changes(ChangesFrom::Now).expect("a stream").with_prefix("none of these");
+    db.put(key(1), b"before").expect("writes");
+    db.ingest(entries(0, 100, 1, "new")).expect("ingests");
+    let ingested = db.last_commit();
+    db.put(key(2), b"after").expect("writes");
+    db.flush().expect("flushes");
+    let told = filtered.try_next().expect("reads").expect("a commit");
+    assert_eq!((told.commit, told.changes.len()), (ingested, 0));
+    assert_eq!(filtered.try_next().expect("reads"), None);
+    drop(filtered);
+    db.close().expect("closes");
+    let db = simulated(&vfs, config()).expect("opens");
+    let mut all = db.changes(ChangesFrom::Cursor("mirror".into())).expect("a stream");
+    let commits: Vec<_> = std::iter::from_fn(|| all.try_next().expect("reads")).collect();
+    let counts: Vec<_> = commits.iter().map(|c| (c.commit, c.changes.len())).collect();
+    assert_eq!(counts, [(ingested - 1, 1), (ingested, 0), (ingested + 1, 1)]);
 }
