@@ -127,6 +127,7 @@ impl BlobPages {
 mod tests {
     use super::*;
     use crate::compress::Codec;
+    use crate::crypto::Owner;
     use crate::error::ErrorKind;
     use crate::segment::{SegmentKind, SegmentWriter, segment_dir};
     use crate::types::{DatabaseId, KeyspaceId, SegmentId};
@@ -136,7 +137,8 @@ mod tests {
     /// Three values in one segment, the second of 5 pages and a bit, half of it noise.
     fn segment(codec: Codec) -> (Arc<dyn Vfs>, Arc<Segment>, BlobRef, Vec<u8>) {
         let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
-        let (dir, db, id) = (Path::new("db"), DatabaseId([7; 16]), SegmentId(1));
+        let (dir, id) = (Path::new("db"), SegmentId(1));
+        let db = &Owner::plain(DatabaseId([7; 16]));
         vfs.create_dir_all(&segment_dir(dir)).unwrap();
         let kind = SegmentKind::Blob;
         let mut writer =

@@ -1,6 +1,6 @@
 //! Loads the same entries, sorted, with `put_batch` and with `ingest`, and prints how long each took.
 //!
-//! `cargo run --release -p lightning_db --example ingest [ENTRIES]`
+//! `cargo run --release -p lightning_cli --example ingest [ENTRIES]`
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,7 +1,7 @@
 //! A thousand tasks on one thread, each a few calls of an asynchronous database; the executor is written
 //! out here, to show that none is needed in particular.
 //!
-//! `cargo run --release -p lightning_db --example asynchronous [TASKS]`
+//! `cargo run --release -p lightning_cli --example asynchronous [TASKS]`
 
 use std::future::Future;
 use std::pin::Pin;
