@@ -20,7 +20,8 @@ const EXAMPLES: &str = "Examples:
   lightning-cli check shop --deep
 
 Options of the engine come from `--config FILE` (TOML) and from environment variables such as
-LIGHTNING_DB_CACHE_SIZE=512MB, which override the file.";
+LIGHTNING_DB_CACHE_SIZE=512MB, which override the file. The key of an encrypted database is named by
+`--key-file`, or by LIGHTNING_DB_ENCRYPTION=file:PATH, variable:NAME or passphrase_variable:NAME.";
 
 /// Lightning DB on the command line.
 #[derive(Parser, Debug)]
@@ -49,9 +50,28 @@ pub struct Target {
     /// The database's directory.
     #[arg(value_name = "DB")]
     pub db: PathBuf,
-    /// An option file (TOML: tables database, transaction, wal).
+    /// An option file (TOML: tables database, transaction, wal, encryption).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The file with the key of an encrypted database, or of one to be made so: 32 bytes, or 64
+    /// hexadecimal digits, readable by its owner alone.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// Where the new key of an encrypted database comes from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct NewKey {
+    /// A file with the new key.
+    #[arg(long = "new-key-file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// An environment variable with the new key, 64 hexadecimal digits.
+    #[arg(long = "new-key-variable", value_name = "NAME")]
+    pub variable: Option<String>,
+    /// An environment variable with a new passphrase.
+    #[arg(long = "new-passphrase-variable", value_name = "NAME")]
+    pub passphrase_variable: Option<String>,
 }
 
 /// The keyspace that a command works on.
@@ -176,6 +196,30 @@ pub enum Command {
         #[arg(long)]
         hex: bool,
     },
+    /// Delete all keys of a range, as one write, however many there are.
+    DeleteRange {
+        #[command(flatten)]
+        target: Target,
+        /// Keys that begin with this.
+        #[arg(long, conflicts_with_all = ["start", "end"], allow_hyphen_values = true)]
+        prefix: Option<String>,
+        /// From this key on.
+        #[arg(long, allow_hyphen_values = true)]
+        start: Option<String>,
+        /// Up to this key, which stays.
+        #[arg(long, allow_hyphen_values = true)]
+        end: Option<String>,
+        /// Every key there is. Asked for where neither a prefix nor a bound is given.
+        #[arg(long, conflicts_with_all = ["prefix", "start", "end"])]
+        all: bool,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        #[command(flatten)]
+        durability: DurabilityArg,
+        /// Prefix and bounds are given in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
     /// Print keys and values in order, separated by a tab.
     #[command(after_help = "Keys and values that are not printable text are written with \\xNN \
         escapes, a backslash in them as \\\\. Use --hex or --format json where a program reads.")]
@@ -261,6 +305,13 @@ pub enum Command {
     },
     /// Measure this engine on this machine, in a database made for it and removed afterwards.
     Bench(BenchArgs),
+    /// Change the key that opens an encrypted database; no data is written anew.
+    RotateKey {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        new: NewKey,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -9,12 +9,12 @@ use std::path::Path;
 
 use lightning_db::config::ENVIRONMENT_PREFIX;
 use lightning_db::{
-    Database, Error, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, Result,
+    Database, Error, ErrorKind, KeySource, Keyspace, KeyspaceOptions, LightningDbConfig, Result,
     TransactionOptions, VerifyOptions, WriteBatch, WriteOptions,
 };
 use serde_json::{Value, json};
 
-use crate::args::{DurabilityArg, Target};
+use crate::args::{DurabilityArg, NewKey, Target};
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
@@ -37,24 +37,46 @@ pub fn config(file: Option<&Path>) -> Result<LightningDbConfig> {
     LightningDbConfig::load(file, variables.into_iter())
 }
 
+/// The options for a database; `--key-file` overrides the rest.
+fn options(target: &Target) -> Result<LightningDbConfig> {
+    let mut config = config(target.config.as_deref())?;
+    if let Some(file) = &target.key_file {
+        config.encryption = Some(KeySource::file(file));
+    }
+    Ok(config)
+}
+
 /// Makes a new database.
 pub fn create(target: &Target) -> Result<()> {
-    Database::create(&target.db, config(target.config.as_deref())?)?.close()
+    Database::create(&target.db, options(target)?)?.close()
+}
+
+/// Changes the key of an encrypted database.
+pub fn rotate_key(target: &Target, new: &NewKey) -> Result<()> {
+    let file = new.file.as_ref().map(KeySource::file);
+    let variable = new.variable.as_ref().map(KeySource::variable);
+    let passphrase = new.passphrase_variable.as_ref().map(KeySource::passphrase_variable);
+    let Some(new) = file.or(variable).or(passphrase) else {
+        return Err(Error::new(ErrorKind::InvalidArgument, "no new key was given"));
+    };
+    let db = open(target)?;
+    db.rotate_key(&new)?;
+    db.close()
 }
 
 /// Opens a database that exists, to be written.
 pub fn open(target: &Target) -> Result<Database> {
-    Database::open(&target.db, config(target.config.as_deref())?)
+    Database::open(&target.db, options(target)?)
 }
 
 /// Opens a database to be written; makes it where there is none.
 pub fn open_or_create(target: &Target) -> Result<Database> {
-    Database::open_or_create(&target.db, config(target.config.as_deref())?)
+    Database::open_or_create(&target.db, options(target)?)
 }
 
 /// Opens a database to be read only.
 pub fn open_read_only(target: &Target) -> Result<Database> {
-    Database::open_read_only(&target.db, config(target.config.as_deref())?)
+    Database::open_read_only(&target.db, options(target)?)
 }
 
 /// A keyspace that exists.
@@ -99,7 +121,7 @@ pub fn stats(db: &Database) -> Result<Value> {
         let figures = json!({
             "entries": k.entries, "expiring_entries": k.expiring_entries,
             "expired_entries": k.expired_entries, "memtable_bytes": k.memtable_bytes,
-            "sealed_memtables": k.sealed_memtables, "runs": k.runs,
+            "range_deletes": k.range_deletes, "sealed_memtables": k.sealed_memtables, "runs": k.runs,
             "run_partitions": k.run_partitions, "base_partitions": k.base_partitions,
             "stacked_bytes": k.stacked_bytes, "base_bytes": k.base_bytes,
             "file_bytes": k.file_bytes, "dead_bytes": k.dead_bytes, "raw_bytes": k.raw_bytes,

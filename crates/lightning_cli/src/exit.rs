@@ -30,6 +30,7 @@ pub const CODES: &[(u8, &str)] = &[
     (14, "closed"),
     (15, "out of memory"),
     (16, "too old: what was asked for is kept no more"),
+    (17, "the key of an encrypted database is missing, wrong or not wanted"),
 ];
 
 /// The exit code for a kind of error.
@@ -59,6 +60,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::TooManyTransactions => 11,
         ErrorKind::ReadOnly => 12,
         ErrorKind::CommitUnknown | ErrorKind::Poisoned => 13,
+        ErrorKind::KeyRequired | ErrorKind::WrongKey | ErrorKind::NotEncrypted => 17,
         ErrorKind::Closed => 14,
         ErrorKind::OutOfMemory => 15,
         ErrorKind::TooOld => 16,

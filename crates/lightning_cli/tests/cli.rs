@@ -127,6 +127,23 @@ fn put_get_delete_and_scan() {
 }
 
 #[test]
+fn delete_range_takes_what_scan_with_the_same_bounds_shows() {
+    let shop = Shop::created();
+    for key in ["apple", "apricot", "fig", "pear", "plum"] {
+        shop.ok(&["put", "DB", key, "1"]);
+    }
+    assert_eq!(shop.ok(&["delete-range", "DB", "--start", "apricot", "--end", "pear"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "apple\t1\npear\t1\nplum\t1\n");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--prefix", "pl"]), "");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--hex", "--end", "62"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "pear\t1\n");
+    let refused = shop.fails(&["delete-range", "DB"]);
+    assert!(refused.1.contains("--all"), "{refused:?}");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--all"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "");
+}
+
+#[test]
 fn any_byte_goes_in_and_comes_out() {
     let shop = Shop::created();
     shop.ok(&["put", "DB", "--hex", "ffffffff", "00ff0A"]);
@@ -314,6 +331,35 @@ fn a_small_benchmark_runs_and_leaves_nothing_behind() {
     }
     assert_eq!(std::fs::read_dir(shop.dir.path()).expect("the directory").count(), 0);
     assert_eq!(shop.fails(&["bench", "--rows", "nonsense"]).0, 5);
+}
+
+/// Key options, the variable, and a change of the key; a wrong or missing key has an exit code of its own.
+#[cfg(unix)]
+#[test]
+fn an_encrypted_database_takes_its_key_and_a_new_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let shop = Shop::new();
+    let private = |name: &str, content: &str| {
+        let file = shop.file(name, content);
+        let rights = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(shop.path(name), rights).expect("a file of ours");
+        file
+    };
+    let (old, new) = (private("old.key", &"17".repeat(32)), private("new.key", &"18".repeat(32)));
+    shop.ok(&["create", "DB", "--key-file", &old]);
+    shop.ok(&["put", "DB", "apple", "green", "--key-file", &old]);
+    assert_eq!(shop.fails(&["get", "DB", "apple"]).0, 17);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--key-file", &new]).0, 17);
+    assert_eq!(shop.fails(&["rotate-key", "DB", "--key-file", &old]).0, 2, "no new key");
+    shop.ok(&["rotate-key", "DB", "--key-file", &old, "--new-key-file", &new]);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--key-file", &old]).0, 17);
+    assert_eq!(shop.ok(&["get", "DB", "apple", "--key-file", &new]).trim_end(), "green");
+    let key = "18".repeat(32);
+    let variables = [("LIGHTNING_DB_ENCRYPTION", "variable:SHOP_KEY"), ("SHOP_KEY", &*key)];
+    let output = shop.run_with(&["get", "DB", "apple"], b"", &variables);
+    assert_eq!(text(&output.stdout).trim_end(), "green", "{}", text(&output.stderr));
+    shop.ok(&["create", "PLAIN"]);
+    assert_eq!(shop.fails(&["get", "PLAIN", "apple", "--key-file", &new]).0, 17);
 }
 
 #[test]

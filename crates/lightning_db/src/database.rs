@@ -47,7 +47,7 @@ use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Database {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
     keyspace: Keyspace,
 }
 
@@ -404,6 +404,11 @@ impl Database {
     /// See [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.keyspace.delete(key)
+    }
+
+    /// See [`Keyspace::delete_range`].
+    pub fn delete_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.keyspace.delete_range(start, end)
     }
 
     /// See [`Keyspace::merge`]. The default keyspace's operator is named by

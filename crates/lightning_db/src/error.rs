@@ -76,6 +76,12 @@ pub enum ErrorKind {
     Io,
     /// The disk, a quota or a file-size limit is full; nothing was written. Free space and retry.
     StorageFull,
+    /// The database is encrypted, and no key was given: give its key.
+    KeyRequired,
+    /// The key is not the one that the database was encrypted with; nothing was touched.
+    WrongKey,
+    /// A key was given for a database that is not encrypted: open it without one.
+    NotEncrypted,
     /// Another process or handle has the database open.
     Locked,
     /// The handle was opened read-only.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::put_varint;
 use crate::compress::{Codec, Packer};
+use crate::crypto::Owner;
 use crate::index::{IndexKey, IndexSpec, IndexValue};
 use crate::manifest::IndexState;
 use crate::manifest::{
@@ -17,12 +18,16 @@ use crate::manifest::{
 };
 use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
+#[cfg(feature = "encryption")]
+use crate::page::envelope::{open_vec, seal_encrypted};
 use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::page::{PageType, blob, filter};
+use crate::ranges::{ListFragment, RangeList};
 use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
+use crate::store::range_row::{decode_end, entries_of};
 use crate::types::{
     BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
     PartitionId, RunId, SegmentId, Seq, Time, hash_key,
@@ -33,7 +38,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 19] = [
+const TESTED: [&str; 22] = [
     "varint",
     "hash",
     "CURRENT",
@@ -47,10 +52,13 @@ const TESTED: [&str; 19] = [
     "Zstandard page",
     "Snappy page",
     "leaf",
+    "range deletes",
     "leaf with expiry",
     "inner",
     "filter",
     "operands",
+    "KEYS",
+    "encrypted segment",
     "index edit",
     "index entry",
 ];
@@ -69,12 +77,12 @@ fn examples() -> BTreeMap<&'static str, Vec<u8>> {
     found
 }
 
-fn example(name: &str) -> Vec<u8> {
+pub(crate) fn example(name: &str) -> Vec<u8> {
     examples().remove(name).unwrap_or_else(|| panic!("FORMAT.md has no example called {name}"))
 }
 
 /// What is written must be the example; where it is not, the right one is shown, to be put there.
-fn assert_is(name: &str, written: &[u8]) {
+pub(crate) fn assert_is(name: &str, written: &[u8]) {
     let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
     assert!(written == example(name), "example {name} of FORMAT.md is to be: {}", hex(written));
 }
@@ -102,12 +110,12 @@ fn segment_headers() {
         id: SegmentId(7),
         kind: SegmentKind::Data,
         keyspace: KeyspaceId(2),
+        salt: None,
         codec: Codec::Lz4,
     };
     assert_is("segment", &header.encode());
     let bytes = example("segment");
-    let bytes = bytes.first_chunk().expect("64 bytes");
-    assert_eq!(SegmentHeader::decode(bytes, Path::new("f")).expect("decodes"), header);
+    assert_eq!(SegmentHeader::decode(&bytes, Path::new("f")).expect("decodes"), header);
 }
 
 #[test]
@@ -126,6 +134,38 @@ fn envelopes() {
     // The checksum of a value of that one page.
     let crc = u32::from_le_bytes(plain[12..16].try_into().expect("four bytes"));
     assert_eq!(blob::add_checksum(0, crc), crc32c::crc32c(&plain[12..16]));
+}
+
+/// `crypto` has a test that the same keys encode to the example of `KEYS`.
+#[cfg(feature = "encryption")]
+#[test]
+fn keys_and_encrypted_segments() {
+    use crate::config::KeySource;
+    use crate::crypto::FileKind;
+    let slot = example("KEYS");
+    let (front, crc) = slot.split_at(slot.len() - 4);
+    let disk = SimulatedVfs::new(1);
+    let keys = disk.create(Path::new("KEYS")).expect("a new file");
+    write_all_at(&*keys, front, 0).expect("writes");
+    write_all_at(&*keys, crc, 4092).expect("writes");
+    let vfs: Arc<dyn Vfs> = Arc::new(disk);
+    let outer = KeySource::key(std::array::from_fn(|i| 0x80 + i as u8));
+    let owner = Owner::open(&vfs, Path::new(""), DB, Some(&outer)).expect("the keys open");
+
+    let (bytes, file) = (example("encrypted segment"), Path::new("f"));
+    let header = SegmentHeader::decode(&bytes, file).expect("decodes");
+    assert_eq!(header.encode(), bytes[..128]);
+    let (salt, bound) = (header.salt.as_ref(), header.bound());
+    let id = PageIdentity { database: DB, segment: header.id, offset: header.len() };
+    let mut sealer = owner.sealer(salt, FileKind::Segment, &bound, file).expect("a key");
+    let sealer = sealer.as_mut().expect("encrypted");
+    let mut page = Vec::new();
+    let plainly = Codec::None.into();
+    seal_encrypted(&mut page, &id, PageType::Blob, b"abc", plainly, &mut Packer::default(), sealer)
+        .expect("sealed");
+    assert_is("encrypted segment", &[&bytes[..128], &page].concat());
+    let opened = open_vec(page, &id, PageType::Blob, file, Some(sealer.key()), None);
+    assert_eq!(opened.expect("opens"), b"abc");
 }
 
 fn address() -> PageAddress {
@@ -158,6 +198,45 @@ fn leaves() {
     LeafView::validate(&bytes).expect("valid");
     let view = LeafView::new(&bytes);
     view.check_tags().expect("tags");
+    let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
+    assert_eq!(read, entries);
+}
+
+/// As the range deletes of a run have them: a start, and as value an end or none.
+#[test]
+fn range_deletes() {
+    let entries = [
+        (&b"a"[..], Seq(7), EntryValue::Inline(b"\x01cd")),
+        (&b"a"[..], Seq(0), EntryValue::Inline(b"\x01cd")),
+        (&b"x"[..], Seq(0), EntryValue::Inline(b"\x00")),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, seq, value) in entries {
+        builder.push(key, seq, value);
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("range deletes", &out);
+    let fragments = [
+        ListFragment {
+            start: b"a"[..].into(),
+            end: Some(b"cd"[..].into()),
+            seqs: [Seq(7), Seq(0)].into(),
+        },
+        ListFragment { start: b"x"[..].into(), end: None, seqs: [Seq(0)].into() },
+    ];
+    let list = RangeList::new(fragments);
+    assert_eq!(entries_of(&list).collect::<Vec<_>>().len(), entries.len());
+    for ((key, seq, value), (start, of, end)) in entries.iter().zip(entries_of(&list)) {
+        assert_eq!((*key, *seq, *value), (start, of, EntryValue::Inline(&end)));
+        assert_eq!(
+            decode_end(value).expect("an end").as_deref(),
+            list.find(key).unwrap().end.as_deref()
+        );
+    }
+    let bytes = example("range deletes");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
     let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
     assert_eq!(read, entries);
 }
@@ -248,6 +327,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
     }
 }
 
@@ -313,6 +393,7 @@ fn edits() {
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
             EditOp::SetCompression { keyspace: at, codec: 2, level: Some(-3) },
             EditOp::SetMergeOperator { keyspace: at, name: "counter".to_owned() },
+            EditOp::SetRanges { keyspace: at, run: RunId(6), partitions: Vec::new() },
         ],
     };
     let mut out = Vec::new();
@@ -404,7 +485,8 @@ fn current_and_manifest() {
     let made = Edit { ops: vec![EditOp::CreateKeyspace(keyspace(0, "default"))] };
     state.apply(&made).expect("fits");
     let (vfs, written) = disk();
-    let mut file = Manifest::create(&vfs, dir, ManifestId(1), &state).expect("made");
+    let mut file =
+        Manifest::create(&vfs, dir, ManifestId(1), &state, &Owner::plain(DB)).expect("made");
     install_current(&vfs, dir, ManifestId(1), DB).expect("swapped");
     let then = Edit { ops: vec![EditOp::LogStart(LogId(1)), EditOp::LastSeq(Seq(5))] };
     file.commit(&then).expect("committed");
@@ -421,5 +503,8 @@ fn current_and_manifest() {
         write_all_at(&*file, &example(name), 0).expect("written");
     }
     state.apply(&then).expect("fits");
-    assert_eq!(Manifest::load(&vfs, dir).expect("loads"), (state, ManifestId(1)));
+    assert_eq!(
+        Manifest::load(&vfs, dir, &Owner::plain(DB)).expect("loads"),
+        (state, ManifestId(1))
+    );
 }

@@ -53,10 +53,12 @@ pub mod vfs;
 mod cache;
 mod compress;
 pub mod config;
+mod crypto;
 mod history;
 mod manifest;
 mod memtable;
 mod page;
+mod ranges;
 mod segment;
 mod wal;
 
@@ -74,6 +76,7 @@ mod verify;
 
 mod database;
 mod database_indexes;
+mod encryption;
 mod indexes;
 mod iterators;
 mod keyspace;
@@ -94,8 +97,8 @@ mod schedules;
 
 pub use commit::batch::WriteBatch;
 pub use config::{
-    CompressionType, Durability, KeyspaceOptions, LightningDbConfig, Profile, VerifyOptions,
-    WalSyncMode, WriteOptions,
+    CompressionType, Durability, KeySource, KeyspaceOptions, LightningDbConfig, PassphraseCost,
+    Profile, VerifyOptions, WalSyncMode, WriteOptions,
 };
 pub use database::Database;
 pub use error::{Error, ErrorKind, Result};

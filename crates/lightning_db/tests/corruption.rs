@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, ErrorKind, LightningDbConfig, OpenAs, VerifyOptions, WalSyncMode,
+    CompressionType, Database, ErrorKind, KeySource, LightningDbConfig, OpenAs, VerifyOptions,
+    WalSyncMode,
 };
 
 fn open(
     vfs: &SimulatedVfs,
     mode: OpenAs,
-    compression_type: CompressionType,
+    (compression_type, encrypted): (CompressionType, bool),
 ) -> lightning_db::Result<Database> {
     let config = LightningDbConfig {
         write_buffer_size: 64 * 1024,
@@ -24,6 +25,7 @@ fn open(
         background_threads: 0,
         wal_sync_mode: WalSyncMode::Sync,
         compression_type,
+        encryption: encrypted.then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     };
     Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, "/db", config, mode)
@@ -42,11 +44,12 @@ fn damage_is_an_error_and_never_wrong_data() {
         CompressionType::Zstd,
         CompressionType::Snappy,
     ] {
-        damage(codec, seed, rounds / 4);
+        damage((codec, false), seed, rounds / 5);
     }
+    damage((CompressionType::Lz4, true), seed, rounds / 5);
 }
 
-fn damage(codec: CompressionType, seed: u64, rounds: u64) {
+fn damage(codec: (CompressionType, bool), seed: u64, rounds: u64) {
     let original = SimulatedVfs::new(seed);
     let mut written: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -118,6 +121,6 @@ fn damage(codec: CompressionType, seed: u64, rounds: u64) {
     }
     assert!(refused > 0 && found > 0);
     println!(
-        "tried: {rounds} corruptions with {codec:?} ({refused} refused at open, {found} found by verify)"
+        "tried: {rounds} corruptions with codec and encryption {codec:?} ({refused} refused at open, {found} found by verify)"
     );
 }

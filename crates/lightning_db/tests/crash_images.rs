@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, Durability, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch,
-    WriteOptions,
+    Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
+    WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -24,7 +24,7 @@ const PATH: &str = "/db";
 const SHORT: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(1 << 30);
 
-/// Half of the workloads keep every moment.
+/// Half of the workloads keep every moment, another half is encrypted.
 fn config(seed: u64) -> LightningDbConfig {
     LightningDbConfig {
         history_retention: seed.is_multiple_of(2).then_some(Duration::from_secs(1 << 30)),
@@ -33,6 +33,7 @@ fn config(seed: u64) -> LightningDbConfig {
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
+        encryption: (!(seed / 2).is_multiple_of(2)).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
 }
@@ -69,6 +70,19 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
         for _ in 0..rng.usize(1..6) {
             let key = format!("key{:04}", rng.u16(0..400)).into_bytes();
             let which = rng.u8(0..2);
+            if !(merges && which == 1) && rng.u8(0..12) == 0 {
+                // Never empty: a batch of nothing would be no commit, and promise nothing.
+                let end = format!("key{:04}~", rng.u16(0..400))
+                    .into_bytes()
+                    .max([&key[..], b"~"].concat());
+                if which == 0 {
+                    batch.delete_range(Some(&key), Some(&end));
+                } else {
+                    batch.delete_range_in(&other, Some(&key), Some(&end));
+                }
+                next.retain(|(of, k), _| *of != which || *k < key || *k >= end);
+                continue;
+            }
             if merges && which == 1 && rng.u8(0..3) == 0 {
                 let operand = vec![rng.u8(..); rng.usize(0..200)];
                 batch.merge_in(&other, &key, &operand);

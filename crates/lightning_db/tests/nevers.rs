@@ -8,14 +8,14 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lightning_db::vfs::simulated::{FaultError, FaultRule, Operation, Times};
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, DatabaseStats, Durability, ErrorKind, IsolationLevel,
+    CompressionType, Database, DatabaseStats, Durability, ErrorKind, IsolationLevel, KeySource,
     KeyspaceOptions, LightningDbConfig, OpenAs, Profile, TransactionMode, TransactionOptions,
     VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
 };
@@ -384,6 +384,18 @@ fn never_an_option_that_does_nothing() {
     }
     assert_eq!(kind(forgotten.commit()), ErrorKind::TimedOut);
     shown.insert("compaction_interval");
+    // What is on the disk under a key shows no value; `encryption` has more of it.
+    let shows = |key: Option<[u8; 32]>| {
+        let disk = SimulatedVfs::new(3);
+        let config = LightningDbConfig { encryption: key.map(KeySource::key), ..small() };
+        let db = simulated(&disk, config).expect("opens");
+        db.put("name", "a value in plain sight").expect("writes");
+        db.close().expect("closed");
+        let read = |path: &PathBuf| disk.read_file(path).expect("a file");
+        disk.files().iter().any(|f| read(f).windows(14).any(|w| w == b"in plain sight"))
+    };
+    assert!(shows(None) && !shows(Some([7; 32])));
+    shown.insert("encryption");
     // Read-ahead is a hint to the system, without a trace; `tree` has tests of it.
     shown.extend(["prefetch_enabled", "prefetch_distance"]);
     let text = format!("{:#?}", LightningDbConfig::default());
@@ -423,6 +435,8 @@ fn never_a_counter_that_is_always_zero() {
         db.put(n.to_be_bytes(), vec![rng.u8(..); 100]).expect("writes");
         if n % 200 == 0 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).expect("writes a large value");
+            let range = [n + 5000, n + 5001].map(u32::to_be_bytes);
+            db.delete_range(Some(&range[0]), Some(&range[1])).expect("deletes a range");
             seen.extend(moving(&db.stats()));
         }
         db.get(rng.u32(0..4000).to_be_bytes()).expect("reads");

@@ -2,12 +2,12 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, merge, get, delete, scan |
+//! | `data` | put, merge, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `index` | index create, drop, list, get, range |
 //! | `table` | what an imported table looked like, and its rows as JSON |
-//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, completions |
+//! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, rotate-key, completions |
 
 mod data;
 mod export;
@@ -37,6 +37,10 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)
         }
+        Command::DeleteRange { target, prefix, start, end, all, keyspace, durability, hex } => {
+            let bounds = data::Bounds { prefix, start, end, reverse: false, limit: None };
+            data::delete_range(&target, &keyspace, &bounds, all, &durability, hex)
+        }
         Command::Scan { target, keyspace, prefix, start, end, reverse, limit, hex } => {
             let bounds = data::Bounds { prefix, start, end, reverse, limit };
             data::scan(format, &target, &keyspace, &bounds, hex)
@@ -62,6 +66,7 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Inspect { target, count } => upkeep::inspect(format, &target, count),
         Command::Check { target, deep } => upkeep::check(format, &target, deep),
         Command::Compact { target } => upkeep::compact(format, &target),
+        Command::RotateKey { target, new } => upkeep::rotate_key(format, &target, &new),
         Command::Flush { target } => upkeep::flush(format, &target),
         Command::ListKeyspaces { target } => upkeep::list_keyspaces(format, &target),
         Command::Bench(args) => bench::run(format, &args),

@@ -1,4 +1,4 @@
-//! create, stats, inspect, check, compact, flush, list-keyspaces, completions.
+//! create, stats, inspect, check, compact, flush, list-keyspaces, rotate-key, completions.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use lightning_db::{Database, Error};
 use serde_json::{Map, Value, json};
 
-use crate::args::{Cli, Format, Target};
+use crate::args::{Cli, Format, NewKey, Target};
 use crate::engine;
 use crate::exit::{self, Outcome};
 use crate::output::Output;
@@ -19,6 +19,11 @@ pub fn create(format: Format, target: &Target) -> Outcome<u8> {
     engine::create(target)?;
     let path = target.db.display().to_string();
     told(format, &json!({"created": path}), &format!("created {path}"))
+}
+
+pub fn rotate_key(format: Format, target: &Target, new: &NewKey) -> Outcome<u8> {
+    engine::rotate_key(target, new)?;
+    told(format, &json!({"key": "changed"}), "the key is changed")
 }
 
 pub fn stats(format: Format, target: &Target) -> Outcome<u8> {

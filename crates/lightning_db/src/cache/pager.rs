@@ -235,17 +235,19 @@ mod tests {
     #[test]
     fn pages_of_a_real_segment_are_fetched_and_checked() {
         use crate::compress::Codec;
+        use crate::crypto::Owner;
         use crate::page::leaf::{LeafBuilder, LeafView};
         use crate::segment::{SegmentKind, SegmentWriter, segment_dir, segment_path};
         use crate::types::{DatabaseId, EntryValue, KeyspaceId, Seq, hash_key};
         use crate::vfs::{MemoryVfs, OpenMode, Vfs};
 
         let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
-        let (dir, db, id) = (Path::new("db"), DatabaseId([7; 16]), SegmentId(1));
+        let (dir, id) = (Path::new("db"), SegmentId(1));
+        let db = Owner::plain(DatabaseId([7; 16]));
         vfs.create_dir_all(&segment_dir(dir)).unwrap();
         let kind = SegmentKind::Data;
         let mut writer =
-            SegmentWriter::create(&vfs, dir, db, id, kind, KeyspaceId(0), Codec::None).unwrap();
+            SegmentWriter::create(&vfs, dir, &db, id, kind, KeyspaceId(0), Codec::None).unwrap();
         let mut leaf = LeafBuilder::new();
         let addresses: Vec<PageAddress> = [b"a", b"b"]
             .map(|key| {
@@ -256,7 +258,7 @@ mod tests {
             })
             .to_vec();
         writer.finish().unwrap();
-        let segment = Segment::open(&vfs, dir, db, id).unwrap();
+        let segment = Segment::open(&vfs, dir, &db, id).unwrap();
         let pager = Pager::new(Arc::new(PageCache::new(1 << 20)));
         let holds = |page: &PageRef, key: &[u8]| {
             LeafView::new(&page.bytes).find(key, hash_key(key)).is_some()

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::key_source::KeySource;
 use crate::compress::{Codec, Packing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Extractors;
@@ -168,6 +169,10 @@ pub struct LightningDbConfig {
     /// Past this many bytes of log the keyspace that holds its oldest part is flushed; at least
     /// two log files. Default 1 GiB.
     pub max_wal_size: u64,
+    /// Where the key of the database comes from. With one, a database that is made is encrypted
+    /// (AES-256-GCM), and a plain one refused; see [`KeySource`]. In an option file or variable:
+    /// `file:PATH`, `variable:NAME` or `passphrase_variable:NAME`. Default none.
+    pub encryption: Option<KeySource>,
     /// Functions that indexes take their keys from, by name: only in code. An index whose function
     /// is missing cannot be read, and its keyspace takes no writes. Default none.
     pub extractors: Extractors,
@@ -202,6 +207,7 @@ impl Default for LightningDbConfig {
             wal_sync_mode: WalSyncMode::Sync,
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
+            encryption: None,
             extractors: Extractors::default(),
         }
     }
@@ -338,6 +344,10 @@ impl LightningDbConfig {
         if self.max_wal_size < least {
             let why = format!("must be at least {least} (twice `wal_segment_size`)");
             return refuse("max_wal_size", why, self.max_wal_size);
+        }
+        if self.encryption.as_ref().is_some_and(|k| !k.is_possible()) {
+            let why = "must cost 8 KiB to 1 GiB of memory and 1 to 64 passes";
+            return refuse("encryption", why, "another cost");
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::key_source::KeySource;
 use super::options::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
 use super::quantity::{parse_duration, parse_size};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,6 +65,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("wal", "wal_sync_mode"),
     option("wal", "wal_segment_size"),
     option("wal", "max_wal_size"),
+    option("encryption", "encryption"),
 ];
 
 impl LightningDbConfig {
@@ -153,6 +155,7 @@ impl LightningDbConfig {
             "wal_sync_mode" => self.wal_sync_mode = given.sync_mode()?,
             "wal_segment_size" => self.wal_segment_size = given.size()?,
             "max_wal_size" => self.max_wal_size = given.size()?,
+            "encryption" => self.encryption = given.key_source()?,
             _ => unreachable!("only names from OPTIONS are set"),
         }
         Ok(())
@@ -391,6 +394,14 @@ impl Given {
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         Err(self.but_expected(&format!("one of {}", names.join(", "))))
+    }
+
+    /// Never repeats what was given: it may be a key.
+    fn key_source(&self) -> std::result::Result<Option<KeySource>, String> {
+        match self {
+            Self::Text(s) => KeySource::from_option(s.trim()),
+            _ => KeySource::from_option(""),
+        }
     }
 
     fn sync_mode(&self) -> std::result::Result<WalSyncMode, String> {

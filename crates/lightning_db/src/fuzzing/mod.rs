@@ -23,6 +23,8 @@ mod operations;
 mod options;
 mod page;
 
+pub use crate::crypto::{nonces_used, watch_nonces};
+
 /// A function that takes an input, and what fuzzing of it begins with.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {

@@ -44,18 +44,18 @@ pub(super) fn run(input: &[u8]) {
     let claims = envelope::claims_dictionary(&stored);
     if let Some(dictionary) = dictionary().filter(|_| claims) {
         assert!(
-            envelope::open_borrowed(&stored, &ID, ty, file()).is_err(),
+            envelope::open_borrowed(&stored, &ID, ty, file(), None).is_err(),
             "without its dictionary"
         );
-        match envelope::open_vec(stored, &ID, ty, file(), Some(dictionary)) {
+        match envelope::open_vec(stored, &ID, ty, file(), None, Some(dictionary)) {
             Ok(raw) => payload(ty, &raw),
             Err(e) => refused(e.kind()),
         }
         return;
     }
-    match envelope::open_borrowed(&stored, &ID, ty, file()) {
+    match envelope::open_borrowed(&stored, &ID, ty, file(), None) {
         Ok(raw) => {
-            let owned = envelope::open_vec(stored.clone(), &ID, ty, file(), None);
+            let owned = envelope::open_vec(stored.clone(), &ID, ty, file(), None, None);
             assert_eq!(owned.ok().as_deref(), Some(&*raw));
             payload(ty, &raw);
         }

@@ -45,6 +45,11 @@ pub(super) fn swap(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     vfs.sync_dir(dir).map_err(|e| Error::io(dir, "sync the directory", e))
 }
 
+/// The id of the database in a directory, as CURRENT tells it; `NotFound` where there is none.
+pub fn current_database(vfs: &dyn Vfs, dir: &Path) -> Result<DatabaseId> {
+    read(vfs, dir).map(|(db, _)| db)
+}
+
 /// What CURRENT names.
 pub(super) fn read(vfs: &dyn Vfs, dir: &Path) -> Result<(DatabaseId, ManifestId)> {
     let path = dir.join(NAME);

@@ -8,6 +8,8 @@
 //! 4. A file grows by at most its snapshot's length, or 4 MiB where that is more; then the state goes
 //!    to a new file. So a commit costs, on average, a few times the edit's own bytes.
 //! 5. A file that was opened to be read is never written again.
+//! 6. In an encrypted database each file is sealed under a key of its own, at nonces that only grow: a
+//!    record's offset. (Nothing is written after a failure.)
 //!
 //! Callers serialise commits. Bytes: see `frame`.
 
@@ -16,9 +18,10 @@ use std::sync::Arc;
 
 use super::current;
 use super::edit::Edit;
-use super::frame::{self, HEADER_BYTES, Header, Kind};
+use super::frame::{self, Header, Kind};
 use super::read::{decode_snapshot, read_state, snapshot_payload};
 use super::state::ManifestState;
+use crate::crypto::{FileKind, Owner, Sealer, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::ManifestId;
 use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at, write_all_at};
@@ -42,6 +45,8 @@ pub fn manifest_path(dir: &Path, id: ManifestId) -> PathBuf {
 pub struct Manifest {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
+    db: Owner,
+    sealer: Option<Sealer>,
     id: ManifestId,
     file: Arc<dyn VfsFile>,
     seed: u32,
@@ -64,6 +69,7 @@ impl Manifest {
         dir: &Path,
         id: ManifestId,
         state: &ManifestState,
+        db: &Owner,
     ) -> Result<Self> {
         let path = manifest_path(dir, id);
         let payload = snapshot_payload(state);
@@ -71,10 +77,15 @@ impl Manifest {
         check_readable(&path, &payload, state)?;
         let mut salt = [0; 16];
         vfs.fill_random(&mut salt).map_err(|e| Error::io(&path, "draw a random salt for", e))?;
+        let key_salt = db.draw_salt(&**vfs, &path)?;
+        let header = Header { db: state.db, id, salt, key_salt };
+        let sealer = db.sealer(key_salt.as_ref(), FileKind::Manifest, &header.bound(), &path)?;
         let file = vfs.create(&path).map_err(|e| Error::io(&path, "create", e))?;
         let mut manifest = Self {
             vfs: Arc::clone(vfs),
             dir: dir.to_path_buf(),
+            db: db.clone(),
+            sealer,
             id,
             file,
             seed: frame::salt_seed(&salt),
@@ -85,7 +96,7 @@ impl Manifest {
             state: state.clone(),
             failed: false,
         };
-        if let Err(e) = manifest.begin(salt, &payload) {
+        if let Err(e) = manifest.begin(&header, &payload) {
             let _ = vfs.remove_file(&path); // it is named nowhere; opening for writing removes it too
             return Err(e);
         }
@@ -93,11 +104,11 @@ impl Manifest {
     }
 
     /// Header, snapshot and mark, all durable.
-    fn begin(&mut self, salt: [u8; 16], payload: &[u8]) -> Result<()> {
-        let header = Header { db: self.state.db, id: self.id, salt }.encode();
-        write_all_at(&*self.file, &header, 0)?;
-        self.end = HEADER_BYTES as u64;
-        self.chain = crate::codec::u32_at(&header, HEADER_BYTES - 4);
+    fn begin(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
+        let (bytes, crc) = header.encode();
+        write_all_at(&*self.file, &bytes, 0)?;
+        self.end = bytes.len() as u64;
+        self.chain = crc;
         let number = self.state.edit;
         self.append(Kind::Snapshot, number, payload)?;
         self.append(Kind::Mark, number, &[])?;
@@ -143,7 +154,7 @@ impl Manifest {
         let mut payload = Vec::new();
         edit.encode(&mut payload);
         check_len(path, &payload)?;
-        let need = frame::record_len(payload.len()) + frame::record_len(0);
+        let need = frame::record_len(payload.len() + TAG_BYTES) + frame::record_len(0);
         if self.end + need > self.roll_at {
             return self.roll(&next);
         }
@@ -167,7 +178,19 @@ impl Manifest {
     }
 
     fn append(&mut self, kind: Kind, number: u64, payload: &[u8]) -> Result<()> {
-        let (record, crc) = frame::encode_record(self.seed, kind, number, self.chain, payload);
+        let sealed = match &mut self.sealer {
+            Some(sealer) if !payload.is_empty() => {
+                let stored = payload.len() + TAG_BYTES;
+                let bound = frame::bound(kind, number, self.chain, stored, self.end);
+                let mut text = payload.to_vec();
+                let tag = sealer.seal(self.end, &bound, &mut text)?;
+                text.extend_from_slice(&tag);
+                Some(text)
+            }
+            _ => None,
+        };
+        let stored = sealed.as_deref().unwrap_or(payload);
+        let (record, crc) = frame::encode_record(self.seed, kind, number, self.chain, stored);
         write_all_at(&*self.file, &record, self.end)?;
         self.end += record.len() as u64;
         self.chain = crc;
@@ -190,7 +213,7 @@ impl Manifest {
         let (vfs, id) = (Arc::clone(&self.vfs), self.id.next());
         let path = manifest_path(&self.dir, id);
         let _ = vfs.remove_file(&path); // what an earlier attempt could not take away
-        let fresh = Self::create(&vfs, &self.dir, id, next)?;
+        let fresh = Self::create(&vfs, &self.dir, id, next, &self.db)?;
         if let Err(e) = current::prepare(&*vfs, &self.dir, id, next.db) {
             let _ = vfs.remove_file(&path); // nothing names it, the old file stands
             return Err(e);
@@ -207,8 +230,16 @@ impl Manifest {
 
     /// Reads the manifest that CURRENT names. Writes nothing, and gives the same however often it is
     /// called. `NotFound` where there is no CURRENT.
-    pub fn load(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<(ManifestState, ManifestId)> {
+    pub fn load(
+        vfs: &Arc<dyn Vfs>,
+        dir: &Path,
+        owner: &Owner,
+    ) -> Result<(ManifestState, ManifestId)> {
         let (db, id) = current::read(&**vfs, dir)?;
+        if db != owner.id() {
+            let message = "CURRENT names another database than it did";
+            return Err(Error::corrupt(&dir.join("CURRENT"), 16, message));
+        }
         let path = manifest_path(dir, id);
         let file = vfs.open(&path, OpenMode::Read).map_err(|e| {
             let missing = e.kind() == std::io::ErrorKind::NotFound;
@@ -226,7 +257,7 @@ impl Manifest {
         })?;
         bytes.resize(len as usize, 0);
         read_exact_at(&*file, &mut bytes, 0)?;
-        Ok((read_state(&path, &bytes, id, db)?, id))
+        Ok((read_state(&path, &bytes, id, owner)?, id))
     }
 
     /// Rolls once the file is this long.
@@ -237,7 +268,7 @@ impl Manifest {
 }
 
 fn check_len(path: &Path, payload: &[u8]) -> Result<()> {
-    if payload.len() <= MAX_PAYLOAD_BYTES {
+    if payload.len() <= MAX_PAYLOAD_BYTES - TAG_BYTES {
         return Ok(());
     }
     let message = format!("{} bytes are more than a record of the manifest holds", payload.len());

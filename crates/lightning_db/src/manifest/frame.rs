@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! preamble   0 magic 8 | 8 version u32 | 12 checksum of the 12 bytes before u32
-//! header     0 preamble 16 | 16 database 16 | 32 id u64 | 40 salt 16 | 56 zero u32 | 60 checksum u32
+//! header     0 preamble 16 | 16 database 16 | 32 id u64 | 40 salt 16 | 56 flags u32 | 60 checksum u32
+//!            where flag bit 0 says that it is encrypted: 64 epoch u32 | 68 salt 32 | 100 zeros 24
+//!            | 124 checksum of those 60 bytes u32
 //! CURRENT    0 preamble 16 | 16 database 16 | 32 id u64 | 40 zero u32 | 44 checksum u32
 //! record     0 checksum u32 | 4 payload bytes u32 | 8 kind u8 | 9 zero 3 | 12 chain u32 | 16 number u64
 //!            24 payload | zeros to a multiple of 8
@@ -13,11 +15,16 @@
 //!    bytes of another file, or a key in a payload, do not pass for a record.
 //! 3. The chain is the checksum of the record before; of the header, for the first.
 //!
+//! 4. The key of an encrypted file is derived from a data key, the second salt and the header's first 60
+//!    bytes. Payloads that have bytes are sealed, and end with a tag (16), which also vouches for the
+//!    record's bytes 4 to 24 and its offset; that is the nonce.
+//!
 //! No I/O, no threads.
 
 use std::path::Path;
 
 use crate::codec::{u32_at, u64_at};
+use crate::crypto::FileSalt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, ManifestId};
 
@@ -29,8 +36,9 @@ pub(super) const CURRENT_MAGIC: [u8; 8] = *b"LTNGCUR\0";
 pub(super) const VERSION: u32 = 1;
 /// Length of a preamble.
 pub(super) const PREAMBLE_BYTES: usize = 16;
-/// Length of a manifest's header.
+/// Length of a plain manifest's header.
 pub(super) const HEADER_BYTES: usize = 64;
+const ENCRYPTED: u32 = 1;
 /// Length of CURRENT.
 pub(super) const CURRENT_BYTES: usize = 48;
 /// Length of a record without its payload.
@@ -64,19 +72,34 @@ pub(super) struct Header {
     pub(super) id: ManifestId,
     /// Drawn for this file.
     pub(super) salt: [u8; 16],
+    /// What its key is derived from, where it is encrypted.
+    pub(super) key_salt: Option<FileSalt>,
 }
 
 impl Header {
-    /// The header's bytes; its checksum, which the first record chains to, are the last four.
-    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut b = [0; HEADER_BYTES];
+    /// Its length; the first record begins there.
+    pub(super) fn len(&self) -> usize {
+        HEADER_BYTES + self.key_salt.map_or(0, |_| FileSalt::ENCODED_BYTES)
+    }
+
+    /// What the key of an encrypted file is bound to.
+    pub(super) fn bound(&self) -> Vec<u8> {
+        self.encode().0[..60].to_vec()
+    }
+
+    /// The header's bytes, and the checksum that the first record chains to.
+    pub(super) fn encode(&self) -> (Vec<u8>, u32) {
+        let mut b = vec![0; HEADER_BYTES];
         b[..PREAMBLE_BYTES].copy_from_slice(&preamble(MANIFEST_MAGIC));
         b[16..32].copy_from_slice(&self.db.0);
         b[32..40].copy_from_slice(&self.id.0.to_le_bytes());
         b[40..56].copy_from_slice(&self.salt);
+        let flags = if self.key_salt.is_some() { ENCRYPTED } else { 0 };
+        b[56..60].copy_from_slice(&flags.to_le_bytes());
         let crc = crc32c::crc32c(&b[..60]);
         b[60..].copy_from_slice(&crc.to_le_bytes());
-        b
+        b.extend(self.key_salt.iter().flat_map(FileSalt::encode));
+        (b, crc)
     }
 
     /// Reverse of [`encode`](Self::encode); gives the checksum too.
@@ -89,7 +112,22 @@ impl Header {
         if crc32c::crc32c(&b[..60]) != crc {
             return Err(Error::corrupt(file, 0, "the header does not match its checksum"));
         }
+        let key_salt = match u32_at(b, 56) {
+            0 => None,
+            ENCRYPTED => match FileSalt::decode(&bytes[HEADER_BYTES..]) {
+                Some(salt) => Some(salt),
+                None => {
+                    let message = "the salt of the manifest does not match its checksum";
+                    return Err(Error::corrupt(file, HEADER_BYTES as u64, message));
+                }
+            },
+            _ => {
+                let message = "the manifest uses a feature that this build does not know";
+                return Err(Error::new(ErrorKind::UnsupportedFormat, message).in_file(file));
+            }
+        };
         let header = Self {
+            key_salt,
             db: DatabaseId(b[16..32].try_into().expect("sixteen bytes")),
             id: ManifestId(u64_at(b, 32)),
             salt: b[40..56].try_into().expect("sixteen bytes"),
@@ -151,6 +189,17 @@ fn check_preamble(file: &Path, bytes: &[u8], magic: [u8; 8]) -> Result<()> {
         )
         .in_file(file)),
     }
+}
+
+/// What the tag of an encrypted payload vouches for besides it.
+pub(super) fn bound(kind: Kind, number: u64, chain: u32, stored: usize, at: u64) -> [u8; 28] {
+    let mut out = [0; 28];
+    out[..8].copy_from_slice(&at.to_le_bytes());
+    out[8..12].copy_from_slice(&(stored as u32).to_le_bytes());
+    out[12] = kind as u8;
+    out[16..20].copy_from_slice(&chain.to_le_bytes());
+    out[20..].copy_from_slice(&number.to_le_bytes());
+    out
 }
 
 /// What the checksums of a file's records begin with.

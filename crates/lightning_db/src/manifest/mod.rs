@@ -30,7 +30,7 @@ mod state;
 mod tests;
 mod time_map;
 
-pub use current::install_current;
+pub use current::{current_database, install_current};
 pub use droppable::{Droppable, ViewSpan};
 pub use edit::{Edit, EditOp, NextIds};
 pub use file::Manifest;

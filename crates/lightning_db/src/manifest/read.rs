@@ -10,12 +10,14 @@
 //!
 //! No I/O, no threads: the same bytes give the same answer however often they are read.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::edit::Edit;
-use super::frame::{self, HEADER_BYTES, Header, Kind, RECORD_BYTES, Record};
+use super::frame::{self, Header, Kind, RECORD_BYTES, Record};
 use super::state::ManifestState;
 use crate::codec::{Malformed, Reader};
+use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, Result, malformed_in};
 use crate::types::{DatabaseId, ManifestId};
 
@@ -42,17 +44,18 @@ pub(super) fn read_state(
     path: &Path,
     bytes: &[u8],
     id: ManifestId,
-    db: DatabaseId,
+    db: &Owner,
 ) -> Result<ManifestState> {
     let (header, crc) = Header::decode(path, bytes)?;
-    if header.db != db {
+    if header.db != db.id() {
         return Err(Error::corrupt(path, 0, "the manifest belongs to another database"));
     }
     if header.id != id {
         return Err(Error::corrupt(path, 0, "the manifest's id is not the one of its name"));
     }
     let seed = frame::salt_seed(&header.salt);
-    Records { path, bytes, seed, at: HEADER_BYTES, chain: crc }.read(db)
+    let key = db.file_key(header.key_salt.as_ref(), FileKind::Manifest, &header.bound(), path)?;
+    Records { path, bytes, seed, key, at: header.len(), chain: crc }.read(db.id())
 }
 
 /// The records of a file, being read.
@@ -60,6 +63,7 @@ struct Records<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     seed: u32,
+    key: Option<FileKey>,
     at: usize,
     chain: u32,
 }
@@ -77,6 +81,20 @@ impl<'a> Records<'a> {
         Some((at as u64, record))
     }
 
+    /// The payload of the record at `at`, decrypted where the file is encrypted.
+    fn payload(&self, at: u64, record: &Record<'a>) -> Result<Cow<'a, [u8]>> {
+        let Some(key) = &self.key else { return Ok(Cow::Borrowed(record.payload)) };
+        let stored = record.payload.len();
+        let bound = frame::bound(record.kind, record.number, record.chain, stored, at);
+        let mut text = record.payload.to_vec();
+        let Some(len) = key.open(at, &bound, &mut text) else {
+            let message = "a record of the manifest was not sealed with the file's key";
+            return Err(Error::corrupt(self.path, at, message));
+        };
+        text.truncate(len);
+        Ok(Cow::Owned(text))
+    }
+
     fn read(mut self, db: DatabaseId) -> Result<ManifestState> {
         let path = self.path;
         let mut state = self.snapshot(db)?;
@@ -85,14 +103,15 @@ impl<'a> Records<'a> {
             match record.kind {
                 Kind::Mark if record.number == state.edit => {}
                 Kind::Edit if state.edit.checked_add(1) == Some(record.number) => {
-                    let edit = Edit::decode(record.payload).map_err(&malformed)?;
+                    let payload = self.payload(at, &record)?;
+                    let edit = Edit::decode(&payload).map_err(&malformed)?;
                     state.replay(&edit).map_err(&malformed)?;
                 }
                 _ => return Err(Error::corrupt(path, at, "a record is out of order")),
             }
         }
         self.expect_end(state.edit)?;
-        state.check().map_err(malformed_in(path, HEADER_BYTES as u64))?;
+        state.check().map_err(malformed_in(path, frame::HEADER_BYTES as u64))?;
         Ok(state)
     }
 
@@ -102,7 +121,8 @@ impl<'a> Records<'a> {
             let message = "the manifest does not begin with a snapshot";
             return Err(Error::corrupt(path, self.at as u64, message));
         };
-        let state = decode_snapshot(record.payload).map_err(malformed_in(path, at))?;
+        let payload = self.payload(at, &record)?;
+        let state = decode_snapshot(&payload).map_err(malformed_in(path, at))?;
         if state.edit != record.number || state.db != db {
             return Err(Error::corrupt(path, at, "the snapshot is of another file"));
         }

@@ -10,7 +10,6 @@
 
 use crate::codec::Malformed;
 use crate::limits::BLOB_CHUNK_BYTES;
-use crate::page::envelope::HEADER_BYTES;
 
 /// The pages that a value of `value_bytes` bytes takes.
 pub fn page_count(value_bytes: u32) -> u64 {
@@ -24,10 +23,11 @@ pub fn chunk_bytes(value_bytes: u32, page: u64) -> usize {
     (value_bytes as u64 - before).min(BLOB_CHUNK_BYTES as u64) as usize
 }
 
-/// Whether a value of `value_bytes` bytes can lie in `stored_bytes` bytes of pages: not more than
-/// plain, not less than the best that any codec gives (255 to 1).
-pub fn plausible(value_bytes: u32, stored_bytes: u64) -> bool {
-    let envelopes = page_count(value_bytes) * HEADER_BYTES as u64;
+/// Whether a value of `value_bytes` bytes can lie in `stored_bytes` bytes of pages, each with
+/// `around` bytes around its payload: not more than plain, not less than the best that any codec
+/// gives (255 to 1).
+pub fn plausible(value_bytes: u32, stored_bytes: u64, around: usize) -> bool {
+    let envelopes = page_count(value_bytes) * around as u64;
     let most = value_bytes as u64 + envelopes;
     let least = value_bytes as u64 / 256 + envelopes;
     (least..=most).contains(&stored_bytes)
@@ -59,9 +59,9 @@ mod tests {
             assert_eq!(sum, len as u64);
             assert!((0..pages).all(|p| chunk_bytes(len, p) > 0));
             let plain = len as u64 + 16 * pages;
-            assert!(plausible(len, plain));
-            assert!(!plausible(len, plain + 1));
-            assert!(len == 0 || !plausible(len, 16 * pages - 1));
+            assert!(plausible(len, plain, 16));
+            assert!(!plausible(len, plain + 1, 16));
+            assert!(len == 0 || !plausible(len, 16 * pages - 1, 16));
         }
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 1 | page type: 1 leaf, 2 inner, 3 filter, 4 blob, 5 dictionary |
 //! | 1 | 1 | codec of the payload: 0 none, 1 LZ4 block, 2 Zstandard, 3 Snappy, 4 Zstandard with the dictionary of the segment |
-//! | 2 | 1 | flags: bit 0 kept for encryption, the others unused; any bit set is refused |
+//! | 2 | 1 | flags: bit 0: the payload is encrypted, see 3; any other bit set is refused |
 //! | 3 | 1 | envelope version, 1 |
 //! | 4 | 4 | bytes of the payload once decompressed |
 //! | 8 | 4 | bytes of the payload as stored |
@@ -16,14 +16,19 @@
 //!    page that lies where it was not written is refused like a rotten one.
 //! 2. Nothing of a page is believed before its checksum held, and its decompressed size is
 //!    bounded by `MAX_PAGE_RAW_BYTES` even then.
+//! 3. Pages of an encrypted segment are all encrypted, those of another none. An encrypted payload is
+//!    compressed first; behind it stand the nonce (8) and the tag (16), which vouches for the identity
+//!    above, the envelope and the key's epoch too. The nonce is a counter of pages, not the offset:
+//!    what could not be written is written again in the same place.
 //!
 //! No I/O, no threads.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::codec::u32_at;
+use crate::codec::{u32_at, u64_at};
 use crate::compress::{self, Codec, Dictionary, Packer, Packing};
+use crate::crypto::{FileKey, Sealer, TAG_BYTES};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::limits::MAX_PAGE_RAW_BYTES;
 use crate::types::{DatabaseId, SegmentId};
@@ -31,7 +36,11 @@ use crate::types::{DatabaseId, SegmentId};
 /// Length of the envelope.
 pub const HEADER_BYTES: usize = 16;
 /// The longest a stored page can be: [`seal`] stores plain what does not shrink.
-pub const MAX_STORED_BYTES: usize = HEADER_BYTES + MAX_PAGE_RAW_BYTES;
+pub const MAX_STORED_BYTES: usize = HEADER_BYTES + MAX_PAGE_RAW_BYTES + SEAL_BYTES;
+/// What an encrypted page is longer by.
+pub const SEAL_BYTES: usize = NONCE_BYTES + TAG_BYTES;
+const NONCE_BYTES: usize = 8;
+const ENCRYPTED: u8 = 1;
 /// The envelope version this build writes and knows.
 const VERSION: u8 = 1;
 /// Envelope bytes covered by the checksum.
@@ -123,6 +132,39 @@ pub fn seal(
     packing: Packing,
     packer: &mut Packer,
 ) -> Sealed {
+    let (start, codec) = begin(out, ty, raw, packing, packer);
+    Sealed { checksum: finish(&mut out[start..], id), codec }
+}
+
+/// As [`seal`], encrypted.
+pub fn seal_encrypted(
+    out: &mut Vec<u8>,
+    id: &PageIdentity,
+    ty: PageType,
+    raw: &[u8],
+    packing: Packing,
+    packer: &mut Packer,
+    sealer: &mut Sealer,
+) -> Result<Sealed> {
+    let (start, codec) = begin(out, ty, raw, packing, packer);
+    let (header, payload) = out[start..].split_at_mut(HEADER_BYTES);
+    header[2] = ENCRYPTED;
+    header[8..12].copy_from_slice(&((payload.len() + SEAL_BYTES) as u32).to_le_bytes());
+    let nonce = sealer.next_nonce();
+    let tag = sealer.seal(nonce, &bound(id, header, sealer.key().epoch()), payload)?;
+    out.extend_from_slice(&nonce.to_le_bytes());
+    out.extend_from_slice(&tag);
+    Ok(Sealed { checksum: finish(&mut out[start..], id), codec })
+}
+
+/// Envelope, without checksum, and payload; gives where it begins, and how the payload is stored.
+fn begin(
+    out: &mut Vec<u8>,
+    ty: PageType,
+    raw: &[u8],
+    packing: Packing,
+    packer: &mut Packer,
+) -> (usize, Codec) {
     assert!(raw.len() <= MAX_PAGE_RAW_BYTES, "a page of {} bytes could not be opened", raw.len());
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
@@ -131,9 +173,22 @@ pub fn seal(
     header[..4].copy_from_slice(&[ty.as_byte(), codec.as_byte(), 0, VERSION]);
     header[4..8].copy_from_slice(&(raw.len() as u32).to_le_bytes());
     header[8..12].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    let checksum = checksum(id, header, payload);
-    header[COVERED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
-    Sealed { checksum, codec }
+    (start, codec)
+}
+
+fn finish(page: &mut [u8], id: &PageIdentity) -> u32 {
+    let (header, payload) = page.split_at_mut(HEADER_BYTES);
+    let crc = checksum(id, header, payload);
+    header[COVERED_BYTES..].copy_from_slice(&crc.to_le_bytes());
+    crc
+}
+
+/// What the tag of an encrypted page vouches for besides its payload.
+fn bound(id: &PageIdentity, header: &[u8], epoch: u32) -> [u8; IDENTITY_BYTES + COVERED_BYTES + 4] {
+    let mut out = [0; IDENTITY_BYTES + COVERED_BYTES + 4];
+    out[..IDENTITY_BYTES + COVERED_BYTES].copy_from_slice(&front(id, header));
+    out[IDENTITY_BYTES + COVERED_BYTES..].copy_from_slice(&epoch.to_le_bytes());
+    out
 }
 
 /// The stored length that the envelope at the front of `stored` claims for its page, not yet
@@ -158,7 +213,7 @@ pub fn claimed_checksum(stored: &[u8]) -> Option<u32> {
 /// messages.
 #[cfg(test)]
 pub fn open(stored: &[u8], id: &PageIdentity, expect: PageType, file: &Path) -> Result<Vec<u8>> {
-    open_borrowed(stored, id, expect, file).map(Cow::into_owned)
+    open_borrowed(stored, id, expect, file, None).map(Cow::into_owned)
 }
 
 /// Makes lengths and checksum of a page fit its bytes, so that a fuzzer comes past them.
@@ -173,35 +228,61 @@ pub fn repair(stored: &mut [u8], id: &PageIdentity) {
     header[COVERED_BYTES..].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// As [`open`]; the payload of a page stored plain is borrowed.
+/// As [`open`]; the payload of a page stored plain is borrowed. With a key, the page must be encrypted.
 pub fn open_borrowed<'a>(
     stored: &'a [u8],
     id: &PageIdentity,
     expect: PageType,
     file: &Path,
+    key: Option<&FileKey>,
 ) -> Result<Cow<'a, [u8]>> {
-    match check(stored, id, expect, file)? {
+    if key.is_some() {
+        return open_vec(stored.to_vec(), id, expect, file, key, None).map(Cow::Owned);
+    }
+    match check(stored, id, expect, file, 0)? {
         (Codec::None, _) => Ok(Cow::Borrowed(&stored[HEADER_BYTES..])),
         (codec, raw_bytes) => decompress(codec, stored, raw_bytes, id, file, None).map(Cow::Owned),
     }
 }
 
 /// As [`open`]; a page stored plain keeps the memory it was read into. `dictionary` is that of the
-/// segment, for pages that [claim one](claims_dictionary).
+/// segment, for pages that [claim one](claims_dictionary). With a key, the page must be
+/// encrypted.
 pub fn open_vec(
     mut stored: Vec<u8>,
     id: &PageIdentity,
     expect: PageType,
     file: &Path,
+    key: Option<&FileKey>,
     dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>> {
-    match check(&stored, id, expect, file)? {
+    let checked = check(&stored, id, expect, file, u8::from(key.is_some()) * ENCRYPTED)?;
+    if let Some(key) = key {
+        decrypt(&mut stored, id, key, file)?;
+    }
+    match checked {
         (Codec::None, _) => {
             stored.drain(..HEADER_BYTES);
             Ok(stored)
         }
         (codec, raw_bytes) => decompress(codec, &stored, raw_bytes, id, file, dictionary),
     }
+}
+
+/// Decrypts the payload of a page whose checksum held, and takes nonce and tag away.
+fn decrypt(stored: &mut Vec<u8>, id: &PageIdentity, key: &FileKey, file: &Path) -> Result<()> {
+    let tag: [u8; TAG_BYTES] = *stored.last_chunk().expect("its length was checked");
+    stored.truncate(stored.len() - TAG_BYTES);
+    let nonce_at = stored.len() - NONCE_BYTES;
+    let nonce = u64_at(stored, nonce_at);
+    stored.truncate(nonce_at);
+    stored.extend_from_slice(&tag);
+    let (header, sealed) = stored.split_at_mut(HEADER_BYTES);
+    let Some(len) = key.open(nonce, &bound(id, header, key.epoch()), sealed) else {
+        return Err(Error::corrupt(file, id.offset, "a page was not sealed with the file's key"));
+    };
+    stored.truncate(HEADER_BYTES + len);
+    Ok(())
 }
 
 fn decompress(
@@ -222,6 +303,7 @@ fn check(
     id: &PageIdentity,
     expect: PageType,
     file: &Path,
+    flags: u8,
 ) -> Result<(Codec, usize)> {
     let corrupt = |message: &str| Err(Error::corrupt(file, id.offset, message));
     let unsupported = |message: &str| {
@@ -237,7 +319,10 @@ fn check(
     if header[3] != VERSION {
         return unsupported("a page has an envelope of a version that this build does not know");
     }
-    if header[2] != 0 {
+    if header[2] & ENCRYPTED != flags {
+        return corrupt("a plain page in an encrypted file, or the reverse");
+    }
+    if header[2] & !ENCRYPTED != 0 {
         return unsupported("a page has flags that this build does not know");
     }
     if PageType::from_byte(header[0]) != Some(expect) {
@@ -257,19 +342,28 @@ fn check(
     if raw_bytes > MAX_PAGE_RAW_BYTES {
         return corrupt("a page claims to be larger than pages can be");
     }
-    if codec == Codec::None && raw_bytes != payload.len() {
+    let seal_bytes = if flags == 0 { 0 } else { SEAL_BYTES };
+    let Some(text_bytes) = payload.len().checked_sub(seal_bytes) else {
+        return corrupt("an encrypted page is shorter than its seal");
+    };
+    if codec == Codec::None && raw_bytes != text_bytes {
         return corrupt("a plain page has two lengths");
     }
     Ok((codec, raw_bytes))
 }
 
 fn checksum(id: &PageIdentity, header: &[u8], payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&front(id, header)), payload)
+}
+
+/// Where a page lies, and what its envelope says.
+fn front(id: &PageIdentity, header: &[u8]) -> [u8; IDENTITY_BYTES + COVERED_BYTES] {
     let mut front = [0; IDENTITY_BYTES + COVERED_BYTES];
     front[..16].copy_from_slice(&id.database.0);
     front[16..24].copy_from_slice(&id.segment.0.to_le_bytes());
     front[24..32].copy_from_slice(&id.offset.to_le_bytes());
     front[IDENTITY_BYTES..].copy_from_slice(&header[..COVERED_BYTES]);
-    crc32c::crc32c_append(crc32c::crc32c(&front), payload)
+    front
 }
 
 #[cfg(test)]
@@ -281,7 +375,8 @@ mod tests {
 
     fn open_at(stored: &[u8], id: &PageIdentity) -> Result<Vec<u8>> {
         let direct = open(stored, id, PageType::Leaf, Path::new("seg/7.seg"));
-        let kept = open_vec(stored.to_vec(), id, PageType::Leaf, Path::new("seg/7.seg"), None);
+        let kept =
+            open_vec(stored.to_vec(), id, PageType::Leaf, Path::new("seg/7.seg"), None, None);
         match (&direct, &kept) {
             (Ok(a), Ok(b)) => assert_eq!(a, b),
             (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string()),
@@ -388,7 +483,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_unsupported_not_corrupt() {
-        for (at, byte) in [(1, 5), (1, 6), (1, 200), (2, 1), (2, 128), (3, 0), (3, 2)] {
+        for (at, byte) in [(1, 5), (1, 6), (1, 200), (2, 2), (2, 128), (3, 0), (3, 2)] {
             let mut stored = Vec::new();
             seal_by(&mut stored, &ID, PageType::Leaf, b"entries", Codec::None);
             stored[at] = byte;

@@ -3,8 +3,9 @@
 //! A directory without CURRENT is either none of ours, or holds what a creation that was cut short
 //! left behind (no segment, no log record), which may be removed; anything else is damage.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::crypto::KEYS_FILE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vfs::{OpenMode, Vfs, VfsLock, read_exact_at};
 use crate::wal::FILE_HEADER_BYTES;
@@ -12,7 +13,7 @@ use crate::wal::FILE_HEADER_BYTES;
 /// The directories of a database and the ends of the file names in them.
 const PARTS: [(&str, &str); 3] = [("wal", ".wal"), ("seg", ".seg"), ("manifest", ".man")];
 /// The files beside them.
-const FILES: [&str; 3] = ["CURRENT", "CURRENT.tmp", "LOCK"];
+const FILES: [&str; 4] = ["CURRENT", "CURRENT.tmp", "LOCK", KEYS_FILE];
 
 /// What a directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub fn clear_unfinished(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     for (part, _) in PARTS {
         remove_files(vfs, dir, part, |_| true)?;
     }
-    Ok(())
+    remove(vfs, &dir.join(KEYS_FILE))
 }
 
 /// Takes back a creation that failed, as far as that goes: what is left is cleared by the next one.
@@ -132,6 +133,14 @@ pub fn unmake(vfs: &dyn Vfs, dir: &Path, remove_dir: bool) {
     if remove_dir {
         let _ = vfs.remove_file(&dir.join("LOCK"));
         let _ = vfs.remove_dir(dir);
+    }
+}
+
+/// Removes a file that may be missing.
+fn remove(vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    match vfs.remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", e)),
+        _ => Ok(()),
     }
 }
 
@@ -173,14 +182,9 @@ pub fn destroy(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     }
     let guard = lock(vfs, dir, true)?;
     // CURRENT first: what a crash leaves is no database any more.
-    let remove = |path: &PathBuf| -> Result<()> {
-        match vfs.remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", e)),
-            _ => Ok(()),
-        }
-    };
-    remove(&dir.join("CURRENT"))?;
+    remove(vfs, &dir.join("CURRENT"))?;
     sync(vfs, dir)?;
+    remove(vfs, &dir.join(KEYS_FILE))?;
     for (part, _) in PARTS {
         remove_files(vfs, dir, part, |_| true)?;
         let path = dir.join(part);
@@ -188,8 +192,8 @@ pub fn destroy(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
             vfs.remove_dir(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
     }
-    remove(&dir.join("CURRENT.tmp"))?;
-    remove(&dir.join("LOCK"))?;
+    remove(vfs, &dir.join("CURRENT.tmp"))?;
+    remove(vfs, &dir.join("LOCK"))?;
     drop(guard);
     if list(vfs, dir)?.is_empty() {
         vfs.remove_dir(dir).map_err(|e| Error::io(dir, "remove", e))?;

@@ -12,6 +12,7 @@ use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
 use crate::compress::Dictionaries;
 use crate::config::{KeyspaceOptions, LightningDbConfig};
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
 use crate::locks::LockTable;
@@ -23,7 +24,7 @@ use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::maintenance::write::no_lives_where_merged;
 use crate::manifest::{EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
-use crate::manifest::{PartitionMeta, RunMeta, install_current};
+use crate::manifest::{PartitionMeta, RunMeta, current_database, install_current};
 use crate::memtable::Memtable;
 use crate::operators::Merger;
 use crate::segment::Segment;
@@ -32,6 +33,7 @@ use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
 use crate::store::lifetimes::Lifetimes;
+use crate::store::range_row::RunRanges;
 use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -106,11 +108,12 @@ fn create_files(
     directory::make(&**vfs, dir)?;
     let mut id = [0; 16];
     vfs.fill_random(&mut id).map_err(|e| Error::io(dir, "draw a random id", e))?;
-    let mut state = ManifestState::new(DatabaseId(id));
+    let db = Owner::create(vfs, dir, DatabaseId(id), config.encryption.as_ref())?;
+    let mut state = ManifestState::new(db.id());
     let default = catalog::new_state(KeyspaceId(0), DEFAULT, &config, &KeyspaceOptions::default());
     // (Its merge operator is given with the edit of every open.)
     state.apply(&catalog::creation(default)).map_err(|m| Error::corrupt(dir, 0, m.0))?;
-    serve(Arc::clone(vfs), dir, config, lock, state, ManifestId(0), Recovered::default())
+    serve(Arc::clone(vfs), dir, config, lock, db, state, ManifestId(0), Recovered::default())
 }
 
 /// What the log gave.
@@ -138,7 +141,13 @@ fn recover(
     lock: Box<dyn VfsLock>,
     read_only: bool,
 ) -> Result<Core> {
-    let (state, manifest_id) = Manifest::load(&vfs, dir)?;
+    let id = current_database(&*vfs, dir)?;
+    let db = Owner::open(&vfs, dir, id, config.encryption.as_ref())?;
+    let (state, manifest_id) = Manifest::load(&vfs, dir, &db)?;
+    if config.encryption.is_some() && db.keys().is_none() {
+        let message = "a key was given, and the database is not encrypted";
+        return Err(Error::new(ErrorKind::NotEncrypted, message).in_file(dir));
+    }
     let highest = directory::list(&*vfs, &dir.join("seg"))?
         .iter()
         .filter_map(|n| directory::numbered(n, ".seg"))
@@ -148,7 +157,7 @@ fn recover(
     let blobs = Arc::new(BlobStore::new(
         Arc::clone(&vfs),
         dir.to_path_buf(),
-        state.db,
+        db.clone(),
         Arc::clone(&next_segment),
     ));
     for id in state.blob_segments.keys() {
@@ -158,7 +167,7 @@ fn recover(
     let dictionaries = Arc::<Dictionaries>::default();
     let mut segments = Segments::new();
     for meta in state.partitions().flat_map(|p| &p.segments) {
-        let segment = Segment::open(&vfs, dir, state.db, meta.id)?.sharing(&dictionaries);
+        let segment = Segment::open(&vfs, dir, &db, meta.id)?.sharing(&dictionaries);
         segments.insert(meta.id, Arc::new(segment));
     }
     check_codecs(&state, &segments, &config)?;
@@ -183,7 +192,7 @@ fn recover(
         let read = LogRecovery::recover(
             &vfs,
             dir,
-            state.db,
+            &db,
             state.log_start,
             state.edit,
             state.last_seq,
@@ -217,18 +226,23 @@ fn recover(
         dictionaries,
     };
     if read_only {
-        return Ok(assemble(vfs, dir, config, lock, &state, None, recovered, None)?.0);
+        return Ok(assemble(vfs, dir, config, lock, db, &state, None, recovered, None)?.0);
     }
     directory::make_missing(&*vfs, dir)?;
-    serve(vfs, dir, config, lock, state, manifest_id, recovered)
+    if let Some(keys) = db.keys() {
+        keys.finish_change()?;
+    }
+    serve(vfs, dir, config, lock, db, state, manifest_id, recovered)
 }
 
 /// Makes what was recovered durable anew, and opens for writing.
+#[allow(clippy::too_many_arguments)] // as below
 fn serve(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
     config: LightningDbConfig,
     lock: Box<dyn VfsLock>,
+    db: Owner,
     mut state: ManifestState,
     old_manifest: ManifestId,
     recovered: Recovered,
@@ -238,13 +252,15 @@ fn serve(
         let options = LogOptions { segment_bytes: config.wal_segment_size };
         // This file knows of no edit: the manifest that was read may exist only in the system's page
         // cache, and a power cut before CURRENT is swapped would make it older than the file says.
-        Some(Log::create(&vfs, dir, state.db, next_log, last.next(), 0, options)?)
+        Some(Log::create(&vfs, dir, &db, next_log, last.next(), 0, options)?)
     } else {
         None
     };
     let log_start = if log.is_some() { next_log } else { LogId(0) };
+    let writer = Some(old_manifest);
+    let vfs_too = Arc::clone(&vfs);
     let (core, keyspaces) =
-        assemble(Arc::clone(&vfs), dir, config, lock, &state, log, recovered, Some(old_manifest))?;
+        assemble(vfs_too, dir, config, lock, db.clone(), &state, log, recovered, writer)?;
     let mut edit = flush_recovered(&core.env, &keyspaces)?;
     if core.env.lifetimes.any() {
         edit.ops.push(EditOp::Time(core.env.lifetimes.now()));
@@ -262,7 +278,7 @@ fn serve(
     state.history_floor = Some(floor);
     state.times = core.env.history.durable_map(floor);
     let id = newest_manifest(&*vfs, dir, old_manifest)?.next();
-    let manifest = Manifest::create(&vfs, dir, id, &state)?;
+    let manifest = Manifest::create(&vfs, dir, id, &state, &db)?;
     install_current(&vfs, dir, id, state.db)?;
     if let Some(log) = &core.env.log {
         log.note_manifest_edit(manifest.state().edit);
@@ -315,6 +331,7 @@ fn assemble(
     dir: &Path,
     config: LightningDbConfig,
     lock: Box<dyn VfsLock>,
+    db: Owner,
     state: &ManifestState,
     log: Option<Log>,
     recovered: Recovered,
@@ -334,7 +351,7 @@ fn assemble(
         .unwrap_or_else(|| Arc::new(AtomicU64::new(state.next_segment.max(1))));
     let blobs = recovered.blobs.unwrap_or_else(|| {
         let next = Arc::clone(&next_segment);
-        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), state.db, next))
+        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), db.clone(), next))
     });
     let (log_writer, log_sync) = log.map(Log::split).unzip();
     if let Some(sync) = &log_sync {
@@ -348,7 +365,7 @@ fn assemble(
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
-        db: state.db,
+        db,
         pager,
         cache,
         rows,
@@ -374,18 +391,21 @@ fn assemble(
     let mut by_name = BTreeMap::new();
     for keyspace in state.keyspaces.values() {
         let store = open_keyspace(&env, keyspace, &recovered.segments, &config, last)?;
-        // That of the default keyspace is in the manifest before this open lets anybody write.
-        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
-        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
-            let registered = &config.merge_operators;
-            store.set_merger(Merger::new(&keyspace.name, operator, registered));
-        }
         if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
             store.update(|v| {
                 let mut next = v.clone();
                 next.sealed.push(Arc::clone(memtable));
                 next
             });
+        }
+        // That of the default keyspace is in the manifest before this open lets anybody write.
+        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
+        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
+            if keyspace.merge_operator.is_none() {
+                store.close_to_ranges()?;
+            }
+            let registered = &config.merge_operators;
+            store.set_merger(Merger::new(&keyspace.name, operator, registered));
         }
         by_id.insert(keyspace.id, Arc::clone(&store));
         by_name.insert(keyspace.name.clone(), store);
@@ -471,7 +491,10 @@ fn open_keyspace(
     let runs = state
         .runs
         .iter()
-        .map(|r| open_run(env, segments, r).map(Arc::new))
+        .map(|r| {
+            let ranges = state.ranges.get(&r.id).map_or(&[][..], Vec::as_slice);
+            open_run(env, segments, r, ranges).map(Arc::new)
+        })
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
@@ -491,8 +514,14 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
     Ok(Row { partitions: partitions.into() })
 }
 
-fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {
+fn open_run(
+    env: &Environment,
+    segments: &Segments,
+    meta: &RunMeta,
+    ranges: &[PartitionMeta],
+) -> Result<Run> {
     let row = open_row(segments, &meta.partitions)?;
+    let ranges = RunRanges::open(open_row(segments, ranges)?, &meta.consumed, &env.pager)?;
     let mut run = Run {
         id: meta.id,
         low: meta.low,
@@ -500,10 +529,12 @@ fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Ru
         live_bytes: row.live_bytes(),
         row,
         consumed: meta.consumed.clone(),
+        ranges,
     };
     if !run.consumed.is_empty() {
         let everything = crate::manifest::KeyInterval { start: Vec::new(), end: None };
         run.live_bytes = crate::store::merge::stacked_in(&run, &everything, &env.pager)?;
     }
+    run.live_bytes += run.ranges.row.live_bytes();
     Ok(run)
 }

@@ -3,10 +3,13 @@
 //! The length of a stored page is known from its envelope only, so that a page is read as long as
 //! it can be, and what was read of the next one is kept. No threads.
 
+use crate::crypto::FileKey;
 use crate::error::{Error, Result};
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::blob::{add_checksum, chunk_bytes, page_count};
-use crate::page::envelope::{self, PageIdentity, PageType, claimed_checksum, claimed_len};
+use crate::page::envelope::{
+    self, PageIdentity, PageType, SEAL_BYTES, claimed_checksum, claimed_len,
+};
 use crate::types::BlobRef;
 use crate::vfs::{VfsFile, read_exact_at};
 
@@ -16,6 +19,7 @@ pub(super) fn for_each_chunk(
     file: &dyn VfsFile,
     blob: &BlobRef,
     identity: impl Fn(u64) -> PageIdentity,
+    key: Option<&FileKey>,
     mut visit: impl FnMut(&[u8]),
 ) -> Result<()> {
     let corrupt = |offset: u64, message: &str| Err(Error::corrupt(file.path(), offset, message));
@@ -24,7 +28,8 @@ pub(super) fn for_each_chunk(
     let mut checksum = 0;
     let mut buffer = Vec::new();
     for page in 0..page_count(blob.value_bytes) {
-        let want = left.min((envelope::HEADER_BYTES + BLOB_CHUNK_BYTES) as u64) as usize;
+        let longest = envelope::HEADER_BYTES + BLOB_CHUNK_BYTES + key.map_or(0, |_| SEAL_BYTES);
+        let want = left.min(longest as u64) as usize;
         let have = buffer.len();
         buffer.resize(want, 0);
         read_exact_at(file, &mut buffer[have..], offset + have as u64)?;
@@ -32,7 +37,8 @@ pub(super) fn for_each_chunk(
             return corrupt(offset, "a page of a value is longer than the value's reference says");
         };
         let stored = &buffer[..len];
-        let raw = envelope::open_borrowed(stored, &identity(offset), PageType::Blob, file.path())?;
+        let identity = identity(offset);
+        let raw = envelope::open_borrowed(stored, &identity, PageType::Blob, file.path(), key)?;
         if raw.len() != chunk_bytes(blob.value_bytes, page) {
             return corrupt(offset, "a page of a value has not the length of its place");
         }

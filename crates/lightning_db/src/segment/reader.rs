@@ -6,6 +6,9 @@
 //! 3. A file marked obsolete is removed when its `Segment` drops, which is when the last reader
 //!    has let go of the `Arc` around it.
 //!
+//! 4. A segment of an encrypted database is encrypted, that of another is not; what opens its pages is
+//!    derived once, when it is opened.
+//!
 //! Any number of threads may read at once; no latch is held.
 
 use std::path::Path;
@@ -13,16 +16,17 @@ use std::sync::{Arc, OnceLock};
 
 #[cfg(test)]
 use super::header::SegmentKind;
-use super::header::{HEADER_BYTES, SegmentHeader};
+use super::header::{ENCRYPTED_HEADER_BYTES, SegmentHeader};
 use super::{blob, segment_path};
 use crate::compress::{Codec, Dictionaries, Dictionary};
+use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
 use crate::page::check_payload;
-use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType};
+use crate::page::envelope::{self, MAX_STORED_BYTES, PageIdentity, PageType, SEAL_BYTES};
 use crate::sync::atomic::{AtomicU64, Ordering};
 #[cfg(test)]
 use crate::types::KeyspaceId;
-use crate::types::{BlobRef, DatabaseId, PageAddress, SegmentId};
+use crate::types::{BlobRef, PageAddress, SegmentId};
 use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
 
 /// A segment file, open for reading.
@@ -31,6 +35,7 @@ pub struct Segment {
     vfs: Arc<dyn Vfs>,
     file: Arc<dyn VfsFile>,
     header: SegmentHeader,
+    key: Option<FileKey>,
     /// The file's length when it was last asked for; it grows while the segment is written.
     file_bytes: AtomicU64,
     obsolete: OnceLock<Arc<AtomicU64>>,
@@ -42,33 +47,35 @@ pub struct Segment {
 impl Segment {
     /// Opens segment `id` of the database in `dir` and checks its header. A file that is not
     /// there is damage: whoever asks was told that it is.
-    pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, db: DatabaseId, id: SegmentId) -> Result<Self> {
+    pub fn open(vfs: &Arc<dyn Vfs>, dir: &Path, db: &Owner, id: SegmentId) -> Result<Self> {
         let path = segment_path(dir, id);
         let file = vfs.open(&path, OpenMode::Read).map_err(|e| {
             let e = Error::io(&path, "open the segment", e);
             if e.kind() == ErrorKind::NotFound { e.with_kind(ErrorKind::Corrupt) } else { e }
         })?;
-        let mut bytes = [0; HEADER_BYTES];
-        read_exact_at(&*file, &mut bytes, 0)?;
-        let header = SegmentHeader::decode(&bytes, &path)?;
-        if header.database != db {
+        let file_bytes = file.len().map_err(|e| Error::io(&path, "ask the length of", e))?;
+        let mut bytes = [0; ENCRYPTED_HEADER_BYTES];
+        let bytes = &mut bytes[..file_bytes.min(ENCRYPTED_HEADER_BYTES as u64) as usize];
+        read_exact_at(&*file, bytes, 0)?;
+        let header = SegmentHeader::decode(bytes, &path)?;
+        if header.database != db.id() {
             return Err(Error::corrupt(&path, 16, "the segment belongs to another database"));
         }
         if header.id != id {
             let message = format!("the file is segment {}, not {id}", header.id);
             return Err(Error::corrupt(&path, 32, message));
         }
-        let segment = Self {
+        let key = db.file_key(header.salt.as_ref(), FileKind::Segment, &header.bound(), &path)?;
+        Ok(Self {
             vfs: Arc::clone(vfs),
             file,
             header,
-            file_bytes: AtomicU64::new(0),
+            key,
+            file_bytes: AtomicU64::new(file_bytes),
             obsolete: OnceLock::new(),
             dictionary: OnceLock::new(),
             shared: None,
-        };
-        segment.ask_file_bytes()?;
-        Ok(segment)
+        })
     }
 
     /// Shares its dictionary with other segments that carry the same one.
@@ -92,7 +99,7 @@ impl Segment {
 
     /// Reads the dictionary, the first page; and how long that is.
     pub fn read_dictionary(&self) -> Result<(Dictionary, u32)> {
-        let at = HEADER_BYTES as u64;
+        let at = self.header.len();
         if self.header.codec != Codec::ZstdDictionary {
             return Err(Error::corrupt(self.path(), at, "the segment has no dictionary"));
         }
@@ -121,6 +128,11 @@ impl Segment {
     #[cfg(test)]
     pub fn kind(&self) -> SegmentKind {
         self.header.kind
+    }
+
+    /// Where its first page begins.
+    pub fn first_page(&self) -> u64 {
+        self.header.len()
     }
 
     /// The keyspace it was written for.
@@ -180,8 +192,9 @@ impl Segment {
         } else {
             None
         };
-        let identity = self.identity(offset);
-        let raw = envelope::open_vec(stored, &identity, ty, self.path(), packed_with.as_deref())?;
+        let (identity, key) = (self.identity(offset), self.key.as_ref());
+        let dictionary = packed_with.as_deref();
+        let raw = envelope::open_vec(stored, &identity, ty, self.path(), key, dictionary)?;
         check_payload(ty, &raw, self.path(), offset)?;
         Ok(raw)
     }
@@ -198,6 +211,7 @@ impl Segment {
             &*self.file,
             blob,
             |o| self.identity(o),
+            self.key.as_ref(),
             |chunk| {
                 value.extend_from_slice(chunk);
             },
@@ -208,7 +222,8 @@ impl Segment {
     /// Reads a large value and checks it, without keeping it.
     pub fn verify_blob(&self, blob: &BlobRef) -> Result<()> {
         self.check_blob(blob)?;
-        blob::for_each_chunk(&*self.file, blob, |o| self.identity(o), |_| {})
+        let key = self.key.as_ref();
+        blob::for_each_chunk(&*self.file, blob, |o| self.identity(o), key, |_| {})
     }
 
     /// Whether `blob` can lie in this file: before memory is taken for it.
@@ -217,7 +232,8 @@ impl Segment {
             let message = format!("a value in segment {} was looked up here", blob.segment);
             return Err(Error::corrupt(self.path(), blob.offset, message));
         }
-        if !crate::page::blob::plausible(blob.value_bytes, blob.stored_bytes) {
+        let around = envelope::HEADER_BYTES + self.key.as_ref().map_or(0, |_| SEAL_BYTES);
+        if !crate::page::blob::plausible(blob.value_bytes, blob.stored_bytes, around) {
             let message = "a reference to a value has impossible lengths";
             return Err(Error::corrupt(self.path(), blob.offset, message));
         }
@@ -247,7 +263,7 @@ impl Segment {
     /// Whether the range lies behind the header and in the file, which may have grown.
     fn check_range(&self, offset: u64, len: u64) -> Result<()> {
         let inside = |file_bytes: u64| offset.checked_add(len).is_some_and(|e| e <= file_bytes);
-        if offset < HEADER_BYTES as u64 {
+        if offset < self.header.len() {
             return Err(Error::corrupt(self.path(), offset, "an address lies in the header"));
         }
         if inside(self.file_bytes()) || inside(self.ask_file_bytes()?) {

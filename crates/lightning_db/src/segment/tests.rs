@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::compress::{Codec, Dictionaries, Dictionary, PackCounts};
+use crate::crypto::Owner;
 use crate::error::{ErrorKind, Result};
 use crate::limits::BLOB_CHUNK_BYTES;
 use crate::page::PageType;
@@ -40,12 +41,20 @@ impl Place {
     }
 
     fn create(&self, id: SegmentId, kind: SegmentKind) -> SegmentWriter {
-        SegmentWriter::create(&self.vfs, &self.dir, DB, id, kind, KeyspaceId(4), Codec::None)
-            .unwrap()
+        SegmentWriter::create(
+            &self.vfs,
+            &self.dir,
+            &Owner::plain(DB),
+            id,
+            kind,
+            KeyspaceId(4),
+            Codec::None,
+        )
+        .unwrap()
     }
 
     fn open(&self, id: SegmentId) -> Result<Segment> {
-        Segment::open(&self.vfs, &self.dir, DB, id)
+        Segment::open(&self.vfs, &self.dir, &Owner::plain(DB), id)
     }
 
     fn exists(&self, id: SegmentId) -> bool {
@@ -199,7 +208,8 @@ fn with_dictionary(place: &Place) -> (Written, Dictionary) {
     let codec = Codec::ZstdDictionary;
     let (kind, keyspace) = (SegmentKind::Data, KeyspaceId(4));
     let mut writer =
-        SegmentWriter::create(&place.vfs, &place.dir, DB, ID, kind, keyspace, codec).unwrap();
+        SegmentWriter::create(&place.vfs, &place.dir, &Owner::plain(DB), ID, kind, keyspace, codec)
+            .unwrap();
     writer.begin_with(&dictionary, 3).unwrap();
     let mut written = Vec::new();
     for (i, raw) in leaves.into_iter().enumerate() {
@@ -260,7 +270,7 @@ fn an_id_is_not_used_twice() {
         let again = SegmentWriter::create(
             &place.vfs,
             &place.dir,
-            DB,
+            &Owner::plain(DB),
             ID,
             SegmentKind::Data,
             KeyspaceId(4),
@@ -303,7 +313,7 @@ fn foreign_missing_and_swapped_files_are_refused() {
         for id in [ID, other] {
             place.create(id, SegmentKind::Data).finish().unwrap();
         }
-        let foreign = Segment::open(&place.vfs, &place.dir, OTHER_DB, ID);
+        let foreign = Segment::open(&place.vfs, &place.dir, &Owner::plain(OTHER_DB), ID);
         assert_eq!(kind_of(foreign), ErrorKind::Corrupt);
         let missing = place.open(SegmentId(5)).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::Corrupt);

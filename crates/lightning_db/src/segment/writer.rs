@@ -19,11 +19,12 @@ use std::sync::Arc;
 use super::header::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use super::segment_path;
 use crate::compress::{Codec, Dictionary, PackCounts, Packer, Packing, Trial};
+use crate::crypto::{FileKind, Owner, Sealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_CHUNK_BYTES, MAX_VALUE_BYTES};
 use crate::page::blob::add_checksum;
-use crate::page::envelope::{PageIdentity, PageType, seal};
-use crate::types::{BlobRef, DatabaseId, KeyspaceId, PageAddress, SegmentId};
+use crate::page::envelope::{PageIdentity, PageType, seal, seal_encrypted};
+use crate::types::{BlobRef, KeyspaceId, PageAddress, SegmentId};
 use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// What is gathered before it is written.
@@ -55,6 +56,7 @@ pub struct SegmentWriter {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     header: SegmentHeader,
+    sealer: Option<Sealer>,
     blob_codec: Codec,
     packer: Packer,
     /// By type of page.
@@ -80,26 +82,29 @@ impl SegmentWriter {
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
-        db: DatabaseId,
+        db: &Owner,
         id: SegmentId,
         kind: SegmentKind,
         keyspace: KeyspaceId,
         codec: Codec,
     ) -> Result<Self> {
         let path = segment_path(dir, id);
+        let salt = db.draw_salt(&**vfs, &path)?;
+        let header = SegmentHeader { database: db.id(), id, kind, keyspace, salt, codec };
+        let sealer = db.sealer(salt.as_ref(), FileKind::Segment, &header.bound(), &path)?;
         let file = vfs.create(&path).map_err(|e| Error::io(&path, "create the segment", e))?;
-        let header = SegmentHeader { database: db, id, kind, keyspace, codec };
         // From here on, dropping the writer removes the file.
         let mut writer = Self {
             vfs: Arc::clone(vfs),
             file,
             path,
             header,
+            sealer,
             blob_codec: Codec::None,
             packer: Packer::default(),
             trials: [Trial::default(); PageType::COUNT],
             packed: PackCounts::default(),
-            buffer: header.encode().to_vec(),
+            buffer: header.encode(),
             written: 0,
             synced: 0,
             reached: 0,
@@ -135,7 +140,7 @@ impl SegmentWriter {
         packing: impl Into<Packing>,
     ) -> Result<PageAddress> {
         let start = self.mark();
-        let address = self.seal(ty, raw, packing.into());
+        let address = self.seal(ty, raw, packing.into()).map_err(|e| self.take_back(start, e))?;
         self.write_full_buffer().map_err(|e| self.take_back(start, e))?;
         Ok(address)
     }
@@ -163,7 +168,7 @@ impl SegmentWriter {
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {
-            let page = self.seal(PageType::Blob, chunk, self.blob_codec.into());
+            let page = self.seal(PageType::Blob, chunk, self.blob_codec.into())?;
             checksum = add_checksum(checksum, page.checksum);
             self.write_full_buffer()?;
         }
@@ -171,12 +176,16 @@ impl SegmentWriter {
         Ok(checksum)
     }
 
-    fn seal(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> PageAddress {
+    fn seal(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> Result<PageAddress> {
         let SegmentHeader { database, id: segment, .. } = self.header;
         let offset = self.len();
         let identity = PageIdentity { database, segment, offset };
         let packing = self.worth_a_try(ty, packing);
-        let sealed = seal(&mut self.buffer, &identity, ty, raw, packing, &mut self.packer);
+        let (out, packer) = (&mut self.buffer, &mut self.packer);
+        let sealed = match &mut self.sealer {
+            None => seal(out, &identity, ty, raw, packing, packer),
+            Some(sealer) => seal_encrypted(out, &identity, ty, raw, packing, packer, sealer)?,
+        };
         if packing.codec != Codec::None {
             let shrank = sealed.codec != Codec::None;
             self.trials[ty.index()].note(shrank);
@@ -184,7 +193,7 @@ impl SegmentWriter {
         }
         self.pages += 1;
         let stored_bytes = (self.len() - offset) as u32;
-        PageAddress { segment, offset, stored_bytes, checksum: sealed.checksum }
+        Ok(PageAddress { segment, offset, stored_bytes, checksum: sealed.checksum })
     }
 
     /// `packing`, or none where the last pages of this type did not shrink.

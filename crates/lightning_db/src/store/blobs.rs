@@ -19,12 +19,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::{Segment, SegmentKind, SegmentWriter};
 use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use crate::types::{BlobRef, DatabaseId, KeyspaceId, SegmentId};
+use crate::types::{BlobRef, KeyspaceId, SegmentId};
 use crate::vfs::Vfs;
 
 /// A blob segment is sealed once it is this long.
@@ -35,7 +36,7 @@ const BLOB_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub struct BlobStore {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
-    db: DatabaseId,
+    db: Owner,
     next_segment: Arc<AtomicU64>,
     active: Mutex<Option<SegmentWriter>>,
     readable: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -52,12 +53,7 @@ pub struct BlobStore {
 
 impl BlobStore {
     /// A store that writes new segments under ids taken from `next_segment`.
-    pub fn new(
-        vfs: Arc<dyn Vfs>,
-        dir: PathBuf,
-        db: DatabaseId,
-        next_segment: Arc<AtomicU64>,
-    ) -> Self {
+    pub fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, db: Owner, next_segment: Arc<AtomicU64>) -> Self {
         Self {
             vfs,
             dir,
@@ -112,7 +108,7 @@ impl BlobStore {
 
     /// Makes a segment that the manifest names readable.
     pub fn open_segment(&self, id: SegmentId) -> Result<()> {
-        let segment = Segment::open(&self.vfs, &self.dir, self.db, id)?;
+        let segment = Segment::open(&self.vfs, &self.dir, &self.db, id)?;
         self.readable.write().insert(id, Arc::new(segment));
         Ok(())
     }
@@ -128,7 +124,7 @@ impl BlobStore {
             let mut writer = SegmentWriter::create(
                 &self.vfs,
                 &self.dir,
-                self.db,
+                &self.db,
                 id,
                 SegmentKind::Blob,
                 KeyspaceId(0),

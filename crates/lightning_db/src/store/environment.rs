@@ -15,6 +15,7 @@ use crate::cache::PageCache;
 use crate::cache::Pager;
 use crate::cache::RowCache;
 use crate::compress::{Dictionaries, PackCounters};
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
@@ -25,7 +26,7 @@ use crate::store::view::ViewRegistry;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tree::PartitionReader;
-use crate::types::{DatabaseId, PartitionId, RunId, SegmentId, Seq};
+use crate::types::{PartitionId, RunId, SegmentId, Seq};
 use crate::vfs::Vfs;
 use crate::wal::LogSync;
 
@@ -63,8 +64,8 @@ pub struct Environment {
     pub vfs: Arc<dyn Vfs>,
     /// The database's directory.
     pub dir: PathBuf,
-    /// The database's id.
-    pub db: DatabaseId,
+    /// The database's id, and its keys where it is encrypted.
+    pub db: Owner,
     /// Opened pages.
     pub pager: Pager,
     /// The cache behind `pager`.

@@ -68,7 +68,7 @@ impl<'a> RowWriter<'a> {
             let context = WriterContext {
                 vfs: Arc::clone(&self.env.vfs),
                 dir: self.env.dir.clone(),
-                db: self.env.db,
+                db: self.env.db.clone(),
                 keyspace: self.keyspace.id,
                 packing: self.keyspace.options.packing,
                 dictionary: self.dictionary.clone(),

@@ -22,7 +22,6 @@ use crate::page::filter;
 use crate::page::inner::{ChildRef, InnerView};
 use crate::page::leaf::LeafView;
 use crate::segment::Segment;
-use crate::segment::header::HEADER_BYTES;
 use crate::types::{EntryValue, PageAddress, SegmentId, Seq, hash_key};
 
 use super::levels::Totals;
@@ -159,7 +158,7 @@ impl Check<'_> {
 
     /// A dictionary is in no sum of the manifest.
     fn read_dictionary(&mut self, id: SegmentId, segment: &Segment) {
-        let (offset, ty) = (HEADER_BYTES as u64, PageType::Dictionary);
+        let (offset, ty) = (segment.first_page(), PageType::Dictionary);
         match segment.read_dictionary() {
             Ok((_, stored_bytes)) => (self.visit)(Visited::Page { offset, stored_bytes, ty }),
             Err(e) => self.failed(id, offset, &e),

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::Pager;
 use crate::compress::{Codec, Dictionaries, Dictionary, PackCounters, Packing};
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_KEY_BYTES, MAX_PAGE_RAW_BYTES};
 use crate::manifest::{
@@ -32,7 +33,7 @@ use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::segment::{Segment, SegmentKind, SegmentWriter, segment_path};
 use crate::sync::Arc;
 use crate::types::{
-    DatabaseId, Entry, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
+    Entry, EntryValue, KeyspaceId, PageAddress, PartitionId, SegmentId, Seq, hash_key,
 };
 use crate::vfs::Vfs;
 
@@ -56,7 +57,7 @@ pub struct WriterContext {
     /// The database's directory.
     pub dir: PathBuf,
     /// The database.
-    pub db: DatabaseId,
+    pub db: Owner,
     /// The keyspace that the partition belongs to.
     pub keyspace: KeyspaceId,
     /// How leaves and inner pages are packed.
@@ -117,7 +118,7 @@ impl Output {
                 let kind = SegmentKind::Data;
                 let codec = c.leaf_packing().codec;
                 let mut made =
-                    SegmentWriter::create(&c.vfs, &c.dir, c.db, self.id, kind, c.keyspace, codec)?;
+                    SegmentWriter::create(&c.vfs, &c.dir, &c.db, self.id, kind, c.keyspace, codec)?;
                 if let Some(dictionary) = &c.dictionary {
                     made.begin_with(dictionary, c.packing.level)?;
                 }
@@ -429,7 +430,7 @@ impl PartitionWriter {
                 filter: Some(filter),
             });
             let c = &self.out.ctx;
-            let segment = Segment::open(&c.vfs, &c.dir, c.db, sealed.id).inspect_err(|_| {
+            let segment = Segment::open(&c.vfs, &c.dir, &c.db, sealed.id).inspect_err(|_| {
                 // Nobody will name it; where this fails too, the next opening removes it.
                 let _ = c.vfs.remove_file(&segment_path(&c.dir, sealed.id));
             })?;

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::core::Core;
 use crate::manifest::Manifest;
 use crate::recovery::directory;
+use crate::store::range_row;
 use crate::tree::Visited;
 use crate::types::{BlobRef, EntryValue, SegmentId};
 use crate::wal::{LogRecovery, Visit};
@@ -73,6 +74,11 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
     let mut segments: BTreeSet<SegmentId> = BTreeSet::new();
     for keyspace in core.all() {
         let version = keyspace.pin();
+        for run in &version.runs {
+            if let Err(e) = range_row::check(&run.ranges.row, &core.env.pager) {
+                report.note(&e);
+            }
+        }
         for partition in version.partitions() {
             segments.extend(partition.meta().segments.iter().map(|s| s.id));
             let mut blobs: BTreeMap<(SegmentId, u64), BlobRef> = BTreeMap::new();
@@ -142,7 +148,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
     // No edit is written, and no log file given up, while both are read.
     let _retire = core.retire_latch.lock();
     let manifest = env.manifest.lock();
-    let loaded = match Manifest::load(&env.vfs, &env.dir) {
+    let loaded = match Manifest::load(&env.vfs, &env.dir, &env.db) {
         Ok((state, _)) => state,
         Err(e) => {
             report.note(&e);
@@ -167,7 +173,7 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
         LogRecovery::recover(
             &env.vfs,
             &env.dir,
-            env.db,
+            &env.db,
             loaded.log_start,
             loaded.edit,
             loaded.last_seq,
@@ -208,7 +214,9 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
         match &*manifest {
             Some(m) => Some(m.state().referenced_segments()),
             // What does not load was reported already.
-            None => Manifest::load(&env.vfs, &env.dir).ok().map(|(s, _)| s.referenced_segments()),
+            None => Manifest::load(&env.vfs, &env.dir, &env.db)
+                .ok()
+                .map(|(s, _)| s.referenced_segments()),
         }
     };
     let Some(named) = named_now() else { return Ok(()) };

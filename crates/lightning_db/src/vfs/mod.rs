@@ -75,6 +75,11 @@ pub trait Vfs: Send + Sync + Debug + 'static {
     }
     /// Whether a file or directory is there.
     fn exists(&self, path: &Path) -> IoResult<bool>;
+    /// Whether nobody but the owner (and whoever may read everything) may read a file; true where the
+    /// system has no such rights.
+    fn is_private(&self, path: &Path) -> IoResult<bool> {
+        self.exists(path)
+    }
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> IoResult<Vec<String>>;
     /// Makes a directory and its missing parents; it may exist.

@@ -88,6 +88,13 @@ impl Vfs for OsVfs {
         path.try_exists()
     }
 
+    #[cfg(unix)]
+    fn is_private(&self, path: &Path) -> IoResult<bool> {
+        use std::os::unix::fs::PermissionsExt;
+        const OTHERS: u32 = 0o077;
+        Ok(fs::metadata(path)?.permissions().mode() & OTHERS == 0)
+    }
+
     fn list(&self, dir: &Path) -> IoResult<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `LTNGLOG\0` |
 //! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | 1: begins a log of its own; 0: goes on from the file before |
+//! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted |
 //! | 16 | 16 | database id |
 //! | 32 | 8 | file id |
 //! | 40 | 16 | random salt of this use of the file |
@@ -15,6 +15,7 @@
 //! | 64 | 8 | number of its first commit |
 //! | 72 | 4 | checksum field of the last record of the file before |
 //! | 76 | 4 | CRC-32C of bytes 0 to 76 |
+//! | 80 | 64 | where it is encrypted: epoch (4), salt of the file's key (32), zeros (24), their CRC-32C (4) |
 //!
 //! Records follow, each at a multiple of 8, filled up with zeros to the next:
 //!
@@ -26,20 +27,31 @@
 //! | 12 | 4 | checksum field of the record before (of the header, for the first) |
 //! | 16 | 8 | number of the commit |
 //! | 24 | 8 | the commit up to which the log was known to be durable when this was written |
-//! | 32 | | body (see `commit::batch`) |
+//! | 32 | | body (see `commit::batch`); encrypted: sealed, with its tag (16) |
 //!
 //! Salt and offset in the checksum: what is left of an earlier use of the file, and log bytes that
 //! a user stored as a value, never pass for records. Numbers are little endian.
+//!
+//! The key of an encrypted file is derived from a data key, the second salt, and header bytes 12 to 76. The
+//! nonce of a record is its offset: a file is written front to back, and never again after a failure;
+//! used again, it has another salt. The tag also vouches for the record's bytes 8 to 32 and its offset.
 
 use crate::codec::{u32_at, u64_at};
+use crate::crypto::FileSalt;
 use crate::types::{DatabaseId, LogId, Seq};
 
 /// Where records begin.
 pub const FILE_HEADER_BYTES: usize = 4096;
 /// The second copy of the header.
 pub(super) const SECOND_COPY: usize = 2048;
-/// Length of a header copy.
-pub(super) const HEADER_BYTES: usize = 80;
+/// Length of a header copy, of a plain file.
+const PLAIN_HEADER_BYTES: usize = 80;
+/// The most that a header copy takes.
+pub(super) const HEADER_BYTES: usize = PLAIN_HEADER_BYTES + FileSalt::ENCODED_BYTES;
+const FRESH: u32 = 1;
+const ENCRYPTED: u32 = 2;
+/// What the checksum of a header covers.
+const COVERED_BYTES: usize = 76;
 /// Length of a record without its body.
 pub(super) const RECORD_BYTES: usize = 32;
 /// The format version of log files.
@@ -54,6 +66,7 @@ pub(super) struct FileHeader {
     pub db: DatabaseId,
     pub id: LogId,
     pub salt: [u8; 16],
+    pub key_salt: Option<FileSalt>,
     pub manifest_edit: u64,
     pub first_seq: Seq,
     pub chain: u32,
@@ -68,12 +81,21 @@ pub(super) enum HeaderFound {
 }
 
 impl FileHeader {
+    /// What the key of an encrypted file is bound to.
+    pub(super) fn bound(&self) -> Vec<u8> {
+        self.encode().0[12..COVERED_BYTES].to_vec()
+    }
+
     /// Its bytes, and their checksum, to which the first record is chained.
-    pub(super) fn encode(&self) -> ([u8; HEADER_BYTES], u32) {
-        let mut b = [0; HEADER_BYTES];
+    pub(super) fn encode(&self) -> (Vec<u8>, u32) {
+        let mut b = vec![0; PLAIN_HEADER_BYTES];
         b[..8].copy_from_slice(MAGIC);
         b[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        b[12..16].copy_from_slice(&u32::from(self.fresh).to_le_bytes());
+        let mut flags = if self.fresh { FRESH } else { 0 };
+        if self.key_salt.is_some() {
+            flags |= ENCRYPTED;
+        }
+        b[12..16].copy_from_slice(&flags.to_le_bytes());
         b[16..32].copy_from_slice(&self.db.0);
         b[32..40].copy_from_slice(&self.id.0.to_le_bytes());
         b[40..56].copy_from_slice(&self.salt);
@@ -82,6 +104,7 @@ impl FileHeader {
         b[72..76].copy_from_slice(&self.chain.to_le_bytes());
         let crc = crc32c::crc32c(&b[..76]);
         b[76..].copy_from_slice(&crc.to_le_bytes());
+        b.extend(self.key_salt.iter().flat_map(FileSalt::encode));
         (b, crc)
     }
 
@@ -93,11 +116,20 @@ impl FileHeader {
         if u32_at(b, 8) != VERSION {
             return HeaderFound::OtherVersion(u32_at(b, 8));
         }
+        let flags = u32_at(b, 12);
+        let mut key_salt = None;
+        if flags & ENCRYPTED != 0 {
+            key_salt = FileSalt::decode(&b[PLAIN_HEADER_BYTES..]);
+            if key_salt.is_none() {
+                return HeaderFound::Invalid;
+            }
+        }
         let header = Self {
-            fresh: u32_at(b, 12) == 1,
+            fresh: flags & FRESH != 0,
             db: DatabaseId(b[16..32].try_into().expect("sixteen bytes")),
             id: LogId(u64_at(b, 32)),
             salt: b[40..56].try_into().expect("sixteen bytes"),
+            key_salt,
             manifest_edit: u64_at(b, 56),
             first_seq: Seq(u64_at(b, 64)),
             chain: u32_at(b, 72),
@@ -127,6 +159,14 @@ pub(super) struct RecordHeader {
     pub chain: u32,
     pub seq: Seq,
     pub durable: Seq,
+}
+
+/// What the tag of an encrypted record vouches for besides its body.
+pub(super) fn bound(record: &[u8], offset: u64) -> [u8; RECORD_BYTES] {
+    let mut out = [0; RECORD_BYTES];
+    out[..8].copy_from_slice(&offset.to_le_bytes());
+    out[8..].copy_from_slice(&record[8..RECORD_BYTES]);
+    out
 }
 
 /// The space a record with a body of this length takes.

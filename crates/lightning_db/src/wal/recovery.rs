@@ -10,7 +10,9 @@
 //! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
-//! 4. Nothing is written.
+//! 4. In an encrypted database a file that is not encrypted is damage, as is a record whose checksums
+//!    hold and whose tag does not: rot does not do that.
+//! 5. Nothing is written.
 //!
 //! What nothing vouches for looks torn when it rots: the last group before a crash, and what
 //! `Async` never synced.
@@ -18,13 +20,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::layout::bound;
 use super::layout::{
     FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
 };
 use super::writer::log_path;
 use crate::codec::u64_at;
+use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{DatabaseId, LogId, Seq};
+use crate::types::{LogId, Seq};
 use crate::vfs::{OpenMode, Vfs, read_exact_at};
 
 /// What the visitor says of a record.
@@ -73,7 +77,7 @@ impl LogRecovery {
     pub fn recover(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
-        db: DatabaseId,
+        db: &Owner,
         first: LogId,
         manifest_edit: u64,
         vouched: Seq,
@@ -104,7 +108,11 @@ impl LogRecovery {
         let mut later = ids.into_iter().filter(|id| *id > first);
         loop {
             found.files.push(current.header.id);
-            let (at, chain) = read_records(&current, &mut expected, &mut found, visit)?;
+            let header = &current.header;
+            let (salt, path) = (header.key_salt.as_ref(), &current.path);
+            let key = db.file_key(salt, FileKind::Log, &header.bound(), path)?;
+            let (at, chain) =
+                read_records(&current, key.as_ref(), &mut expected, &mut found, visit)?;
             found.end = Some((current.path.clone(), at as u64));
             // The file that goes on from here, past those never begun.
             let next = loop {
@@ -145,6 +153,7 @@ impl LogRecovery {
 /// Gives the records of a file to the visitor; returns where they end and the last checksum.
 fn read_records(
     file: &File,
+    key: Option<&FileKey>,
     expected: &mut Seq,
     found: &mut RecoveredLog,
     visit: &mut Visitor<'_>,
@@ -154,7 +163,11 @@ fn read_records(
         if record.chain != chain || record.seq != *expected {
             break;
         }
-        if visit(record.seq, body)? == Visit::Unusable {
+        let visited = match key {
+            None => visit(record.seq, body)?,
+            Some(key) => visit(record.seq, &decrypt(file, key, at, body)?)?,
+        };
+        if visited == Visit::Unusable {
             break;
         }
         found.last_seq = Some(record.seq);
@@ -164,6 +177,19 @@ fn read_records(
         at = (at + RECORD_BYTES + body.len()).next_multiple_of(8);
     }
     Ok((at, chain))
+}
+
+/// The body of the record at `at`.
+fn decrypt(file: &File, key: &FileKey, at: usize, sealed: &[u8]) -> Result<Vec<u8>> {
+    let offset = at as u64;
+    let mut body = sealed.to_vec();
+    let bound = bound(&file.bytes[at..], offset);
+    let Some(len) = key.open(offset, &bound, &mut body) else {
+        let message = "a record of the log was not sealed with the file's key";
+        return Err(Error::corrupt(&file.path, offset, message));
+    };
+    body.truncate(len);
+    Ok(body)
 }
 
 /// An error if anything behind the end of the accepted records shows that the next one was durable.
@@ -206,7 +232,7 @@ fn check_empty(file: &File) -> Result<()> {
 fn read_file(
     vfs: &dyn Vfs,
     dir: &Path,
-    db: DatabaseId,
+    db: &Owner,
     id: LogId,
     manifest_edit: u64,
 ) -> Result<Option<File>> {
@@ -233,7 +259,7 @@ fn read_file(
         HeaderFound::Valid(header, _) if header.id != id => return Ok(None),
         HeaderFound::Valid(header, crc) => (header, crc),
     };
-    if header.db != db {
+    if header.db != db.id() {
         return Err(Error::corrupt(&path, 16, "the log segment belongs to another database"));
     }
     if header.manifest_edit > manifest_edit {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::recovery::RecoveredLog;
 use super::writer::log_path;
 use super::*;
+use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{DatabaseId, LogId, Seq};
 use crate::vfs::simulated::FaultError;
@@ -52,7 +53,8 @@ impl Written {
         let disk = disk(seed);
         let options = LogOptions { segment_bytes: SEGMENT };
         let log =
-            Log::create(&as_vfs(&disk), dir(), DB, LogId(1), Seq(1), 0, options).expect("made");
+            Log::create(&as_vfs(&disk), dir(), &Owner::plain(DB), LogId(1), Seq(1), 0, options)
+                .expect("made");
         let (writer, sync) = log.split();
         Self { disk, writer, sync, ends: BTreeMap::new() }
     }
@@ -75,7 +77,7 @@ fn recover(disk: &SimulatedVfs, first: u64, vouched: u64) -> Result<(RecoveredLo
     let found = LogRecovery::recover(
         &as_vfs(disk),
         dir(),
-        DB,
+        &Owner::plain(DB),
         LogId(first),
         7,
         Seq(vouched),
@@ -236,7 +238,7 @@ fn logs_of_other_databases_and_later_manifests_are_refused() {
     let read = |db, edit| {
         let vfs = as_vfs(&log.disk);
         let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
-        LogRecovery::recover(&vfs, dir(), db, LogId(1), edit, Seq(0), &mut accept)
+        LogRecovery::recover(&vfs, dir(), &Owner::plain(db), LogId(1), edit, Seq(0), &mut accept)
     };
     assert!(read(DB, 0).is_ok());
     assert_eq!(read(DatabaseId([4; 16]), 0).expect_err("foreign").kind(), ErrorKind::Corrupt);
@@ -244,10 +246,14 @@ fn logs_of_other_databases_and_later_manifests_are_refused() {
     log.append(4..=200);
     let vfs = as_vfs(&log.disk);
     let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
-    let stale = LogRecovery::recover(&vfs, dir(), DB, LogId(1), 8, Seq(0), &mut accept);
+    let stale =
+        LogRecovery::recover(&vfs, dir(), &Owner::plain(DB), LogId(1), 8, Seq(0), &mut accept);
     assert_eq!(stale.expect_err("stale").kind(), ErrorKind::Corrupt);
     let mut accept = |_: Seq, _: &[u8]| Ok(Visit::Accept);
-    assert!(LogRecovery::recover(&vfs, dir(), DB, LogId(1), 9, Seq(0), &mut accept).is_ok());
+    assert!(
+        LogRecovery::recover(&vfs, dir(), &Owner::plain(DB), LogId(1), 9, Seq(0), &mut accept)
+            .is_ok()
+    );
 }
 
 /// Whatever operation fails first, what was acknowledged is there, and nothing is tried again.

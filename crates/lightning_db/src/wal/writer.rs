@@ -9,7 +9,9 @@
 //!    went to the old one would be read as a hole.
 //! 4. Ids are never used twice, and files are begun in the order of their ids: one that could not be
 //!    begun leaves a gap, one that was prepared too late becomes a spare.
-//! 5. Nobody need wait in the section for a file to be made, or for much to be synced: see `prepare`.
+//! 5. In an encrypted database each use of a file is sealed under a key of its own, at nonces that only
+//!    grow: a record's offset.
+//! 6. Nobody need wait in the section for a file to be made, or for much to be synced: see `prepare`.
 //!
 //! Callers hold the commit section.
 
@@ -18,13 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, RECORD_BYTES, RecordHeader, SECOND_COPY, record_space,
+    FILE_HEADER_BYTES, FileHeader, RECORD_BYTES, RecordHeader, SECOND_COPY, bound, record_space,
 };
 use super::prepare::{NextFile, Preparation, make_file};
 use super::sync::LogSync;
+use crate::crypto::{FileKind, Owner, Sealer, TAG_BYTES};
 use crate::error::{Error, Result};
 use crate::sync::atomic::Ordering;
-use crate::types::{DatabaseId, LogId, Seq};
+use crate::types::{LogId, Seq};
 use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// Old files kept for use again.
@@ -64,13 +67,14 @@ struct LiveFile {
 pub struct LogWriter {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
-    db: DatabaseId,
+    db: Owner,
     segment_bytes: u64,
     sync: Arc<LogSync>,
     file: Arc<dyn VfsFile>,
     capacity: u64,
     offset: u64,
     salt_crc: u32,
+    sealer: Option<Sealer>,
     chain: u32,
     last: Seq,
     next_id: LogId,
@@ -96,6 +100,7 @@ struct Begun {
     file: Arc<dyn VfsFile>,
     capacity: u64,
     salt_crc: u32,
+    sealer: Option<Sealer>,
     chain: u32,
 }
 
@@ -105,7 +110,7 @@ impl Log {
     pub fn create(
         vfs: &Arc<dyn Vfs>,
         dir: &Path,
-        db: DatabaseId,
+        db: &Owner,
         id: LogId,
         first_seq: Seq,
         manifest_edit: u64,
@@ -114,26 +119,28 @@ impl Log {
         let capacity = options.segment_bytes.max(2 * FILE_HEADER_BYTES as u64);
         let header = FileHeader {
             fresh: true,
-            db,
+            db: db.id(),
             id,
             salt: random_salt(&**vfs, dir)?,
+            key_salt: db.draw_salt(&**vfs, dir)?,
             manifest_edit,
             first_seq,
             chain: 0,
         };
-        let begun = begin(vfs, dir, &header, capacity, None).map_err(|e| e.error)?;
+        let begun = begin(vfs, dir, db, &header, capacity, None).map_err(|e| e.error)?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
         let writer = LogWriter {
             vfs: Arc::clone(vfs),
             dir: dir.to_path_buf(),
-            db,
+            db: db.clone(),
             segment_bytes: capacity,
             sync: Arc::new(sync),
             file: begun.file,
             capacity: begun.capacity,
             offset: FILE_HEADER_BYTES as u64,
             salt_crc: begun.salt_crc,
+            sealer: begun.sealer,
             chain: begun.chain,
             last,
             next_id: id.next(),
@@ -168,6 +175,7 @@ fn random_salt(vfs: &dyn Vfs, dir: &Path) -> Result<[u8; 16]> {
 fn begin(
     vfs: &Arc<dyn Vfs>,
     dir: &Path,
+    db: &Owner,
     header: &FileHeader,
     capacity: u64,
     from: Option<From>,
@@ -180,13 +188,14 @@ fn begin(
             Some(From::Spare(spare)) => make_file(vfs, dir, header.id, capacity, Some(spare))?,
             None => make_file(vfs, dir, header.id, capacity, None)?,
         };
+        let sealer = db.sealer(header.key_salt.as_ref(), FileKind::Log, &header.bound(), &path)?;
         let (bytes, crc) = header.encode();
         with_header = true;
         write_all_at(&*file, &bytes, 0)?;
         write_all_at(&*file, &bytes, SECOND_COPY as u64)?;
         file.sync_data().map_err(|e| Error::io(&path, "sync", e))?;
         let salt_crc = crc32c::crc32c(&header.salt);
-        Ok(Begun { file, capacity, salt_crc, chain: crc })
+        Ok(Begun { file, capacity, salt_crc, sealer, chain: crc })
     })();
     result.map_err(|error| {
         // No record can be in it, so nothing depends on whether this goes well.
@@ -206,22 +215,30 @@ impl LogWriter {
     /// there after an error.
     pub fn append(&mut self, seq: Seq, body: &[u8], body_crc: u32) -> Result<()> {
         debug_assert_eq!(seq, self.last.next(), "commits are appended in order");
-        let space = record_space(body.len());
+        let stored_bytes = body.len() + self.sealer.as_ref().map_or(0, |_| TAG_BYTES);
+        let space = record_space(stored_bytes);
         if self.offset + space > self.capacity {
             self.roll(seq, space)?;
         }
-        let header = RecordHeader {
+        let mut header = RecordHeader {
             body_crc,
-            body_bytes: body.len() as u32,
+            body_bytes: stored_bytes as u32,
             chain: self.chain,
             seq,
             durable: self.sync.durable_seq(),
         };
-        let (bytes, crc) = header.encode(self.salt_crc, self.offset);
         self.buffer.clear();
-        self.buffer.extend_from_slice(&bytes);
+        self.buffer.extend_from_slice(&[0; RECORD_BYTES]);
         self.buffer.extend_from_slice(body);
-        self.buffer.resize((RECORD_BYTES + body.len()).next_multiple_of(8), 0);
+        if let Some(sealer) = &mut self.sealer {
+            let bound = bound(&header.encode(self.salt_crc, self.offset).0, self.offset);
+            let tag = sealer.seal(self.offset, &bound, &mut self.buffer[RECORD_BYTES..])?;
+            self.buffer.extend_from_slice(&tag);
+            header.body_crc = crc32c::crc32c(&self.buffer[RECORD_BYTES..]);
+        }
+        let (bytes, crc) = header.encode(self.salt_crc, self.offset);
+        self.buffer[..RECORD_BYTES].copy_from_slice(&bytes);
+        self.buffer.resize((RECORD_BYTES + stored_bytes).next_multiple_of(8), 0);
         let written = write_all_at(&*self.file, &self.buffer, self.offset);
         if self.buffer.capacity() > 1024 * 1024 {
             self.buffer = Vec::new();
@@ -266,28 +283,31 @@ impl LogWriter {
         };
         let header = FileHeader {
             fresh: false,
-            db: self.db,
+            db: self.db.id(),
             id,
             salt: random_salt(&*self.vfs, &self.dir)?,
+            key_salt: self.db.draw_salt(&*self.vfs, &self.dir)?,
             manifest_edit: self.sync.manifest_edit(),
             first_seq,
             chain: self.chain,
         };
-        let begun = begin(&self.vfs, &self.dir, &header, capacity, from).map_err(|e| {
-            if e.with_header {
-                self.sync.poison(&e.error);
-            }
-            let is_left = |id| self.vfs.exists(&log_path(&self.dir, id)).unwrap_or(false);
-            if let Some(spare) = spare.filter(|id| is_left(*id)) {
-                self.spares.push((spare, capacity));
-            }
-            e.error
-        })?;
+        let begun =
+            begin(&self.vfs, &self.dir, &self.db, &header, capacity, from).map_err(|e| {
+                if e.with_header {
+                    self.sync.poison(&e.error);
+                }
+                let is_left = |id| self.vfs.exists(&log_path(&self.dir, id)).unwrap_or(false);
+                if let Some(spare) = spare.filter(|id| is_left(*id)) {
+                    self.spares.push((spare, capacity));
+                }
+                e.error
+            })?;
         self.sync.set_file(Arc::clone(&begun.file));
         self.file = begun.file;
         self.capacity = begun.capacity;
         self.offset = FILE_HEADER_BYTES as u64;
         self.salt_crc = begun.salt_crc;
+        self.sealer = begun.sealer;
         self.chain = begun.chain;
         self.live.push_back(LiveFile { id, last: self.last, bytes: capacity });
         Ok(())

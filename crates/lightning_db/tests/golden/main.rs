@@ -26,13 +26,13 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
+    Database, ErrorKind, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
 };
 
 /// Where a golden database lies on a simulated disk.
 const PATH: &str = "/golden";
 /// The golden databases.
-const NAMES: [&str; 3] = ["killed", "closed", "plain"];
+const NAMES: [&str; 4] = ["killed", "closed", "plain", "encrypted"];
 
 /// Every keyspace with every key and value.
 type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -49,8 +49,15 @@ fn config() -> LightningDbConfig {
     }
 }
 
+/// That of the encrypted one.
+fn key() -> KeySource {
+    KeySource::key([7; 32])
+}
+
 fn open(vfs: &SimulatedVfs, mode: OpenAs) -> lightning_db::Result<Database> {
-    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config(), mode)
+    let encrypted = vfs.files().contains(&Path::new(PATH).join("KEYS"));
+    let config = LightningDbConfig { encryption: encrypted.then(key), ..config() };
+    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, PATH, config, mode)
 }
 
 fn contents(db: &Database) -> Contents {
@@ -125,11 +132,12 @@ fn golden_databases_hold_every_kind_of_file_and_page() {
         let kinds = ["CURRENT", "manifest/", "seg/"];
         assert!(kinds.iter().all(|k| files.iter().any(|f| f.starts_with(k))), "{name}: {files:?}");
         let has_log = files.iter().any(|f| f.starts_with("wal/"));
-        assert_eq!(has_log, name == "killed", "{name}: {files:?}");
+        assert_eq!(has_log, ["killed", "encrypted"].contains(&name), "{name}: {files:?}");
+        assert_eq!(files.iter().any(|f| f == "KEYS"), name == "encrypted", "{name}: {files:?}");
         for file in files.iter().filter(|f| f.starts_with("seg/")) {
             let bytes = disk.read_file(&Path::new(PATH).join(file)).expect("a file");
-            // FORMAT.md: the header of 64 bytes, then pages, each with its length at byte 8.
-            let mut at = 64;
+            // FORMAT.md: the header of 64 bytes, or 128, then pages, each with its length at byte 8.
+            let mut at = if bytes[13] == 1 { 128 } else { 64 };
             while let Some(page) = bytes.get(at..).filter(|rest| rest.len() >= 16) {
                 pages[usize::from(page[0])] += 1;
                 at += 16 + u32::from_le_bytes(page[8..12].try_into().expect("4")) as usize;
@@ -158,6 +166,7 @@ fn of_a_newer_version(file: &str, bytes: &mut [u8]) {
         Some("manifest") => &[(8, 0, 12), (8, 0, 60)],
         Some("wal") => &[(8, 0, 76), (2056, 2048, 2124)],
         Some("seg") => &[(8, 0, 60)],
+        Some("KEYS") => &[(8, 0, 12), (8, 0, 4092), (4104, 4096, 4108), (4104, 4096, 8188)],
         _ => panic!("{file} has no version"),
     };
     for &(version, from, to) in sealed {
@@ -201,7 +210,7 @@ fn a_newer_version_of_any_file_is_refused_by_name_and_nothing_is_changed() {
         }
     }
     let kinds: Vec<_> = refused.keys().map(String::as_str).collect();
-    assert_eq!(kinds, ["CURRENT", "manifest", "seg", "wal"]);
+    assert_eq!(kinds, ["CURRENT", "KEYS", "manifest", "seg", "wal"]);
     println!("tried: newer versions of files, all refused ({refused:?})");
 }
 

@@ -5,7 +5,7 @@
 //! In a keyspace that gives lifetimes, in each of these places, one key lives for a century and another
 //! for an hour: what is read is what is there a day later.
 //! `killed` ends with commits that are in the log only; `closed` was closed; `plain` has no compressed
-//! page.
+//! page; `encrypted` ends as `killed` does.
 
 use std::time::Duration;
 
@@ -125,7 +125,8 @@ fn write_all(making: &mut Making, name: &str) {
 pub fn make(name: &str) -> SimulatedVfs {
     let disk = SimulatedVfs::new(2026);
     let compressed = name != "plain";
-    let config = LightningDbConfig { compression_enabled: compressed, ..config() };
+    let encryption = (name == "encrypted").then(super::key);
+    let config = LightningDbConfig { compression_enabled: compressed, encryption, ..config() };
     let db =
         Database::open_with_vfs(std::sync::Arc::new(disk.clone()), PATH, config, OpenAs::Create)
             .expect("a database");
@@ -145,7 +146,7 @@ pub fn make(name: &str) -> SimulatedVfs {
     let mut making = Making { db: Some(db), held: Contents::new() };
     write_all(&mut making, name);
     let db = making.db.take().expect("open");
-    if name == "killed" {
+    if name == "killed" || name == "encrypted" {
         return disk.kill();
     }
     db.close().expect("a close");

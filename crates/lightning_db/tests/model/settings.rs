@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
+use lightning_db::{CompressionType, KeySource, LightningDbConfig, Profile, WalSyncMode};
 
 /// How many there are.
-pub const SETTINGS: u64 = 14;
+pub const SETTINGS: u64 = 16;
 
 /// A small database, so that a few thousand operations flush, merge and evict.
 fn small(page_size: usize) -> LightningDbConfig {
@@ -66,6 +66,13 @@ fn without_operator(number: u64) -> LightningDbConfig {
             compression_level: Some(1),
             background_threads: 2,
             ..small(4 << 10)
+        },
+        13 => LightningDbConfig { encryption: Some(KeySource::key([7; 32])), ..small(4 << 10) },
+        14 => LightningDbConfig {
+            encryption: Some(KeySource::key([8; 32])),
+            background_threads: 2,
+            wal_sync_mode: WalSyncMode::Async,
+            ..small(16 << 10)
         },
         _ => LightningDbConfig {
             write_buffer_size: 1 << 20,

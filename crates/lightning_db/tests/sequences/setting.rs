@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use lightning_db::{CompressionType, LightningDbConfig, Profile, WalSyncMode};
+use lightning_db::{CompressionType, KeySource, LightningDbConfig, Profile, WalSyncMode};
 
 /// How many settings each sequence runs under.
 pub const SETTINGS: usize = 4;
@@ -12,10 +12,11 @@ const COMPRESSIONS: [CompressionType; 4] =
     [CompressionType::None, CompressionType::Lz4, CompressionType::Snappy, CompressionType::Zstd];
 
 /// The settings of a sequence: all four page sizes, threads in two of them, at most one without a
-/// log; the rest is drawn.
+/// log; one makes its database encrypted; the rest is drawn.
 pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
     let mut rng = Rng::with_seed(seed ^ 0x5E77);
     let without_log = rng.usize(0..2 * SETTINGS);
+    let encrypted = rng.usize(0..SETTINGS);
     let turn = rng.usize(0..SETTINGS);
     // By sequence: what is kept with one setting is kept with all of them.
     let seconds = [None, None, Some(1), Some(1 << 30)][rng.usize(0..4)];
@@ -48,6 +49,7 @@ pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
                 ][rng.usize(0..3)],
                 wal_segment_size,
                 max_wal_size: wal_segment_size * rng.u64(2..6),
+                encryption: (i == encrypted).then(|| KeySource::key([7; 32])),
                 history_retention,
                 transaction_timeout: Duration::from_secs(24 * 3600),
                 ..LightningDbConfig::default()

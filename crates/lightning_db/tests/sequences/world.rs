@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, Keyspace,
+    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, KeySource, Keyspace,
     KeyspaceOptions, LightningDbConfig, OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch,
     WriteOptions,
 };
@@ -56,6 +56,7 @@ pub struct World<'a> {
     pub keys: &'a [Vec<u8>],
     settings: &'a [LightningDbConfig],
     setting: usize,
+    encryption: Option<KeySource>,
     pub vfs: SimulatedVfs,
     pub db: Database,
     pub model: Model,
@@ -64,11 +65,20 @@ pub struct World<'a> {
     pub held: Held,
     pub counts: Counts,
     answers: DefaultHasher,
+    /// Whether another setting must give the same answers.
+    pub comparable: bool,
 }
 
-fn open(vfs: &SimulatedVfs, config: &LightningDbConfig, mode: OpenAs) -> Database {
+/// Once made, a database is encrypted or not, whatever else it is opened with.
+fn open(
+    vfs: &SimulatedVfs,
+    config: &LightningDbConfig,
+    encryption: Option<KeySource>,
+    mode: OpenAs,
+) -> Database {
     let shared = Arc::new(vfs.clone()) as Arc<dyn Vfs>;
-    Database::open_with_vfs(shared, PATH, config.clone(), mode).expect("the database opens")
+    let config = LightningDbConfig { encryption, ..config.clone() };
+    Database::open_with_vfs(shared, PATH, config, mode).expect("the database opens")
 }
 
 /// The kind of an error that had to come.
@@ -84,7 +94,8 @@ impl<'a> World<'a> {
         setting: usize,
     ) -> Self {
         let vfs = SimulatedVfs::new(seed);
-        let db = open(&vfs, &settings[setting], OpenAs::Create);
+        let encryption = settings[setting].encryption.clone();
+        let db = open(&vfs, &settings[setting], encryption.clone(), OpenAs::Create);
         let mut model = Model::default();
         let mut keyspaces = BTreeMap::new();
         for name in &NAMES[..2] {
@@ -95,6 +106,7 @@ impl<'a> World<'a> {
             keys,
             settings,
             setting,
+            encryption,
             vfs,
             db,
             model,
@@ -103,6 +115,7 @@ impl<'a> World<'a> {
             held: Held::default(),
             counts: Counts::default(),
             answers: DefaultHasher::new(),
+            comparable: true,
         }
     }
 
@@ -117,7 +130,9 @@ impl<'a> World<'a> {
     }
 
     pub fn answer(&mut self, answer: impl Hash) {
-        answer.hash(&mut self.answers);
+        if self.comparable {
+            answer.hash(&mut self.answers);
+        }
     }
 
     /// Compares one value.
@@ -184,6 +199,36 @@ impl<'a> World<'a> {
         assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
     }
 
+    fn delete_range(
+        &mut self,
+        n: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+        behind: Option<(Key, Value)>,
+    ) {
+        let (keyspace, life) = self.keyspace(n);
+        let (start, first) = self.bound(start);
+        let (end, past) = self.bound(end);
+        let empty = end.as_ref().is_some_and(|e| *e <= start.clone().unwrap_or_default());
+        let (start, end) = (start.as_deref(), end.as_deref());
+        let change = behind.map(|(key, value)| (life, key, Some(value)));
+        match behind {
+            Some((key, value)) => {
+                let mut batch = lightning_db::WriteBatch::new();
+                batch.put_in(&keyspace, &self.keys[key as usize], value.bytes());
+                batch.delete_range_in(&keyspace, start, end);
+                self.db.write(batch, lightning_db::WriteOptions::default()).expect("write");
+            }
+            None => keyspace.delete_range(start, end).expect("delete_range"),
+        }
+        if empty {
+            return self.committed(change.into_iter().collect());
+        }
+        self.counts.commits += 1;
+        self.model.delete_range(life, change, first.unwrap_or(0), past);
+        assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
+    }
+
     pub fn step(&mut self, operation: &Operation) {
         // Work that never ends is taken down, and then fails.
         self.vfs.crash_after(self.vfs.operations() + MOST_DISK_OPERATIONS);
@@ -212,6 +257,9 @@ impl<'a> World<'a> {
                 };
                 result.expect("delete");
                 self.committed(vec![(life, key, None)]);
+            }
+            Operation::DeleteRange { keyspace: n, start, end, behind } => {
+                self.delete_range(n, start, end, behind);
             }
             Operation::Swap { keyspace, key, value, stale } => {
                 self.swap(keyspace, key, value, stale);
@@ -483,7 +531,7 @@ impl<'a> World<'a> {
         self.setting = (self.setting + setting as usize) % self.settings.len();
         let old = std::mem::replace(
             &mut self.db,
-            open(&self.vfs, &self.settings[self.setting], OpenAs::Open),
+            open(&self.vfs, &self.settings[self.setting], self.encryption.clone(), OpenAs::Open),
         );
         let held = std::mem::take(&mut self.held);
         self.outlive(held, closed);

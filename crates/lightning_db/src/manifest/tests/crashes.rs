@@ -47,7 +47,8 @@ impl Script {
 
     fn begin(&self, disk: &SimulatedVfs) -> Result<Manifest, Error> {
         let (vfs, dir) = (sample::as_vfs(disk), sample::dir());
-        let manifest = Manifest::create(&vfs, &dir, ManifestId(1), &self.states[0])?;
+        let manifest =
+            Manifest::create(&vfs, &dir, ManifestId(1), &self.states[0], &sample::owner())?;
         install_current(&vfs, &dir, ManifestId(1), DB)?;
         Ok(manifest)
     }
@@ -73,8 +74,8 @@ impl Script {
     /// Which state is on the disk; it must be one between those acknowledged and tried.
     fn expect(&self, disk: &SimulatedVfs, reached: Reached, at: &str) -> Option<usize> {
         let (vfs, dir) = (sample::as_vfs(disk), sample::dir());
-        let loaded = Manifest::load(&vfs, &dir);
-        let again = Manifest::load(&vfs, &dir);
+        let loaded = Manifest::load(&vfs, &dir, &sample::owner());
+        let again = Manifest::load(&vfs, &dir, &sample::owner());
         let (state, id) = match loaded {
             Err(e) if e.kind() == ErrorKind::NotFound && reached.acknowledged.is_none() => {
                 return None;
@@ -91,12 +92,12 @@ impl Script {
 /// What opening for writing does to the manifest.
 fn open_for_writing(disk: &SimulatedVfs) -> Result<Manifest, Error> {
     let (vfs, dir) = (sample::as_vfs(disk), sample::dir());
-    let (state, _) = Manifest::load(&vfs, &dir)?;
+    let (state, _) = Manifest::load(&vfs, &dir, &sample::owner())?;
     let names = dir.join("manifest");
     let list = vfs.list(&names).map_err(|e| Error::io(&names, "list", e))?;
     let highest = list.iter().filter_map(|n| n.strip_suffix(".man")?.parse().ok()).max();
     let id = ManifestId(highest.unwrap_or(0)).next();
-    let manifest = Manifest::create(&vfs, &dir, id, &state)?;
+    let manifest = Manifest::create(&vfs, &dir, id, &state, &sample::owner())?;
     install_current(&vfs, &dir, id, state.db)?;
     for name in list {
         let path = names.join(name);
@@ -301,12 +302,12 @@ fn a_full_disk_is_met_before_the_edit_and_harms_nothing() {
         assert!(!manifest.has_failed());
         let state = manifest.state().clone();
         let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
-        assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, state);
+        assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, state);
         let names = vfs.list(&dir.join("manifest")).unwrap();
         assert_eq!(names, ["000001.man"], "nothing is left that takes space");
         disk.set_capacity(None);
         manifest.commit(&script.edits[2]).unwrap();
-        assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, *manifest.state());
+        assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, *manifest.state());
     }
 }
 
@@ -328,7 +329,7 @@ fn the_old_current_stands_until_the_rename() {
         manifest.commit(&script.edits[2]).unwrap();
         let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
         let other = &script.states[5];
-        drop(Manifest::create(&vfs, &dir, ManifestId(2), other).unwrap());
+        drop(Manifest::create(&vfs, &dir, ManifestId(2), other, &sample::owner()).unwrap());
         let dry = disk.fork();
         let first = dry.operations();
         install_current(&sample::as_vfs(&dry), &dir, ManifestId(2), DB).unwrap();
@@ -340,14 +341,17 @@ fn the_old_current_stands_until_the_rename() {
                 image.crash_after(operation);
                 install_current(&sample::as_vfs(&image), &dir, ManifestId(2), DB).unwrap_err();
                 let image = sample::as_vfs(&image.power_cut(seed * 100 + cut));
-                let (state, id) = Manifest::load(&image, &dir).unwrap();
+                let (state, id) = Manifest::load(&image, &dir, &sample::owner()).unwrap();
                 let old = (&state, id) == (&script.states[3], ManifestId(1));
                 let new = (&state, id) == (other, ManifestId(2));
                 assert!(old || (new && operation + 2 >= last), "seed {seed}, {operation}, {cut}");
             }
         }
         let durable = sample::as_vfs(&dry.power_cut_with(seed, Survival::Nothing));
-        assert_eq!(Manifest::load(&durable, &dir).unwrap(), (other.clone(), ManifestId(2)));
+        assert_eq!(
+            Manifest::load(&durable, &dir, &sample::owner()).unwrap(),
+            (other.clone(), ManifestId(2))
+        );
     }
 }
 
@@ -375,7 +379,8 @@ fn loading_writes_nothing() {
     ];
     disk.fail(FaultRule::next(&changing, FaultError::Eio).forever());
     for _ in 0..3 {
-        let loaded = Manifest::load(&sample::as_vfs(&disk), &sample::dir()).unwrap();
+        let loaded =
+            Manifest::load(&sample::as_vfs(&disk), &sample::dir(), &sample::owner()).unwrap();
         assert_eq!(loaded, (script.states[2].clone(), ManifestId(1)));
     }
     assert_eq!(files(&disk), before);
@@ -386,14 +391,17 @@ fn a_read_that_fails_is_an_error_of_its_own_not_damage() {
     let (disk, script, _) = three_edits(8);
     let dry = disk.fork();
     let first = dry.operations();
-    Manifest::load(&sample::as_vfs(&dry), &sample::dir()).unwrap();
+    Manifest::load(&sample::as_vfs(&dry), &sample::dir(), &sample::owner()).unwrap();
     for operation in first..dry.operations() {
         let image = disk.fork();
         image.fail_operation(operation, FaultError::Eio, false);
         let vfs = sample::as_vfs(&image);
-        let e = Manifest::load(&vfs, &sample::dir()).unwrap_err();
+        let e = Manifest::load(&vfs, &sample::dir(), &sample::owner()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Io, "operation {operation}");
-        assert_eq!(Manifest::load(&vfs, &sample::dir()).unwrap().0, script.states[2]);
+        assert_eq!(
+            Manifest::load(&vfs, &sample::dir(), &sample::owner()).unwrap().0,
+            script.states[2]
+        );
     }
     assert!(dry.operations() - first >= 6);
 }

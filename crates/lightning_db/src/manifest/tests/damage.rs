@@ -28,7 +28,7 @@ fn path() -> PathBuf {
 }
 
 fn read(bytes: &[u8]) -> Result<ManifestState> {
-    read_state(&path(), bytes, ManifestId(1), DB)
+    read_state(&path(), bytes, ManifestId(1), &sample::owner())
 }
 
 fn sample_of(seed: u64) -> Sample {
@@ -40,7 +40,8 @@ fn sample_of(seed: u64) -> Sample {
         let edit = sample::edit(&mut rng, &first);
         first.apply(&edit).unwrap();
     }
-    let mut manifest = Manifest::create(&vfs, &dir, ManifestId(1), &first).unwrap();
+    let mut manifest =
+        Manifest::create(&vfs, &dir, ManifestId(1), &first, &sample::owner()).unwrap();
     install_current(&vfs, &dir, ManifestId(1), DB).unwrap();
     let mut states = vec![first];
     for _ in 0..EDITS {
@@ -130,7 +131,8 @@ fn rot_in_the_last_acknowledged_edit_is_damage() {
             continue;
         }
         sample.disk.corrupt(&path(), |file| file[..bytes.len()].copy_from_slice(&bytes)).unwrap();
-        let e = Manifest::load(&sample::as_vfs(&sample.disk), &sample::dir()).unwrap_err();
+        let e = Manifest::load(&sample::as_vfs(&sample.disk), &sample::dir(), &sample::owner())
+            .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "round {round}");
         assert_eq!((e.file(), e.offset()), (Some(&*path()), Some(from as u64)), "round {round}");
     }
@@ -235,21 +237,27 @@ fn a_file_of_another_database_or_another_time_is_refused() {
     let mut foreign = sample.states[0].clone();
     foreign.db = DatabaseId(*b"somebody else's!");
     let refuse = |why: &str| {
-        let e = Manifest::load(&vfs, &dir).unwrap_err();
+        let e = Manifest::load(&vfs, &dir, &sample::owner()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt);
         assert!(e.message().contains(why), "{e:?}");
     };
     // Swapped for that of another database, of the same id.
     let other = sample::disk(9);
-    drop(Manifest::create(&sample::as_vfs(&other), &dir, ManifestId(1), &foreign).unwrap());
+    drop(
+        Manifest::create(&sample::as_vfs(&other), &dir, ManifestId(1), &foreign, &sample::owner())
+            .unwrap(),
+    );
     let swapped = other.read_file(&path()).unwrap();
     sample.disk.corrupt(&path(), |b| *b = swapped).unwrap();
     refuse("another database");
     // An old one under a new one's name.
     sample.disk.corrupt(&path(), |b| *b = sample.bytes.clone()).unwrap();
-    drop(Manifest::create(&vfs, &dir, ManifestId(2), &sample.states[EDITS]).unwrap());
+    drop(
+        Manifest::create(&vfs, &dir, ManifestId(2), &sample.states[EDITS], &sample::owner())
+            .unwrap(),
+    );
     install_current(&vfs, &dir, ManifestId(2), DB).unwrap();
-    assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, sample.states[EDITS]);
+    assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, sample.states[EDITS]);
     let second = manifest_path(&dir, ManifestId(2));
     sample.disk.corrupt(&second, |b| *b = sample.bytes.clone()).unwrap();
     refuse("not the one of its name");
@@ -287,12 +295,12 @@ fn a_flip_or_a_cut_in_current_is_damage() {
     }
     for bytes in bad {
         sample.disk.corrupt(&current, |b| *b = bytes.clone()).unwrap();
-        let e = Manifest::load(&vfs, &dir).unwrap_err();
+        let e = Manifest::load(&vfs, &dir, &sample::owner()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{bytes:?}");
         assert_eq!((e.file(), e.offset()), (Some(&*current), Some(0)));
     }
     sample.disk.corrupt(&current, |b| *b = good).unwrap();
-    assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, sample.states[EDITS]);
+    assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, sample.states[EDITS]);
 }
 
 #[test]
@@ -306,7 +314,7 @@ fn a_newer_version_is_refused_by_name_whatever_its_bytes_are() {
             let mut bytes = frame::preamble_of(magic, 712).to_vec();
             bytes.resize(16 + rest, 0xab);
             sample.disk.corrupt(&file, |b| *b = bytes).unwrap();
-            let e = Manifest::load(&vfs, &dir).unwrap_err();
+            let e = Manifest::load(&vfs, &dir, &sample::owner()).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::UnsupportedFormat);
             assert!(e.message().contains("version 712"), "{e}");
             assert!(e.message().contains("knows version 1"), "{e}");
@@ -314,13 +322,13 @@ fn a_newer_version_is_refused_by_name_whatever_its_bytes_are() {
         }
         sample.disk.corrupt(&file, |b| *b = good).unwrap();
     }
-    assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, sample.states[EDITS]);
+    assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, sample.states[EDITS]);
 }
 
 #[test]
 fn a_directory_without_current_is_not_found() {
     let disk = sample::disk(1);
-    let e = Manifest::load(&sample::as_vfs(&disk), &sample::dir()).unwrap_err();
+    let e = Manifest::load(&sample::as_vfs(&disk), &sample::dir(), &sample::owner()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
 }
 

@@ -25,7 +25,8 @@ fn edits_one_by_one_a_reload_and_a_snapshot_give_the_same_state() {
         let disk = sample::disk(seed);
         let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
         let mut state = sample::empty();
-        let mut manifest = Manifest::create(&vfs, &dir, ManifestId(1), &state).unwrap();
+        let mut manifest =
+            Manifest::create(&vfs, &dir, ManifestId(1), &state, &sample::owner()).unwrap();
         install_current(&vfs, &dir, ManifestId(1), DB).unwrap();
         for n in 0..60 {
             let edit = sample::edit(&mut rng, &state);
@@ -34,7 +35,7 @@ fn edits_one_by_one_a_reload_and_a_snapshot_give_the_same_state() {
             manifest.commit(&edit).unwrap();
             assert_eq!(*manifest.state(), state, "seed {seed}, edit {n}");
             if n % 7 == 0 {
-                let loaded = Manifest::load(&vfs, &dir).unwrap();
+                let loaded = Manifest::load(&vfs, &dir, &sample::owner()).unwrap();
                 assert_eq!(loaded, (state.clone(), ManifestId(1)), "seed {seed}, edit {n}");
             }
         }
@@ -58,13 +59,15 @@ fn the_manifest_rolls_to_a_new_file_and_stays_the_same() {
         let mut rng = Rng::with_seed(seed);
         let disk = sample::disk(seed);
         let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
-        let mut manifest = Manifest::create(&vfs, &dir, ManifestId(1), &sample::empty()).unwrap();
+        let mut manifest =
+            Manifest::create(&vfs, &dir, ManifestId(1), &sample::empty(), &sample::owner())
+                .unwrap();
         install_current(&vfs, &dir, ManifestId(1), DB).unwrap();
         for _ in 0..40 {
             manifest.roll_past(rng.u64(1000..4000));
             let edit = sample::edit(&mut rng, manifest.state());
             manifest.commit(&edit).unwrap();
-            let loaded = Manifest::load(&vfs, &dir).unwrap();
+            let loaded = Manifest::load(&vfs, &dir, &sample::owner()).unwrap();
             assert_eq!(loaded, (manifest.state().clone(), manifest.id()), "seed {seed}");
             assert_eq!(vfs.list(&dir.join("manifest")).unwrap().len(), 1, "seed {seed}");
         }
@@ -87,7 +90,8 @@ fn a_large_state_is_not_written_anew_at_every_edit() {
         .collect();
     let op = EditOp::ReplaceBase { keyspace: KeyspaceId(0), removed: Vec::new(), added };
     state.apply(&Edit { ops: vec![op] }).unwrap();
-    let mut manifest = Manifest::create(&vfs, &dir, ManifestId(1), &state).unwrap();
+    let mut manifest =
+        Manifest::create(&vfs, &dir, ManifestId(1), &state, &sample::owner()).unwrap();
     install_current(&vfs, &dir, ManifestId(1), DB).unwrap();
     let snapshot_bytes = vfs
         .open(&dir.join("manifest/000001.man"), crate::vfs::OpenMode::Read)
@@ -98,7 +102,7 @@ fn a_large_state_is_not_written_anew_at_every_edit() {
         manifest.commit(&Edit { ops: vec![EditOp::LastSeq(Seq(n))] }).unwrap();
     }
     assert_eq!(manifest.id(), ManifestId(1));
-    assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, *manifest.state());
+    assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, *manifest.state());
 }
 
 /// Keyspace 0 with base `b..=c`, `m..=n` and runs 3 (newest), 2, 1; keyspace 1 with nothing; a blob
@@ -275,7 +279,8 @@ fn an_edit_that_does_not_fit_is_refused_and_changes_nothing() {
     ];
     let disk = sample::disk(1);
     let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
-    let mut manifest = Manifest::create(&vfs, &dir, ManifestId(1), &state).unwrap();
+    let mut manifest =
+        Manifest::create(&vfs, &dir, ManifestId(1), &state, &sample::owner()).unwrap();
     install_current(&vfs, &dir, ManifestId(1), DB).unwrap();
     for (n, (why, op)) in cases.into_iter().enumerate() {
         // What fits goes along, to be taken back with the rest.
@@ -290,7 +295,7 @@ fn an_edit_that_does_not_fit_is_refused_and_changes_nothing() {
         assert_eq!(*manifest.state(), state, "case {n}");
     }
     // Nothing of it was written, and nothing is poisoned.
-    assert_eq!(Manifest::load(&vfs, &dir).unwrap().0, state);
+    assert_eq!(Manifest::load(&vfs, &dir, &sample::owner()).unwrap().0, state);
     manifest.commit(&Edit { ops: vec![EditOp::LastSeq(Seq(1000))] }).unwrap();
 }
 
@@ -310,7 +315,8 @@ fn a_state_that_could_not_be_read_back_is_not_written() {
     state.next_segment = 1;
     let disk = sample::disk(1);
     let (vfs, dir) = (sample::as_vfs(&disk), sample::dir());
-    let refused = Manifest::create(&vfs, &dir, ManifestId(1), &state).unwrap_err();
+    let refused =
+        Manifest::create(&vfs, &dir, ManifestId(1), &state, &sample::owner()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     assert!(disk.files().is_empty());
 }

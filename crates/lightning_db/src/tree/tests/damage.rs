@@ -138,9 +138,16 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
     spoil(&mut plan, "leaves");
     let c = &f.ctx;
     let id = SegmentId(f.next_id.replace(f.next_id.get() + 1));
-    let mut w =
-        SegmentWriter::create(&c.vfs, &c.dir, c.db, id, SegmentKind::Data, c.keyspace, Codec::None)
-            .unwrap();
+    let mut w = SegmentWriter::create(
+        &c.vfs,
+        &c.dir,
+        &c.db,
+        id,
+        SegmentKind::Data,
+        c.keyspace,
+        Codec::None,
+    )
+    .unwrap();
     let mut live = 0;
     let mut append = |w: &mut SegmentWriter, ty, raw: &[u8]| -> PageAddress {
         let address = w.append(ty, raw, Codec::None).unwrap();
@@ -211,7 +218,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         blobs: Vec::new(),
     });
     spoil(&mut plan, "meta");
-    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
+    let opened = Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
     Arc::new(PartitionReader::open(plan.meta.unwrap(), vec![opened]).unwrap())
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::cache::{PageCache, Pager};
 use crate::compress::Codec;
+use crate::crypto::Owner;
 use crate::manifest::PartitionMeta;
 use crate::segment::Segment;
 use crate::sync::Arc;
@@ -94,7 +95,7 @@ impl Fixture {
             ctx: WriterContext {
                 vfs,
                 dir,
-                db,
+                db: Owner::plain(db),
                 keyspace,
                 packing: codec.into(),
                 dictionary: None,
@@ -124,7 +125,7 @@ impl Fixture {
     fn reopen(&mut self, meta: PartitionMeta) -> Arc<PartitionReader> {
         self.pager = pager();
         let c = &self.ctx;
-        let open = |id| Arc::new(Segment::open(&c.vfs, &c.dir, c.db, id).unwrap());
+        let open = |id| Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
         let segments = meta.segments.iter().map(|s| open(s.id)).collect();
         Arc::new(PartitionReader::open(meta, segments).unwrap())
     }

@@ -1,0 +1,100 @@
+//! Encryption at rest, from outside: nothing of a user's data is on the disk, the right key opens and
+//! no other does, files cannot be mixed, and a change of the key survives a crash at every operation.
+//! (`nonces.rs` is a test of its own, since it watches its whole process; `corruption.rs`,
+//! `crash_images.rs`, `model` and `sequences` run encrypted too.)
+#![cfg(feature = "encryption")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests look at the files from outside"
+)]
+#![allow(
+    clippy::naive_bytecount,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "sixteen bytes at a time; the names are the engine's own"
+)]
+
+mod keys;
+mod leaks;
+mod refusals;
+mod rotation;
+
+use std::sync::Arc;
+
+use lightning_db::vfs::{SimulatedVfs, Vfs};
+use lightning_db::{
+    CompressionType, Database, ErrorKind, IndexSpec, KeySource, KeyspaceOptions, LightningDbConfig,
+    OpenAs, PassphraseCost, Result,
+};
+
+fn config(key: Option<KeySource>) -> LightningDbConfig {
+    LightningDbConfig {
+        write_buffer_size: 64 * 1024,
+        wal_segment_size: 16 * 1024,
+        max_wal_size: 64 * 1024,
+        cache_size: 256 * 1024,
+        background_threads: 0,
+        compression_type: CompressionType::None,
+        encryption: key,
+        ..LightningDbConfig::default()
+    }
+}
+
+fn key(byte: u8) -> KeySource {
+    KeySource::key([byte; 32])
+}
+
+/// A passphrase that costs next to nothing to try.
+fn passphrase(text: &str) -> KeySource {
+    KeySource::passphrase_with(text, PassphraseCost { memory_kib: 8, passes: 1 })
+}
+
+fn open(vfs: &SimulatedVfs, key: Option<KeySource>, mode: OpenAs) -> Result<Database> {
+    Database::open_with_vfs(Arc::new(vfs.clone()) as Arc<dyn Vfs>, "/db", config(key), mode)
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.expect_err("refused").kind()
+}
+
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, flushes, merges, reopening: something of every
+/// file. Stops at the first error.
+fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
+    let db = open(vfs, key.clone(), OpenAs::Create)?;
+    let other = db.keyspace("canary-keyspace", KeyspaceOptions::default())?;
+    let options =
+        KeyspaceOptions { merge_operator: Some("append".to_owned()), ..KeyspaceOptions::default() };
+    let merged = db.keyspace("canary-merged", options)?;
+    other.create_index("canary-index", IndexSpec::parse(&["value", "key"])?)?;
+    for round in 0..rounds {
+        merged.merge(format!("canary-list-{}", round % 5), format!("canary-operand-{round}"))?;
+        for i in 0..6 {
+            let name = format!("canary-key-{:03}", (round * 7 + i * 13) % 50);
+            db.put(&name, format!("canary-value-{round}-").repeat(20))?;
+            other.put(&name, format!("canary-other-{i}"))?;
+        }
+        if round % 5 == 1 {
+            db.put("canary-large", format!("canary-blob-{round}-").repeat(1500))?;
+        }
+        if round % 4 == 3 {
+            db.delete(format!("canary-key-{round:03}"))?;
+            db.flush()?;
+        }
+        if round % 7 == 6 {
+            db.compact()?;
+        }
+    }
+    db.close()?;
+    let db = open(vfs, key, OpenAs::Open)?;
+    db.put("canary-last", "canary-value-last")?;
+    db.sync()
+}
+
+/// Every file of a disk, with its bytes.
+fn files(vfs: &SimulatedVfs) -> Vec<(String, Vec<u8>)> {
+    let read = |path: std::path::PathBuf| {
+        let bytes = vfs.read_file(&path).expect("a file");
+        (path.display().to_string(), bytes)
+    };
+    vfs.files().into_iter().map(read).collect()
+}
