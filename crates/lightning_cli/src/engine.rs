@@ -159,6 +159,7 @@ pub fn stats(db: &Database) -> Result<Value> {
         "row_cache_hits": s.row_cache_hits,
         "row_cache_bytes": s.row_cache_bytes,
         "log_bytes": s.log_bytes,
+        "kept_log_bytes": s.kept_log_bytes,
         "log_syncs": s.log_syncs,
         "log_sync_seconds": s.log_sync_time.as_secs_f64(),
         "flushes": s.flushes,
