@@ -191,7 +191,9 @@ impl Keyspace {
     /// Removes every key with `start <= key < end`, as one commit; `None` means unbounded. It costs as much
     /// as one put, in time, in the log and in memory, however many keys there are: readers pass over them
     /// from now on, and merges give their space back ([`compact_range`](Self::compact_range) does at once).
-    /// A range that can hold no key (`start >= end`) is no commit and no error.
+    /// A keyspace with indexes or with a merge operator looks at every row of the range: there it costs about
+    /// as much as a delete of each, and a range of more rows than a commit may hold is
+    /// `TransactionTooLarge`. A range that can hold no key (`start >= end`) is no commit and no error.
     ///
     /// Fails as [`put`](Self::put) does; with `KeyTooLarge` where an end is longer than a key may be.
     ///
