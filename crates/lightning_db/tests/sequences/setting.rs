@@ -12,7 +12,7 @@ const COMPRESSIONS: [CompressionType; 4] =
     [CompressionType::None, CompressionType::Lz4, CompressionType::Snappy, CompressionType::Zstd];
 
 /// The settings of a sequence: all four page sizes, threads in two of them, at most one without a
-/// log, one encrypted; the rest is drawn.
+/// log; one makes its database encrypted; the rest is drawn.
 pub fn settings(seed: u64) -> Vec<LightningDbConfig> {
     let mut rng = Rng::with_seed(seed ^ 0x5E77);
     let without_log = rng.usize(0..2 * SETTINGS);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, Keyspace,
+    CompressionType, Database, Durability, ErrorKind, IndexKey, IndexSpec, KeySource, Keyspace,
     KeyspaceOptions, LightningDbConfig, OpenAs, Result, VerifyOptions, WalSyncMode, WriteBatch,
     WriteOptions,
 };
@@ -56,6 +56,7 @@ pub struct World<'a> {
     pub keys: &'a [Vec<u8>],
     settings: &'a [LightningDbConfig],
     setting: usize,
+    encryption: Option<KeySource>,
     vfs: SimulatedVfs,
     pub db: Database,
     pub model: Model,
@@ -66,9 +67,16 @@ pub struct World<'a> {
     answers: DefaultHasher,
 }
 
-fn open(vfs: &SimulatedVfs, config: &LightningDbConfig, mode: OpenAs) -> Database {
+/// Once made, a database is encrypted or not, whatever else it is opened with.
+fn open(
+    vfs: &SimulatedVfs,
+    config: &LightningDbConfig,
+    encryption: Option<KeySource>,
+    mode: OpenAs,
+) -> Database {
     let shared = Arc::new(vfs.clone()) as Arc<dyn Vfs>;
-    Database::open_with_vfs(shared, PATH, config.clone(), mode).expect("the database opens")
+    let config = LightningDbConfig { encryption, ..config.clone() };
+    Database::open_with_vfs(shared, PATH, config, mode).expect("the database opens")
 }
 
 /// The kind of an error that had to come.
@@ -84,7 +92,8 @@ impl<'a> World<'a> {
         setting: usize,
     ) -> Self {
         let vfs = SimulatedVfs::new(seed);
-        let db = open(&vfs, &settings[setting], OpenAs::Create);
+        let encryption = settings[setting].encryption.clone();
+        let db = open(&vfs, &settings[setting], encryption.clone(), OpenAs::Create);
         let mut model = Model::default();
         let mut keyspaces = BTreeMap::new();
         for name in &NAMES[..2] {
@@ -95,6 +104,7 @@ impl<'a> World<'a> {
             keys,
             settings,
             setting,
+            encryption,
             vfs,
             db,
             model,
@@ -477,7 +487,7 @@ impl<'a> World<'a> {
         self.setting = (self.setting + setting as usize) % self.settings.len();
         let old = std::mem::replace(
             &mut self.db,
-            open(&self.vfs, &self.settings[self.setting], OpenAs::Open),
+            open(&self.vfs, &self.settings[self.setting], self.encryption.clone(), OpenAs::Open),
         );
         let held = std::mem::take(&mut self.held);
         self.outlive(held, closed);
