@@ -9,6 +9,7 @@
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
+//! | `rekey` | the data keys of an encrypted database changed, everything written anew |
 //! | `pacing` | how writers are slowed, smoothly, when the work is behind |
 
 pub mod catalog;
@@ -16,6 +17,7 @@ pub mod core;
 pub mod indexes;
 pub mod open_transactions;
 pub mod pacing;
+pub mod rekey;
 pub mod scheduler;
 pub mod work;
 pub mod write;

@@ -1,5 +1,5 @@
 //! Encryption at rest, from outside: nothing of a user's data is on the disk, the right key opens and
-//! no other does, files cannot be mixed, and a change of the key survives a crash at every operation.
+//! no other does, files cannot be mixed, and changes of the keys survive a crash at every operation.
 //! (`nonces.rs` is a test of its own, since it watches its whole process; `corruption.rs`,
 //! `crash_images.rs`, `model` and `sequences` run encrypted too.)
 #![cfg(feature = "encryption")]
@@ -17,6 +17,7 @@
 mod keys;
 mod leaks;
 mod refusals;
+mod rekey;
 mod rotation;
 
 use std::sync::Arc;
@@ -82,6 +83,10 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         }
         if round % 7 == 6 {
             db.compact()?;
+        }
+        if round % 9 == 8 && db.is_encrypted() {
+            db.rotate_data_key()?;
+            db.finish_data_key_rotation()?;
         }
     }
     db.close()?;
