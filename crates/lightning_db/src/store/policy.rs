@@ -247,9 +247,6 @@ fn cleaning_job(version: &Version, options: &StoreOptions, views: &LiveViews) ->
     None
 }
 
-<<<<<<< HEAD
-/// Whether a file is held for too little, or 10% is of no use to any view any more, or has expired.
-=======
 /// The next partitions that have pages under an older data key than `newest`, to be written anew.
 pub fn aged_job(version: &Version, newest: u32) -> Option<Job> {
     let aged = |p: &PartitionReader| p.segments().iter().any(|s| s.is_aged(newest));
@@ -261,8 +258,7 @@ pub fn aged_job(version: &Version, newest: u32) -> Option<Job> {
     Some(Job::Base { range: range_of(version, i), partitions, whole: true })
 }
 
-/// Whether a file is held for too little, or 10% is of no use to any view any more.
->>>>>>> d5681b32e0a33f83d419b925afb623b6d075dd11
+/// Whether a file is held for too little, or 10% is of no use to any view any more, or has expired.
 fn wants_cleaning(p: &PartitionReader, limits: &Limits, views: &LiveViews) -> bool {
     let m = p.meta();
     let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();

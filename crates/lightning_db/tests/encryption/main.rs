@@ -58,7 +58,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, an index, operands, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
@@ -77,6 +77,8 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         if round % 5 == 1 {
             db.put("canary-large", format!("canary-blob-{round}-").repeat(1500))?;
         }
+        let life = std::time::Duration::from_secs(3600);
+        db.put_with_ttl(format!("canary-mortal-{round}"), "canary-value-mortal", life)?;
         if round % 4 == 3 {
             db.delete(format!("canary-key-{round:03}"))?;
             db.flush()?;

@@ -84,8 +84,8 @@ fn a_new_data_key_takes_everything_over() {
     assert_eq!(contents(&db), before);
     // What was open goes on.
     assert_eq!(snapshot.get(&first.0).expect("reads"), Some(first.1.clone()));
-    let rest = range.map(|pair| pair.expect("read")).count();
-    assert_eq!(rest + 1, before.keys().filter(|(name, _)| name == "default").count());
+    let rest: Vec<_> = range.map(|pair| pair.expect("read")).collect();
+    assert_eq!(rest.len() + 1, before.keys().filter(|(name, _)| name == "default").count());
     drop(snapshot);
     db.put("after", "x".repeat(20_000)).expect("writes");
     assert!(db.verify(VerifyOptions::default()).expect("a report").is_clean());
