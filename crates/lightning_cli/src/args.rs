@@ -200,6 +200,30 @@ pub enum Command {
         #[arg(long)]
         hex: bool,
     },
+    /// Delete all keys of a range, as one write, however many there are.
+    DeleteRange {
+        #[command(flatten)]
+        target: Target,
+        /// Keys that begin with this.
+        #[arg(long, conflicts_with_all = ["start", "end"], allow_hyphen_values = true)]
+        prefix: Option<String>,
+        /// From this key on.
+        #[arg(long, allow_hyphen_values = true)]
+        start: Option<String>,
+        /// Up to this key, which stays.
+        #[arg(long, allow_hyphen_values = true)]
+        end: Option<String>,
+        /// Every key there is. Asked for where neither a prefix nor a bound is given.
+        #[arg(long, conflicts_with_all = ["prefix", "start", "end"])]
+        all: bool,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        #[command(flatten)]
+        durability: DurabilityArg,
+        /// Prefix and bounds are given in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
     /// Print keys and values in order, separated by a tab.
     #[command(after_help = "Keys and values that are not printable text are written with \\xNN \
         escapes, a backslash in them as \\\\. Use --hex or --format json where a program reads.")]

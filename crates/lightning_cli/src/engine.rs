@@ -129,7 +129,7 @@ pub fn stats(db: &Database) -> Result<Value> {
         let figures = json!({
             "entries": k.entries, "expiring_entries": k.expiring_entries,
             "expired_entries": k.expired_entries, "memtable_bytes": k.memtable_bytes,
-            "sealed_memtables": k.sealed_memtables, "runs": k.runs,
+            "range_deletes": k.range_deletes, "sealed_memtables": k.sealed_memtables, "runs": k.runs,
             "run_partitions": k.run_partitions, "base_partitions": k.base_partitions,
             "stacked_bytes": k.stacked_bytes, "base_bytes": k.base_bytes,
             "file_bytes": k.file_bytes, "dead_bytes": k.dead_bytes, "raw_bytes": k.raw_bytes,

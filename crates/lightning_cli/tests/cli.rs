@@ -127,6 +127,23 @@ fn put_get_delete_and_scan() {
 }
 
 #[test]
+fn delete_range_takes_what_scan_with_the_same_bounds_shows() {
+    let shop = Shop::created();
+    for key in ["apple", "apricot", "fig", "pear", "plum"] {
+        shop.ok(&["put", "DB", key, "1"]);
+    }
+    assert_eq!(shop.ok(&["delete-range", "DB", "--start", "apricot", "--end", "pear"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "apple\t1\npear\t1\nplum\t1\n");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--prefix", "pl"]), "");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--hex", "--end", "62"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "pear\t1\n");
+    let refused = shop.fails(&["delete-range", "DB"]);
+    assert!(refused.1.contains("--all"), "{refused:?}");
+    assert_eq!(shop.ok(&["delete-range", "DB", "--all"]), "");
+    assert_eq!(shop.ok(&["scan", "DB"]), "");
+}
+
+#[test]
 fn any_byte_goes_in_and_comes_out() {
     let shop = Shop::created();
     shop.ok(&["put", "DB", "--hex", "ffffffff", "00ff0A"]);

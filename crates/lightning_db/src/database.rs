@@ -406,6 +406,11 @@ impl Database {
         self.keyspace.delete(key)
     }
 
+    /// See [`Keyspace::delete_range`].
+    pub fn delete_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.keyspace.delete_range(start, end)
+    }
+
     /// See [`Keyspace::merge`]. The default keyspace's operator is named by
     /// [`LightningDbConfig::merge_operator`].
     pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {

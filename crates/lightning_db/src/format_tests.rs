@@ -24,8 +24,10 @@ use crate::page::filter::{FilterBuilder, page_may_contain};
 use crate::page::inner::{Child, InnerBuilder, InnerView};
 use crate::page::leaf::{LeafBuilder, LeafView};
 use crate::page::{PageType, blob, filter};
+use crate::ranges::{ListFragment, RangeList};
 use crate::segment::SegmentKind;
 use crate::segment::header::SegmentHeader;
+use crate::store::range_row::{decode_end, entries_of};
 use crate::types::{
     BlobRef, DatabaseId, Entry, EntryValue, Expiry, KeyspaceId, LogId, ManifestId, PageAddress,
     PartitionId, RunId, SegmentId, Seq, Time, hash_key,
@@ -36,7 +38,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 21] = [
+const TESTED: [&str; 22] = [
     "varint",
     "hash",
     "CURRENT",
@@ -50,6 +52,7 @@ const TESTED: [&str; 21] = [
     "Zstandard page",
     "Snappy page",
     "leaf",
+    "range deletes",
     "leaf with expiry",
     "inner",
     "filter",
@@ -199,6 +202,45 @@ fn leaves() {
     assert_eq!(read, entries);
 }
 
+/// As the range deletes of a run have them: a start, and as value an end or none.
+#[test]
+fn range_deletes() {
+    let entries = [
+        (&b"a"[..], Seq(7), EntryValue::Inline(b"\x01cd")),
+        (&b"a"[..], Seq(0), EntryValue::Inline(b"\x01cd")),
+        (&b"x"[..], Seq(0), EntryValue::Inline(b"\x00")),
+    ];
+    let mut builder = LeafBuilder::new();
+    for (key, seq, value) in entries {
+        builder.push(key, seq, value);
+    }
+    let mut out = Vec::new();
+    builder.finish(&mut out);
+    assert_is("range deletes", &out);
+    let fragments = [
+        ListFragment {
+            start: b"a"[..].into(),
+            end: Some(b"cd"[..].into()),
+            seqs: [Seq(7), Seq(0)].into(),
+        },
+        ListFragment { start: b"x"[..].into(), end: None, seqs: [Seq(0)].into() },
+    ];
+    let list = RangeList::new(fragments);
+    assert_eq!(entries_of(&list).collect::<Vec<_>>().len(), entries.len());
+    for ((key, seq, value), (start, of, end)) in entries.iter().zip(entries_of(&list)) {
+        assert_eq!((*key, *seq, *value), (start, of, EntryValue::Inline(&end)));
+        assert_eq!(
+            decode_end(value).expect("an end").as_deref(),
+            list.find(key).unwrap().end.as_deref()
+        );
+    }
+    let bytes = example("range deletes");
+    LeafView::validate(&bytes).expect("valid");
+    let view = LeafView::new(&bytes);
+    let read: Vec<_> = (0..view.len()).map(|i| (view.key(i), view.seq(i), view.value(i))).collect();
+    assert_eq!(read, entries);
+}
+
 #[test]
 fn leaves_with_expiry() {
     let entries = [
@@ -285,6 +327,7 @@ fn keyspace(id: u32, name: &str) -> KeyspaceState {
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
     }
 }
 
@@ -350,6 +393,7 @@ fn edits() {
             EditOp::NextIds(NextIds { segment: 10, partition: 4, run: 7, keyspace: 3 }),
             EditOp::SetCompression { keyspace: at, codec: 2, level: Some(-3) },
             EditOp::SetMergeOperator { keyspace: at, name: "counter".to_owned() },
+            EditOp::SetRanges { keyspace: at, run: RunId(6), partitions: Vec::new() },
         ],
     };
     let mut out = Vec::new();

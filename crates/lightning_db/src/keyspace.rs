@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
 use crate::maintenance::catalog::set_default_ttl;
 use crate::maintenance::core::{Core, Keep};
-use crate::maintenance::write::{dropped, write_batch};
+use crate::maintenance::write::{check_range, dropped, write_batch};
 use crate::manifest::KeyInterval;
 use crate::operators::Merger;
 use crate::store::cursor::MergedCursor;
@@ -186,6 +186,32 @@ impl Keyspace {
         self.write_one(key.as_ref(), EntryValue::Tombstone)
     }
 
+    /// Removes every key with `start <= key < end`, as one commit; `None` means unbounded. It costs as much
+    /// as one put, in time, in the log and in memory, however many keys there are: readers pass over them
+    /// from now on, and merges give their space back ([`compact_range`](Self::compact_range) does at once).
+    /// A range that can hold no key (`start >= end`) is no commit and no error.
+    ///
+    /// Fails as [`put`](Self::put) does; with `KeyTooLarge` where an end is longer than a key may be.
+    ///
+    /// ```
+    /// # fn main() -> lightning_db::Result<()> {
+    /// let db = lightning_db::Database::open_in_memory(Default::default())?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, b"1")?;
+    /// }
+    /// db.delete_range(Some(b"a"), Some(b"c"))?;
+    /// assert_eq!(db.count(None, None)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn delete_range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<()> {
+        self.check()?;
+        check_range(&self.core.config, start, end)?;
+        let mut batch = WriteBatch::new();
+        batch.push_range(self.store.id, start, end);
+        write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()))
+    }
+
     /// Merges `operand` into the value of `key`, by the keyspace's
     /// [merge operator](crate::KeyspaceOptions::merge_operator), without reading it; returns once the
     /// durability of the database's default is reached. An operand has at most 64 KiB
@@ -353,7 +379,7 @@ impl Keyspace {
         let v = self.store.version();
         let in_memory: u64 = v.memtables().map(|m| m.entries() as u64).sum();
         let now = self.core.env.lifetimes.moment();
-        let (entries, tombstones) = v.partitions().fold((0, 0), |(e, t), p| {
+        let (entries, tombstones) = v.data_partitions().fold((0, 0), |(e, t), p| {
             let m = p.meta();
             (e + m.entries - m.lives.expired_entries(now), t + m.tombstones)
         });
@@ -421,6 +447,17 @@ impl WriteBatch {
     pub fn put_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.belong_to(&keyspace.core.env);
         self.push(keyspace.id(), key.as_ref(), EntryValue::Inline(value.as_ref()));
+    }
+
+    /// As [`delete_range`](Self::delete_range), in `keyspace`.
+    pub fn delete_range_in(
+        &mut self,
+        keyspace: &Keyspace,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) {
+        self.belong_to(&keyspace.core.env);
+        self.push_range(keyspace.id(), start, end);
     }
 
     /// Sets `key` to `value` in `keyspace`, for the time `ttl`, which counts from the commit.

@@ -58,6 +58,7 @@ mod history;
 mod manifest;
 mod memtable;
 mod page;
+mod ranges;
 mod segment;
 mod wal;
 

@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_types, reason = "callers name times as the system does; none is read")]
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use crate::history::millis;
 use crate::keyspace::Keyspace;
 use crate::maintenance::core::Core;
 use crate::memtable::MemtableCursor;
+use crate::ranges::{Fragment, is_before};
 use crate::snapshot::Snapshot;
 use crate::store::environment::Environment;
 use crate::store::lookup;
@@ -159,8 +161,15 @@ impl Keyspace {
         let (floor, judged) = (oldest.seq(), oldest.moment());
         let (version, at) = lookup::moment(env, &self.store);
         let mut found = Vec::new();
-        for seq in numbers(&version, &env.pager, key, floor, at)? {
+        for (seq, by_range) in numbers(&version, &env.pager, key, floor, at)? {
             let moment = seq.max(floor);
+            // A range delete changes the keys that have a value.
+            if by_range && seq > floor {
+                let before = Seq(seq.0 - 1);
+                if lookup::get_at(env, &self.store, &version, key, before, judged)?.is_none() {
+                    continue;
+                }
+            }
             let value = lookup::get_at(env, &self.store, &version, key, moment, judged)?;
             if value.is_none() && seq <= floor {
                 continue;
@@ -182,26 +191,51 @@ fn oldest_view(env: &Environment) -> View {
     }
 }
 
-/// The numbers up to `at` of the entries of a key, newest first, down to the first at or below `floor`.
-fn numbers(version: &Version, pager: &Pager, key: &[u8], floor: Seq, at: Seq) -> Result<Vec<Seq>> {
+/// The numbers up to `at` of the entries of a key, and of the range deletes over it, newest first, down to
+/// the first at or below `floor`; with each, whether it is a range delete alone.
+fn numbers(
+    version: &Version,
+    pager: &Pager,
+    key: &[u8],
+    floor: Seq,
+    at: Seq,
+) -> Result<Vec<(Seq, bool)>> {
     let options = CursorOptions { uncached: false, read_ahead: 0 };
-    let mut found = Vec::new();
-    let memtables = version.memtables().map(|m| Source::Memtable(MemtableCursor::new(m.clone())));
-    let runs = version.runs.iter().map(|r| (&r.row, r.consumed.as_slice()));
-    let rows = runs.chain([(&version.base, [].as_slice())]).map(|(row, consumed)| {
-        Source::Row(Box::new(RowCursor::new(row.clone(), consumed, pager.clone(), options)))
+    let memtables = version.memtables().map(|m| {
+        let over = |d: &Fragment| *d.start <= *key && is_before(key, d.end.as_deref());
+        let deletes: Vec<Seq> =
+            m.range_deletes().iter().rev().filter(|d| over(d)).map(|d| d.seq).collect();
+        (Source::Memtable(MemtableCursor::new(m.clone())), deletes)
     });
-    for mut source in memtables.chain(rows) {
+    let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| {
+        let deletes = r.ranges.active.find(key).map_or(Vec::new(), |f| f.seqs.to_vec());
+        (&r.row, deletes)
+    });
+    let rows = runs.chain([(&version.base, Vec::new())]).map(|(row, deletes)| {
+        let cursor = RowCursor::new(row.clone(), &[], pager.clone(), options);
+        (Source::Row(Box::new(cursor)), deletes)
+    });
+    let mut found: Vec<(Seq, bool)> = Vec::new();
+    for (mut source, deletes) in memtables.chain(rows) {
+        let mut own: Vec<(Seq, bool)> = deletes.into_iter().map(|seq| (seq, true)).collect();
         source.seek(key)?;
         while source.valid() && source.key() == key {
-            let seq = source.seq();
+            own.push((source.seq(), false));
+            if source.seq() <= floor {
+                break;
+            }
+            source.next()?;
+        }
+        // Of one commit, the entry counts.
+        own.sort_by_key(|(seq, by_range)| (Reverse(*seq), *by_range));
+        own.dedup_by_key(|(seq, _)| *seq);
+        for (seq, by_range) in own {
             if seq <= at {
-                found.push(seq);
+                found.push((seq, by_range));
             }
             if seq <= floor {
                 return Ok(found);
             }
-            source.next()?;
         }
     }
     Ok(found)

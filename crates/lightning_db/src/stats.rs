@@ -20,6 +20,8 @@ pub struct KeyspaceStats {
     pub expiring_entries: u64,
     /// Of these, those in files that have surely expired, and wait to be merged away.
     pub expired_entries: u64,
+    /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
+    pub range_deletes: u64,
     /// Bytes held by memtables.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
@@ -180,8 +182,10 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
             let live: u64 = metas.iter().map(|m| m.live_bytes).sum();
             KeyspaceStats {
                 name: k.name.clone(),
-                entries: metas.iter().map(|m| m.entries).sum::<u64>()
+                entries: v.data_partitions().map(|p| p.meta().entries).sum::<u64>()
                     + v.memtables().map(|m| m.entries() as u64).sum::<u64>(),
+                range_deletes: v.memtables().map(|m| m.range_delete_count() as u64).sum::<u64>()
+                    + v.runs.iter().map(|r| r.ranges.active.fragments().len() as u64).sum::<u64>(),
                 expiring_entries: metas.iter().map(|m| m.lives.entries()).sum::<u64>()
                     + v.memtables().map(|m| m.expiring() as u64).sum::<u64>(),
                 expired_entries: metas.iter().map(|m| m.lives.expired_entries(now)).sum(),

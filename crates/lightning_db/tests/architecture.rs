@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first; those on one line do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "types", "codec", "limits", "prefetch", "sync"],
-    &["vfs", "compress", "index", "operators"],
+    &["vfs", "compress", "index", "operators", "ranges"],
     &["config"],
     &["crypto"],
     &["page"],

@@ -70,6 +70,19 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
         for _ in 0..rng.usize(1..6) {
             let key = format!("key{:04}", rng.u16(0..400)).into_bytes();
             let which = rng.u8(0..2);
+            if !(merges && which == 1) && rng.u8(0..12) == 0 {
+                // Never empty: a batch of nothing would be no commit, and promise nothing.
+                let end = format!("key{:04}~", rng.u16(0..400))
+                    .into_bytes()
+                    .max([&key[..], b"~"].concat());
+                if which == 0 {
+                    batch.delete_range(Some(&key), Some(&end));
+                } else {
+                    batch.delete_range_in(&other, Some(&key), Some(&end));
+                }
+                next.retain(|(of, k), _| *of != which || *k < key || *k >= end);
+                continue;
+            }
             if merges && which == 1 && rng.u8(0..3) == 0 {
                 let operand = vec![rng.u8(..); rng.usize(0..200)];
                 batch.merge_in(&other, &key, &operand);

@@ -56,6 +56,13 @@ fn fill(
             let to = from + if rng.bool() { rng.u32(1..5) } else { rng.u32(50..700) };
             let step = rng.u32(1..4) as usize;
             let deletes = rng.u32(0..4) == 0;
+            if rng.u32(0..5) == 0 {
+                db.delete_range(Some(&key(from)), Some(&key(to))).expect("deletes a range");
+                let stays = |k: &Vec<u8>| *k < key(from) || *k >= key(to);
+                model.retain(|k, _| stays(k));
+                ending.retain(|k| stays(k));
+                continue;
+            }
             let special = rng.u32(0..4) == 0;
             let (merges, ends) = (special && merging, special && !merging);
             for n in (from..to).step_by(step) {

@@ -435,6 +435,8 @@ fn never_a_counter_that_is_always_zero() {
         db.put(n.to_be_bytes(), vec![rng.u8(..); 100]).expect("writes");
         if n % 200 == 0 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).expect("writes a large value");
+            let range = [n + 5000, n + 5001].map(u32::to_be_bytes);
+            db.delete_range(Some(&range[0]), Some(&range[1])).expect("deletes a range");
             seen.extend(moving(&db.stats()));
         }
         db.get(rng.u32(0..4000).to_be_bytes()).expect("reads");

@@ -1,4 +1,4 @@
-//! put, merge, get, delete, scan.
+//! put, merge, get, delete, delete-range, scan.
 
 use std::io::Read;
 use std::path::Path;
@@ -121,6 +121,41 @@ pub fn get(
     Ok(0)
 }
 
+/// The first key of what is covered, and the first key behind it.
+type Ends = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn ends(bounds: &Bounds, hex: bool) -> Outcome<Ends> {
+    let bound = |given: &Option<String>| match given {
+        Some(text) if hex => decoded("bound", text).map(Some),
+        Some(text) => Ok(Some(text.as_bytes().to_vec())),
+        None => Ok(None),
+    };
+    Ok(match bound(&bounds.prefix)? {
+        Some(prefix) => {
+            let end = after_prefix(&prefix);
+            (Some(prefix), end)
+        }
+        None => (bound(&bounds.start)?, bound(&bounds.end)?),
+    })
+}
+
+pub fn delete_range(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    bounds: &Bounds,
+    all: bool,
+    durability: &DurabilityArg,
+    hex: bool,
+) -> Outcome<u8> {
+    let (start, end) = ends(bounds, hex)?;
+    if start.is_none() && end.is_none() && !all {
+        return Err(Stop::invalid("give --prefix, --start or --end, or --all for every key"));
+    }
+    commit(target, keyspace, durability, |batch, keyspace| {
+        batch.delete_range_in(keyspace, start.as_deref(), end.as_deref());
+    })
+}
+
 pub fn scan(
     format: Format,
     target: &Target,
@@ -128,18 +163,7 @@ pub fn scan(
     bounds: &Bounds,
     hex: bool,
 ) -> Outcome<u8> {
-    let bound = |given: &Option<String>| match given {
-        Some(text) if hex => decoded("bound", text).map(Some),
-        Some(text) => Ok(Some(text.as_bytes().to_vec())),
-        None => Ok(None),
-    };
-    let (start, end) = match bound(&bounds.prefix)? {
-        Some(prefix) => {
-            let end = after_prefix(&prefix);
-            (Some(prefix), end)
-        }
-        None => (bound(&bounds.start)?, bound(&bounds.end)?),
-    };
+    let (start, end) = ends(bounds, hex)?;
     let db = engine::open_read_only(target)?;
     let keyspace = engine::existing_keyspace(&db, &keyspace.keyspace)?;
     let mut out = Output::new(format, hex);

@@ -2,7 +2,7 @@
 //!
 //! | file | commands |
 //! |---|---|
-//! | `data` | put, merge, get, delete, scan |
+//! | `data` | put, merge, get, delete, delete-range, scan |
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `index` | index create, drop, list, get, range |
@@ -36,6 +36,10 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         }
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)
+        }
+        Command::DeleteRange { target, prefix, start, end, all, keyspace, durability, hex } => {
+            let bounds = data::Bounds { prefix, start, end, reverse: false, limit: None };
+            data::delete_range(&target, &keyspace, &bounds, all, &durability, hex)
         }
         Command::Scan { target, keyspace, prefix, start, end, reverse, limit, hex } => {
             let bounds = data::Bounds { prefix, start, end, reverse, limit };

@@ -7,6 +7,7 @@
 //! | `page` | an opened page; the slots in which a parent finds its children again |
 //! | `key` | what a page is known by, and its hash |
 //! | `rows` | newest values by key, in front of everything else |
+//! | `row_ranges` | the last range deletes, which that heeds |
 //! | `pager` | fetches a page from the cache or else from its segment |
 //!
 //! Nothing here knows what is in a page beyond its type. Pages are immutable and segment ids are
@@ -17,6 +18,7 @@ mod key;
 mod page;
 mod page_cache;
 mod pager;
+mod row_ranges;
 mod rows;
 #[cfg(test)]
 mod traces;

@@ -9,7 +9,9 @@
 //!    it. So whoever reads at a number at or past that last write may take what is here.
 //! 3. The table is made inside the commit section ([`RowCache::enable`]): from then on every commit is
 //!    noted, and earlier ones count as writes to every bucket.
-//! 4. `used_bytes`, the table included, never passes the budget.
+//! 4. A range delete takes out the rows that it covers, in each bucket before anything else is done there
+//!    (see `row_ranges`); it counts as a write to every bucket.
+//! 5. `used_bytes`, the table included, never passes the budget.
 //!
 //! While there is plenty of room a key is taken in at its first read; then at its second, the first
 //! leaving its tag. Where there is no room a row of the same bucket leaves, one that was not read lately
@@ -21,6 +23,7 @@ use std::sync::OnceLock;
 
 use triomphe::ThinArc;
 
+use super::row_ranges::RecentRanges;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{KeyspaceId, Seq, hash_key};
@@ -149,6 +152,7 @@ pub struct RowStats {
 pub struct RowCache {
     budget: u64,
     table: OnceLock<Table>,
+    ranges: RecentRanges,
     used: AtomicU64,
     /// Striped, so that threads which hit do not meet.
     hits: [Count; 16],
@@ -201,6 +205,7 @@ impl RowCache {
         Self {
             budget,
             table: OnceLock::new(),
+            ranges: RecentRanges::default(),
             used: AtomicU64::new(0),
             hits: Default::default(),
             admitted: AtomicU64::new(0),
@@ -211,6 +216,12 @@ impl RowCache {
     #[inline]
     pub fn wants_table(&self) -> bool {
         self.budget >= MIN_ROW_BUDGET_BYTES && self.table.get().is_none()
+    }
+
+    /// Whether it is enabled, so that writes are to be noted.
+    #[inline]
+    pub fn has_table(&self) -> bool {
+        self.table.get().is_some()
     }
 
     /// Makes the table. Called inside the commit section, whose last commit is `last`.
@@ -247,7 +258,11 @@ impl RowCache {
         if !bucket.may_hold(tag) {
             return None;
         }
+        let ranges = self.ranges.newest();
         let row = bucket.latched(|inner, marks| {
+            if inner.last_write < ranges {
+                self.catch_up(inner, marks, ranges);
+            }
             if at < inner.last_write {
                 return None;
             }
@@ -267,8 +282,12 @@ impl RowCache {
         let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.bucket(bucket) else { return };
         // Dropped when the latch is free again.
+        let ranges = self.ranges.newest();
         let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
         bucket.latched(|inner, marks| {
+            if inner.last_write < ranges {
+                self.catch_up(inner, marks, ranges);
+            }
             if at < inner.last_write || inner.find(*marks, keyspace, key, tag).is_some() {
                 return;
             }
@@ -306,7 +325,7 @@ impl RowCache {
     /// be seen, in the order of commits.
     #[inline]
     pub fn note_write(&self, keyspace: KeyspaceId, key: &[u8], seq: Seq) {
-        if self.table.get().is_some() {
+        if self.has_table() {
             self.note(keyspace, hash_key(key), seq);
         }
     }
@@ -314,8 +333,12 @@ impl RowCache {
     fn note(&self, keyspace: KeyspaceId, hash: u64, seq: Seq) {
         let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.bucket(bucket) else { return };
+        let ranges = self.ranges.newest();
         let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
         bucket.latched(|inner, marks| {
+            if inner.last_write < ranges {
+                self.catch_up(inner, marks, ranges);
+            }
             inner.last_write = seq;
             for (i, gone) in gone.iter_mut().enumerate() {
                 // Another key's row of this tag goes too: it comes again.
@@ -328,6 +351,35 @@ impl RowCache {
         if freed > 0 {
             self.used.fetch_sub(freed, Ordering::Relaxed);
         }
+    }
+
+    /// Notes the range deletes of a commit: keyspace, start, end. Called inside the commit section, before
+    /// the commit can be seen, and before [`note_write`](Self::note_write) for the same commit.
+    pub fn note_ranges<'a>(
+        &self,
+        ranges: impl Iterator<Item = (KeyspaceId, &'a [u8], Option<&'a [u8]>)>,
+        seq: Seq,
+    ) {
+        self.ranges.note(ranges, seq);
+    }
+
+    /// Takes out what range deletes up to `newest` cover of a bucket that was last written to before.
+    #[cold]
+    fn catch_up(&self, inner: &mut Inner, marks: &mut Marks, newest: Seq) {
+        let mut freed = 0;
+        self.ranges.judge(inner.last_write, |is_covered| {
+            for i in 0..ROWS {
+                let covered = inner.rows[i].as_ref().is_some_and(|row| {
+                    let header = row.header.header;
+                    is_covered(header.keyspace, &row.slice[..header.key_bytes as usize])
+                });
+                if covered {
+                    freed += inner.take(marks, i).as_ref().map_or(0, charge);
+                }
+            }
+        });
+        inner.last_write = newest;
+        self.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
     /// Lets go of all rows of that share (0 to 1) of the buckets; returns the bytes freed.
@@ -441,6 +493,42 @@ mod tests {
         assert_eq!(cache.stats(), RowStats::default());
     }
 
+    #[test]
+    fn rows_go_with_a_range_delete_that_covers_them_and_others_stay() {
+        for deletes in [1, 3, 200] {
+            let cache = cache(1 << 20, 5);
+            for n in 0..100_u8 {
+                offer(&cache, &[n], 5, b"value");
+            }
+            cache.offer(KeyspaceId(2), &[50], hash_key(&[50]), Seq(5), b"other");
+            for i in 0..deletes {
+                let (from, to) = if i == 0 { ([40], [60]) } else { ([200], [201]) };
+                cache.note_ranges([(KEYSPACE, &from[..], Some(&to[..]))].into_iter(), Seq(6 + i));
+            }
+            let last = 5 + deletes;
+            for n in 0..100_u8 {
+                // Who read before the range delete offers in vain.
+                offer(&cache, &[n], last - 1, b"late");
+                let there = get(&cache, &[n]).is_some();
+                assert!(!there || !(40..60).contains(&n), "{n} after {deletes}");
+                // Too many to remember: every row goes.
+                assert!(there || deletes > 64 || (40..60).contains(&n), "{n} after {deletes}");
+                offer(&cache, &[n], last, b"new");
+                assert!(get(&cache, &[n]).is_some());
+            }
+            if deletes < 64 {
+                let other = cache.get(KeyspaceId(2), &[50], hash_key(&[50]));
+                assert!(other.is_some(), "of another keyspace");
+            }
+            // A write to a bucket that is behind leaves nothing that is covered.
+            cache.note_ranges([(KEYSPACE, &[0][..], None)].into_iter(), Seq(900));
+            for n in 0..=255_u8 {
+                cache.note_write(KEYSPACE, &[n], Seq(901));
+            }
+            assert!((0..100).all(|n| get(&cache, &[n]).is_none()));
+        }
+    }
+
     /// Against a map: never a value that is not the newest, never more bytes than there may be.
     #[test]
     fn rows_are_the_newest_values_within_the_budget() {
@@ -458,6 +546,13 @@ mod tests {
                         let value = vec![rng.u8(..); rng.usize(0..300)];
                         cache.note_write(KEYSPACE, &key, Seq(seq));
                         newest.insert(n, value);
+                    }
+                    1 if rng.u32(0..1_000) == 0 => {
+                        seq += 1;
+                        let end = n + rng.u32(0..3_000);
+                        let (from, to) = (&n.to_be_bytes()[..], &end.to_be_bytes()[..]);
+                        cache.note_ranges([(KEYSPACE, from, Some(to))].into_iter(), Seq(seq));
+                        newest.retain(|k, _| !(n..end).contains(k));
                     }
                     1 if rng.u32(0..10_000) == 0 => _ = cache.evict(rng.f64()),
                     _ => {

@@ -1,9 +1,10 @@
 //! The operations of one commit, kept encoded as the body of its log record.
 //!
 //! Body: operations back to back, each
-//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages, 3 merge; 4 and 5: 1 and 2 with an expiry) |
-//! keyspace varint | key length varint | key | [4, 5: expiry, 8 bytes] |
-//! [1, 4: value length varint, value] [2, 5: blob reference, 32 bytes] [3: length varint, list of operands]`.
+//! `kind u8 (0 delete, 1 put, 2 put with the value in blob pages, 3 merge; 4 and 5: 1 and 2 with an expiry; 6 range
+//! delete) | keyspace varint | key length varint | key | [4, 5: expiry, 8 bytes] |
+//! [1, 4: value length varint, value] [2, 5: blob reference, 32 bytes] [3: length varint, list of operands]
+//! [6: 0, or length of the end + 1, varint, then the end]`; a range delete's key is its start.
 //! Later operations on a key win over earlier ones; what is merged adds to what stands before it, so a
 //! batch with merges is rewritten before it is committed (`commit::operands`): then at most one
 //! operation names a key that is merged into.
@@ -16,10 +17,84 @@ use std::sync::{Arc, Weak};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operators::list;
+use crate::ranges::is_before;
 use crate::store::environment::Environment;
 use crate::types::{BlobRef, Entry, EntryValue, Expiry, KeyspaceId};
 
-/// One operation of a body.
+/// The first key that there can be: where ranges without a start begin.
+const FIRST_KEY: &[u8] = &[0];
+/// The kind of a range delete; those below are kinds of values.
+const RANGE_DELETE: u8 = 6;
+
+/// One part of a body.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Write<'a> {
+    /// One key.
+    Entry(Operation<'a>),
+    /// Many.
+    DeleteRange(RangeDelete<'a>),
+}
+
+/// Keys `start <= key < end` go; without an end, every key from `start` on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RangeDelete<'a> {
+    /// Where.
+    pub keyspace: KeyspaceId,
+    /// The first key.
+    pub start: &'a [u8],
+    /// The first key that stays.
+    pub end: Option<&'a [u8]>,
+}
+
+impl<'a> Write<'a> {
+    /// Where.
+    pub fn keyspace(&self) -> KeyspaceId {
+        match self {
+            Self::Entry(op) => op.keyspace,
+            Self::DeleteRange(range) => range.keyspace,
+        }
+    }
+
+    /// The operation on one key, where it is one.
+    pub fn entry(self) -> Option<Operation<'a>> {
+        match self {
+            Self::Entry(op) => Some(op),
+            Self::DeleteRange(_) => None,
+        }
+    }
+
+    /// Whether it changes `key`.
+    #[cfg(test)]
+    pub fn changes(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        match self {
+            Self::Entry(op) => op.keyspace == keyspace && op.key == key,
+            Self::DeleteRange(range) => range.keyspace == keyspace && range.covers(key),
+        }
+    }
+}
+
+impl RangeDelete<'_> {
+    /// Whether `key` goes.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        self.start <= key && is_before(key, self.end)
+    }
+}
+
+/// Appends a range delete to a body.
+pub fn encode_range(body: &mut Vec<u8>, range: &RangeDelete<'_>) {
+    body.push(RANGE_DELETE);
+    put_varint(body, u64::from(range.keyspace.0));
+    put_bytes(body, range.start);
+    match range.end {
+        None => put_varint(body, 0),
+        Some(end) => {
+            put_varint(body, end.len() as u64 + 1);
+            body.extend_from_slice(end);
+        }
+    }
+}
+
+/// One operation of a body, on one key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Operation<'a> {
     /// Where.
@@ -54,7 +129,7 @@ pub fn encode(body: &mut Vec<u8>, op: &Operation<'_>) {
     }
 }
 
-/// The operations of a body, in order.
+/// The parts of a body, in order.
 #[derive(Debug)]
 pub struct Operations<'a>(Reader<'a>);
 
@@ -64,12 +139,25 @@ impl<'a> Operations<'a> {
         Self(Reader::new(body))
     }
 
-    fn read(&mut self) -> std::result::Result<Operation<'a>, Malformed> {
+    fn read(&mut self) -> std::result::Result<Write<'a>, Malformed> {
         let r = &mut self.0;
         let kind = r.u8()?;
         let keyspace =
             u32::try_from(r.varint()?).map_err(|_| Malformed("a keyspace id is too large"))?;
         let key = r.bytes()?;
+        if kind == RANGE_DELETE {
+            let start = if key.is_empty() { FIRST_KEY } else { key };
+            let end = match r.varint()?.checked_sub(1) {
+                None => None,
+                Some(length) => {
+                    let length = usize::try_from(length)
+                        .map_err(|_| Malformed("a range delete's end is too long"))?;
+                    Some(r.take(length)?)
+                }
+            };
+            let keyspace = KeyspaceId(keyspace);
+            return Ok(Write::DeleteRange(RangeDelete { keyspace, start, end }));
+        }
         let expiry = match kind {
             PUT_EXPIRING | BLOB_EXPIRING => Expiry(r.u64()?),
             _ => Expiry::NEVER,
@@ -88,12 +176,13 @@ impl<'a> Operations<'a> {
             }
             _ => return Err(Malformed("an operation is of no known kind")),
         };
-        Ok(Operation { keyspace: KeyspaceId(keyspace), key, entry: Entry { value, expiry } })
+        let entry = Entry { value, expiry };
+        Ok(Write::Entry(Operation { keyspace: KeyspaceId(keyspace), key, entry }))
     }
 }
 
 impl<'a> Iterator for Operations<'a> {
-    type Item = std::result::Result<Operation<'a>, Malformed>;
+    type Item = std::result::Result<Write<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -136,6 +225,8 @@ pub struct WriteBatch {
     pub(crate) empty_key: bool,
     /// Whether anything is merged, so that the batch is to be rewritten first.
     pub(crate) merges: bool,
+    /// Whether ranges are deleted.
+    pub(crate) ranges: bool,
     /// Whether anything is put, for the quota.
     pub(crate) puts: bool,
     /// Whether anything was given a lifetime, and whether one was zero.
@@ -172,6 +263,43 @@ impl WriteBatch {
     /// Removes `key` from the default keyspace.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) {
         self.push(KeyspaceId(0), key.as_ref(), EntryValue::Tombstone);
+    }
+
+    /// Removes every key with `start <= key < end` from the default keyspace, as far as it was written
+    /// before: by earlier commits, or earlier in this batch. `None` means unbounded. Costs as much as
+    /// one put, however many keys there are. A range that can hold no key adds nothing to the batch.
+    ///
+    /// ```
+    /// # fn main() -> lightning_db::Result<()> {
+    /// let db = lightning_db::Database::open_in_memory(Default::default())?;
+    /// db.put(b"day/1", b"old")?;
+    /// let mut batch = lightning_db::WriteBatch::new();
+    /// batch.delete_range(Some(b"day/"), Some(b"day0"));
+    /// batch.put(b"day/2", b"new");
+    /// db.write(batch, Default::default())?;
+    /// assert_eq!(db.get(b"day/1")?, None);
+    /// assert_eq!(db.get(b"day/2")?, Some(b"new".to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn delete_range(&mut self, start: Option<&[u8]>, end: Option<&[u8]>) {
+        self.push_range(KeyspaceId(0), start, end);
+    }
+
+    pub(crate) fn push_range(
+        &mut self,
+        keyspace: KeyspaceId,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) {
+        let start = start.filter(|s| !s.is_empty()).unwrap_or(FIRST_KEY);
+        if !is_before(start, end) {
+            return;
+        }
+        self.count += 1;
+        self.ranges = true;
+        self.largest_key = self.largest_key.max(start.len()).max(end.map_or(0, <[u8]>::len));
+        encode_range(&mut self.body, &RangeDelete { keyspace, start, end });
     }
 
     /// Merges `operand` into `key` of the default keyspace, by its merge operator. See
@@ -276,15 +404,37 @@ mod tests {
         let mut body = Vec::new();
         encode(&mut body, &op);
         assert_eq!(body, [0x01, 0x00, 0x03, 0x6b, 0x65, 0x79, 0x01, 0x76]);
-        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(op)]);
+        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(Write::Entry(op))]);
+        let keyspace = KeyspaceId(0);
+        let range = RangeDelete { keyspace, start: b"a", end: Some(b"cd") };
+        let open = RangeDelete { keyspace, start: b"x", end: None };
+        let mut body = Vec::new();
+        encode_range(&mut body, &range);
+        encode_range(&mut body, &open);
+        assert_eq!(body, [6, 0, 1, 0x61, 3, 0x63, 0x64, 6, 0, 1, 0x78, 0]);
+        let read: Vec<_> = Operations::new(&body).collect();
+        assert_eq!(read, [Ok(Write::DeleteRange(range)), Ok(Write::DeleteRange(open))]);
         let expiring = Operation { entry: Entry { expiry: Expiry(1000), ..entry }, ..op };
         body.clear();
         encode(&mut body, &expiring);
         assert_eq!(body[..6], [0x04, 0x00, 0x03, 0x6b, 0x65, 0x79]);
         assert_eq!(body[6..], [0xe8, 0x03, 0, 0, 0, 0, 0, 0, 0x01, 0x76]);
-        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(expiring)]);
+        assert_eq!(Operations::new(&body).collect::<Vec<_>>(), [Ok(Write::Entry(expiring))]);
         body[6..14].fill(0xff);
         assert!(Operations::new(&body).next().is_some_and(|op| op.is_err()), "never is no expiry");
+    }
+
+    #[test]
+    fn a_range_that_can_hold_no_key_adds_nothing() {
+        let mut batch = WriteBatch::new();
+        for (start, end) in
+            [(Some("b"), Some("b")), (Some("b"), Some("a")), (None, Some("")), (Some(""), Some(""))]
+        {
+            batch.delete_range(start.map(str::as_bytes), end.map(str::as_bytes));
+        }
+        assert!(batch.is_empty() && batch.size_bytes() == 0);
+        batch.delete_range(None, None);
+        assert_eq!(batch.len(), 1);
     }
 
     #[test]

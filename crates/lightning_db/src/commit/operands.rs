@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::batch::{Operation, Operations, encode};
+use super::batch::{Operation, Operations, Write, encode, encode_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MAX_COMMIT_OPERANDS_BYTES;
 use crate::operators::list;
@@ -33,7 +33,7 @@ pub fn resolve(
         || Operations::new(body).map(|op| op.expect("bodies are encoded by this process"));
     let mut keys: BTreeMap<(KeyspaceId, &[u8]), Merged<'_>> = BTreeMap::new();
     let mut keyspace: Option<Arc<KeyspaceStore>> = None;
-    for op in operations() {
+    for op in operations().filter_map(Write::entry) {
         let EntryValue::Operands(operands) = op.entry.value else { continue };
         let store = match keyspace.take() {
             Some(store) if store.id == op.keyspace => store,
@@ -45,7 +45,22 @@ pub fn resolve(
         keys.insert((op.keyspace, op.key), Merged::default());
     }
     let mut out = Vec::with_capacity(body.len());
-    for op in operations() {
+    for part in operations() {
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                let covered =
+                    |id: KeyspaceId, key: &[u8]| id == range.keyspace && range.covers(key);
+                for (_, merged) in keys.iter_mut().filter(|((id, key), _)| covered(*id, key)) {
+                    *merged = Merged {
+                        base: Some(Entry::lasting(EntryValue::Tombstone)),
+                        operands: Vec::new(),
+                    };
+                }
+                continue;
+            }
+        };
         let Some(merged) = keys.get_mut(&(op.keyspace, op.key)) else {
             encode(&mut out, &op);
             continue;

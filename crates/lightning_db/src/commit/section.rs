@@ -16,8 +16,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cache::RowCache;
-use crate::commit::batch::Operations;
+use crate::commit::apply::apply;
+use crate::commit::batch::{Operations, Write};
 use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::environment::Environment;
@@ -139,7 +139,7 @@ impl CommitSection {
                 return Err(Error::new(ErrorKind::Closed, "the database was closed"));
             }
             env.check_writable()?;
-            check_keyspaces(&state, body)?;
+            let has_ranges = check_keyspaces(&state, body)?;
             validate(&mut state)?;
             let seq = state.last.next();
             let mut log_upkeep = false;
@@ -148,7 +148,7 @@ impl CommitSection {
                 log_upkeep = log.take_upkeep_due();
             }
             state.last = seq;
-            if let Err(e) = apply(&state, body, seq, &env.rows) {
+            if let Err(e) = self.insert(&state, body, seq, has_ranges) {
                 // Logged but not inserted: readers and the next process would disagree.
                 env.poison(&e);
                 return Err(e.with_kind(ErrorKind::CommitUnknown));
@@ -206,6 +206,31 @@ impl CommitSection {
             self.env.visible.fetch_max(last.0, Ordering::AcqRel);
         }
         Ok(last)
+    }
+
+    /// Inserts the entries of a body, and takes what the row cache has of their keys out of it.
+    fn insert(&self, state: &SectionState, body: &[u8], seq: Seq, has_ranges: bool) -> Result<()> {
+        let rows = &self.env.rows;
+        if has_ranges && rows.has_table() {
+            // Before its entries: a bucket that they are noted in counts as up to date.
+            let ranges = Operations::new(body).flatten().filter_map(|part| match part {
+                Write::DeleteRange(r) => Some((r.keyspace, r.start, r.end)),
+                Write::Entry(_) => None,
+            });
+            rows.note_ranges(ranges, seq);
+        }
+        let active = |id| Some(Arc::clone(&state.keyspaces[&id].version().active));
+        apply(
+            body,
+            seq,
+            active,
+            |op| {
+                rows.note_write(op.keyspace, op.key, seq);
+                op.entry
+            },
+            || self.env.views.live(),
+        )?;
+        Ok(())
     }
 
     fn is_durable(&self, required: Seq) -> bool {
@@ -271,40 +296,32 @@ fn seal_all(state: &SectionState) -> bool {
     sealed
 }
 
-/// Refuses a body that writes to a keyspace that was dropped.
-fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<()> {
+/// Refuses a body that writes to a keyspace that was dropped; tells whether it has range deletes.
+fn check_keyspaces(state: &SectionState, body: &[u8]) -> Result<bool> {
     let mut last = None;
-    for op in Operations::new(body) {
-        let id = op.expect("bodies are encoded by this process").keyspace;
-        if last != Some(id) {
-            if !state.keyspaces.contains_key(&id) {
+    let mut has_ranges = false;
+    for part in Operations::new(body) {
+        let part = part.expect("bodies are encoded by this process");
+        if let Write::DeleteRange(range) = part {
+            has_ranges = true;
+            if let Some(keyspace) = state.keyspaces.get(&range.keyspace) {
+                keyspace.check_takes_ranges()?;
+            }
+        }
+        if last != Some(part.keyspace()) {
+            if !state.keyspaces.contains_key(&part.keyspace()) {
                 return Err(Error::new(ErrorKind::NotFound, "the keyspace was dropped"));
             }
-            last = Some(id);
+            last = Some(part.keyspace());
         }
     }
-    Ok(())
-}
-
-/// Inserts the entries of a body, and takes what the row cache has of their keys out of it.
-fn apply(state: &SectionState, body: &[u8], seq: Seq, rows: &RowCache) -> Result<()> {
-    let mut current: Option<(KeyspaceId, Arc<crate::memtable::Memtable>)> = None;
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
-        if current.as_ref().is_none_or(|(id, _)| *id != op.keyspace) {
-            let keyspace = &state.keyspaces[&op.keyspace];
-            current = Some((op.keyspace, Arc::clone(&keyspace.version().active)));
-        }
-        let (_, memtable) = current.as_ref().expect("set above");
-        memtable.insert(op.key, seq, op.entry)?;
-        rows.note_write(op.keyspace, op.key, seq);
-    }
-    Ok(())
+    Ok(has_ranges)
 }
 
 /// Whether any value of a body is to be moved to blob pages.
 pub fn has_large_values(body: &[u8], threshold: usize) -> bool {
     Operations::new(body)
         .flatten()
+        .filter_map(Write::entry)
         .any(|op| matches!(op.entry.value, EntryValue::Inline(v) if v.len() >= threshold))
 }

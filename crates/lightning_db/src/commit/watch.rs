@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::batch::Operations;
+use crate::commit::batch::{Operations, RangeDelete, Write};
+use crate::ranges::is_before;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::types::KeyspaceId;
 
@@ -57,7 +58,10 @@ impl Watch {
         if self.is_hit() {
             return;
         }
-        let hit = Operations::new(body).flatten().any(|op| self.covers(op.keyspace, op.key));
+        let hit = Operations::new(body).flatten().any(|part| match part {
+            Write::Entry(op) => self.covers(op.keyspace, op.key),
+            Write::DeleteRange(range) => self.reaches(&range),
+        });
         if hit {
             self.hit.store(true, Ordering::Release);
         }
@@ -70,6 +74,18 @@ impl Watch {
         }
         let after = space.ranges.partition_point(|(start, _)| start.as_slice() <= key);
         after > 0 && space.ranges[after - 1].1.as_ref().is_none_or(|e| key < e.as_slice())
+    }
+
+    /// Whether any key or range in `range` is watched.
+    fn reaches(&self, range: &RangeDelete<'_>) -> bool {
+        let Some(space) = self.spaces.get(&range.keyspace) else { return false };
+        let first = space.keys.partition_point(|k| k.as_slice() < range.start);
+        if space.keys.get(first).is_some_and(|k| is_before(k, range.end)) {
+            return true;
+        }
+        let first =
+            space.ranges.partition_point(|(_, end)| !is_before(range.start, end.as_deref()));
+        space.ranges.get(first).is_some_and(|(start, _)| is_before(start, range.end))
     }
 
     /// Whether a commit touched it.
@@ -104,7 +120,7 @@ fn join(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::batch::{Operation, encode};
+    use crate::commit::batch::{Operation, encode, encode_range};
     use crate::types::{Entry, EntryValue};
 
     #[test]
@@ -125,6 +141,25 @@ mod tests {
                 &mut body,
                 &Operation { keyspace, key: &probe, entry: Entry::lasting(EntryValue::Tombstone) },
             );
+            let covers = |k: &[u8], range: &KeyRange| {
+                range.0.as_slice() <= k && is_before(k, range.1.as_deref())
+            };
+            let empty = |r: &KeyRange| r.1.as_ref().is_some_and(|e| *e <= r.0);
+            let deleted: KeyRange = (key(&mut rng), rng.bool().then(|| key(&mut rng)));
+            if rng.bool() && !empty(&deleted) {
+                let (start, end) = (&deleted.0[..], deleted.1.as_deref());
+                let all = ranges.iter().cloned().map(|r| (KeyspaceId(1), r));
+                let watch = Watch::new(keys.iter().cloned().map(|k| (KeyspaceId(1), k)), all);
+                let mut body = Vec::new();
+                encode_range(&mut body, &RangeDelete { keyspace, start, end });
+                watch.note(&body);
+                let meets = |r: &KeyRange| {
+                    !empty(r) && is_before(&r.0, end) && is_before(start, r.1.as_deref())
+                };
+                let expected = keyspace == KeyspaceId(1)
+                    && (keys.iter().any(|k| covers(k, &deleted)) || ranges.iter().any(meets));
+                assert_eq!(watch.is_hit(), expected, "{keys:?} {ranges:?} {deleted:?}");
+            }
             watch.note(&body);
             let inside = |(s, e): &KeyRange| *s <= probe && e.as_ref().is_none_or(|e| probe < *e);
             let expected =

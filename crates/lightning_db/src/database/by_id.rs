@@ -68,6 +68,16 @@ impl Database {
         self.with_tx(id, |tx| tx.delete(key))
     }
 
+    /// [`Transaction::delete_range`] by id.
+    pub fn delete_range_tx(
+        &self,
+        id: TransactionId,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        self.with_tx(id, |tx| tx.delete_range(start, end))
+    }
+
     /// [`Transaction::merge`] by id.
     pub fn merge_tx(
         &self,

@@ -23,7 +23,7 @@ type State = BTreeMap<(bool, u8), Vec<u8>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Writes `entries` of (keyspace, key, length; none deletes) as one commit.
+    /// Writes `entries` of (keyspace, key, length; none deletes, or deletes a range) as one commit.
     Commit {
         sync: bool,
         entries: u8,
@@ -110,6 +110,19 @@ impl Run {
                     let (key, len) = (script.byte(), script.byte());
                     let second = key & 64 != 0;
                     let name = [b'a' + (key & 31)];
+                    if key & 128 != 0 && len < 32 {
+                        let end = (len < 30).then(|| [name[0] + (len & 7)]);
+                        let end = end.as_ref().map(|e| &e[..]);
+                        if second {
+                            batch.delete_range_in(other, Some(&name), end);
+                        } else {
+                            batch.delete_range(Some(&name), end);
+                        }
+                        state.retain(|(of, k), _| {
+                            *of != second || *k < name[0] || end.is_some_and(|e| e[0] <= *k)
+                        });
+                        continue;
+                    }
                     let value = match len {
                         0..32 => None,
                         250.. => Some(vec![len; 17_000]),
@@ -222,6 +235,18 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             seed.extend([32, i, 255, 0x80, i, 90, 64 | i, 120, 3, 251]);
         }
         seed.extend([28 + upkeep % 2, 3 * upkeep, upkeep, 1, 2, 200, upkeep]);
+        seeds.push(seed);
+    }
+    // Range deletes over what is in each place, with puts after them, and a crash.
+    for upkeep in [24, 25, 26, 27] {
+        let mut seed = Vec::new();
+        for i in 0..20_u8 {
+            seed.extend([32, i, 90, 0x60, 64 + i, 120, 128 + i, 3]);
+            if i % 5 == 4 {
+                seed.extend([upkeep, 224, 125 + i, 4, i, 100, 192 + i, 2, i, 250]);
+            }
+        }
+        seed.extend([29, 2 * upkeep, upkeep, 32, 130, 31, upkeep]);
         seeds.push(seed);
     }
     seeds

@@ -90,6 +90,24 @@ impl Held {
         })
     }
 
+    /// As [`forbids_write`](Self::forbids_write), for any key of `start <= key < end`.
+    pub(super) fn forbids_range(
+        &self,
+        owner: u64,
+        keyspace: KeyspaceId,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> bool {
+        self.spaces.get(&keyspace).is_some_and(|space| {
+            let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut rows = space.rows.range::<[u8], _>((Bound::Included(start), upper));
+            let row = rows.any(|(_, h)| h.iter().any(|(o, _)| o.number != owner));
+            let target = Target::Range(start.to_vec(), end.map(<[u8]>::to_vec));
+            let others = |r: &Request| r.owner.number != owner && r.target.overlaps(&target);
+            row || space.ranges.iter().any(others)
+        })
+    }
+
     /// Whether the owner of `request` holds all that it asks for already.
     pub(super) fn has(&self, request: &Request) -> bool {
         let Some(space) = self.spaces.get(&request.keyspace) else { return false };

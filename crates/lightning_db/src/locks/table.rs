@@ -167,6 +167,17 @@ impl LockTable {
         self.state.lock().held.forbids_write(owner, keyspace, key)
     }
 
+    /// Whether a lock of somebody but `owner` forbids writing to any key of `start <= key < end`.
+    pub fn forbids_range(
+        &self,
+        owner: u64,
+        keyspace: KeyspaceId,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> bool {
+        self.state.lock().held.forbids_range(owner, keyspace, start, end)
+    }
+
     /// Takes a lock, waiting for it at most `timeout`. `now` is the monotonic clock.
     pub fn acquire(
         &self,

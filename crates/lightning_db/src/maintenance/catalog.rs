@@ -68,6 +68,7 @@ pub fn new_state(
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
         level: options.compression_level,
     }
 }
@@ -192,6 +193,10 @@ fn give_operator(core: &Core, keyspace: &KeyspaceStore, operator: &str) -> Resul
     }
     if keyspace.default_ttl.load(Ordering::Acquire) > 0 {
         return Err(no_lives_where_merged());
+    }
+    {
+        let _section = core.section.enter();
+        keyspace.close_to_ranges()?;
     }
     let op = EditOp::SetMergeOperator { keyspace: keyspace.id, name: operator.to_owned() };
     core.env.publish(Edit { ops: vec![op] }, || ())?;

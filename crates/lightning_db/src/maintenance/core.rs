@@ -273,7 +273,11 @@ impl Core {
             .iter()
             .map(|k| {
                 let v = k.version();
-                v.base.file_bytes() + v.runs.iter().map(|r| r.row.file_bytes()).sum::<u64>()
+                v.base.file_bytes()
+                    + v.runs
+                        .iter()
+                        .map(|r| r.row.file_bytes() + r.ranges.row.file_bytes())
+                        .sum::<u64>()
             })
             .sum();
         let young = self.env.blobs.young_bytes();

@@ -6,6 +6,7 @@
 //! | `core` | what all handles of an open database share |
 //! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
+//! | `row_by_row` | range deletes where there is a merge operator |
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
@@ -18,6 +19,7 @@ pub mod indexes;
 pub mod open_transactions;
 pub mod pacing;
 pub mod rekey;
+pub mod row_by_row;
 pub mod scheduler;
 pub mod work;
 pub mod write;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::batch::{Operation, Operations, WriteBatch, encode};
+use crate::commit::batch::{Operation, Operations, Write, WriteBatch, encode, encode_range};
 use crate::commit::operands;
 use crate::commit::section::{Committed, SectionState, Wait, has_large_values};
 use crate::config::{Durability, LightningDbConfig, WalSyncMode, WriteOptions};
@@ -19,6 +19,7 @@ use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_COMMIT_BYTES};
 use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::maintenance::indexes::upkeep::commit_with_indexes;
+use crate::maintenance::row_by_row::commit_with_ranges;
 use crate::store::blobs::BlobStore;
 use crate::sync::atomic::Ordering;
 use crate::types::{Entry, EntryValue};
@@ -43,6 +44,15 @@ pub fn check_entry(config: &LightningDbConfig, key: usize, value: usize) -> Resu
         return Err(BlobStore::too_large(value as u64, config.max_value_size));
     }
     Ok(())
+}
+
+/// Refuses a range with an end that is over the limit of keys.
+pub fn check_range(
+    config: &LightningDbConfig,
+    start: Option<&[u8]>,
+    end: Option<&[u8]>,
+) -> Result<()> {
+    [start, end].into_iter().flatten().try_for_each(|key| check_entry(config, key.len().max(1), 0))
 }
 
 /// Commits a batch: limits, pace, large values, locks, commit section, and the work that it made
@@ -87,15 +97,19 @@ pub fn write_batch(
     let lives = batch.lifetimes || core.has_default_ttl();
     let with_moments = if lives { begin_lives(core, batch, body)? } else { None };
     let body = with_moments.as_deref().unwrap_or(body);
-    let committed = if has_large_values(body, BLOB_THRESHOLD_BYTES) {
-        let _pin = core.env.blobs.pin();
-        let whole = move_large_values(core, body)?;
+    // The pin goes before the work that a commit makes due, which waits for it.
+    let committed = {
+        let large = has_large_values(body, BLOB_THRESHOLD_BYTES);
+        let _pin = large.then(|| core.env.blobs.pin());
+        let moved = if large { Some(move_large_values(core, body)?) } else { None };
+        let whole = moved.as_deref().unwrap_or(body);
         check_size(config, whole.len())?;
-        commit_with_indexes(core, body, &whole, wait, owner, validate)
-    } else {
-        check_size(config, body.len())?;
-        commit_with_indexes(core, body, body, wait, owner, validate)
-    }?;
+        if batch.ranges {
+            commit_with_ranges(core, body, whole, wait, owner, validate)?
+        } else {
+            commit_with_indexes(core, body, whole, wait, owner, validate)?
+        }
+    };
     if durability == Durability::Periodic {
         core.note_periodic(committed.seq)?;
     }
@@ -125,7 +139,7 @@ fn resolve_merges(core: &Core, batch: &WriteBatch) -> Result<Vec<u8>> {
         found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the keyspace was dropped"))
     };
     let body = operands::resolve(&batch.body, find)?;
-    for op in operations(&body) {
+    for op in parts(&body).filter_map(Write::entry) {
         check_entry(&core.config, op.key.len(), op.entry.value.inline_len())?;
     }
     Ok(body)
@@ -180,26 +194,35 @@ impl Drop for WriteOwner<'_> {
     }
 }
 
-fn operations(body: &[u8]) -> impl Iterator<Item = Operation<'_>> {
+fn parts(body: &[u8]) -> impl Iterator<Item = Write<'_>> {
     Operations::new(body).map(|op| op.expect("bodies are encoded by this process"))
 }
 
 fn is_locked(core: &Core, owner: u64, body: &[u8]) -> bool {
-    operations(body).any(|op| core.locks.forbids_write(owner, op.keyspace, op.key))
+    parts(body).any(|part| match part {
+        Write::Entry(op) => core.locks.forbids_write(owner, op.keyspace, op.key),
+        Write::DeleteRange(r) => core.locks.forbids_range(owner, r.keyspace, r.start, r.end),
+    })
 }
 
-/// Waits for exclusive locks on every key of a body, in the order of keys.
+/// Waits for exclusive locks on every key and range of a body, in the order of keys.
 fn lock_all(core: &Core, owner: &Arc<Owner>, body: &[u8]) -> Result<()> {
-    let mut keys: Vec<_> = operations(body).map(|op| (op.keyspace, op.key)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for (keyspace, key) in keys {
-        let request = Request {
-            owner: Arc::clone(owner),
-            keyspace,
-            target: Target::Row(key.to_vec()),
-            mode: LockMode::Exclusive,
+    // A range's end is told apart from a single key by the outer option.
+    let mut targets: Vec<_> = parts(body)
+        .map(|part| match part {
+            Write::Entry(op) => (op.keyspace, op.key, None),
+            Write::DeleteRange(r) => (r.keyspace, r.start, Some(r.end)),
+        })
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for (keyspace, key, range) in targets {
+        let target = match range {
+            None => Target::Row(key.to_vec()),
+            Some(end) => Target::Range(key.to_vec(), end.map(<[u8]>::to_vec)),
         };
+        let mode = LockMode::Exclusive;
+        let request = Request { owner: Arc::clone(owner), keyspace, target, mode };
         core.locks.acquire(&request, core.config.lock_timeout, &|| core.env.now())?;
     }
     Ok(())
@@ -252,7 +275,7 @@ fn check_room(core: &Core, batch: &WriteBatch) -> Result<()> {
 /// are none.
 fn begin_lives(core: &Core, batch: &WriteBatch, body: &[u8]) -> Result<Option<Vec<u8>>> {
     let defaults = core.default_ttls();
-    if !batch.lifetimes && operations(body).all(|op| !defaults.contains_key(&op.keyspace)) {
+    if !batch.lifetimes && parts(body).all(|part| !defaults.contains_key(&part.keyspace())) {
         return Ok(None);
     }
     let merging = if batch.lifetimes { core.merging() } else { BTreeSet::new() };
@@ -260,7 +283,14 @@ fn begin_lives(core: &Core, batch: &WriteBatch, body: &[u8]) -> Result<Option<Ve
     lifetimes.enable();
     let now = lifetimes.now();
     let mut out = Vec::with_capacity(body.len() + 8 * batch.count);
-    for mut op in operations(body) {
+    for part in parts(body) {
+        let mut op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
         let ttl = match op.entry.value {
             EntryValue::Inline(_) if op.entry.expiry.is_never() => {
                 defaults.get(&op.keyspace).copied().unwrap_or(op.entry.expiry)
@@ -289,8 +319,14 @@ pub fn no_lives_where_merged() -> Error {
 /// The body with its large values moved to blob pages.
 fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
+    for part in parts(body) {
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                encode_range(&mut out, &range);
+                continue;
+            }
+        };
         let value = match op.entry.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
                 EntryValue::Blob(core.env.blobs.put(v)?)

@@ -9,7 +9,7 @@
 //!
 //! No I/O, no threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit::{Edit, EditOp, NextIds};
 use super::interval::KeyInterval;
@@ -54,8 +54,18 @@ impl ManifestState {
 
     /// An edit that, applied to an empty state, gives this one, but for the edit's number.
     pub fn snapshot_edit(&self) -> Edit {
-        let mut ops: Vec<EditOp> =
-            self.keyspaces.values().cloned().map(EditOp::CreateKeyspace).collect();
+        let mut ops = Vec::new();
+        for k in self.keyspaces.values() {
+            ops.push(EditOp::CreateKeyspace(KeyspaceState {
+                ranges: BTreeMap::new(),
+                ..k.clone()
+            }));
+            ops.extend(k.ranges.iter().map(|(run, partitions)| EditOp::SetRanges {
+                keyspace: k.id,
+                run: *run,
+                partitions: partitions.clone(),
+            }));
+        }
         ops.extend(self.keyspaces.values().filter_map(|k| {
             let name = k.merge_operator.clone()?;
             Some(EditOp::SetMergeOperator { keyspace: k.id, name })
@@ -138,6 +148,7 @@ impl ManifestState {
                 let k = self.keyspace_mut(*keyspace)?;
                 let at = run_at(k, *run)?;
                 k.runs.remove(at);
+                k.ranges.remove(run);
             }
             EditOp::ReplaceBase { keyspace, removed, added } => {
                 self.note_ids(added.iter())?;
@@ -152,6 +163,16 @@ impl ManifestState {
                 for p in added {
                     let at = base.partition_point(|o| o.first_key < p.first_key);
                     base.insert(at, p.clone());
+                }
+            }
+            EditOp::SetRanges { keyspace, run, partitions } => {
+                self.note_ids(partitions.iter())?;
+                let k = self.keyspace_mut(*keyspace)?;
+                run_at(k, *run)?;
+                if partitions.is_empty() {
+                    k.ranges.remove(run);
+                } else {
+                    k.ranges.insert(*run, partitions.clone());
                 }
             }
             EditOp::LogStart(id) => {
@@ -349,6 +370,7 @@ fn replace_runs(k: &mut KeyspaceState, removed: &[RunId], added: Option<&RunMeta
         }
     }
     k.runs.splice(at..at + removed.len(), added.cloned());
+    k.ranges.retain(|id, _| !removed.contains(id));
     Ok(())
 }
 
@@ -388,6 +410,12 @@ fn check_keyspace(k: &KeyspaceState) -> Applied {
         if !run.consumed.windows(2).all(apart) {
             return Err(Malformed("what a run gave to the base is not sorted and joined"));
         }
+    }
+    for (run, row) in &k.ranges {
+        if row.is_empty() || !k.runs.iter().any(|r| r.id == *run) {
+            return Err(Malformed("range deletes are of no run"));
+        }
+        check_row(row)?;
     }
     if k.runs.windows(2).any(|w| w[0].low <= w[1].high) {
         return Err(Malformed("a run is not newer than the one below it"));

@@ -115,6 +115,16 @@ pub enum EditOp {
         /// The codec's level; `None` for its own.
         level: Option<i32>,
     },
+    /// The range deletes of a run are these now; none, where there are no partitions. Replacing a run by
+    /// another takes them away, setting one leaves them.
+    SetRanges {
+        /// Where.
+        keyspace: KeyspaceId,
+        /// Whose.
+        run: RunId,
+        /// By key.
+        partitions: Vec<PartitionMeta>,
+    },
     /// A keyspace gets its merge operator.
     SetMergeOperator {
         /// Where.
@@ -248,6 +258,14 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
                 l::put_signed(out, *level);
             }
         }
+        EditOp::SetRanges { keyspace, run, partitions } => {
+            tagged(out, 16, *keyspace);
+            put_varint(out, run.0);
+            put_varint(out, partitions.len() as u64);
+            for p in partitions {
+                l::put_partition(out, p);
+            }
+        }
         EditOp::SetMergeOperator { keyspace, name } => {
             tagged(out, 23, *keyspace);
             put_bytes(out, name.as_bytes());
@@ -263,7 +281,7 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
 fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
     let tag = r.u8()?;
     let mut keyspace = KeyspaceId(0);
-    if (2..=8).contains(&tag) || matches!(tag, 22 | 23) {
+    if (2..=8).contains(&tag) || matches!(tag, 16 | 22 | 23) {
         keyspace = KeyspaceId(l::u32_of(r)?);
     }
     Ok(match tag {
@@ -308,6 +326,11 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
                 1 => Some(l::signed(r)?),
                 _ => return Err(Malformed("a level is neither there nor not")),
             },
+        },
+        16 => EditOp::SetRanges {
+            keyspace,
+            run: RunId(r.varint()?),
+            partitions: l::list(r, 40, l::partition)?,
         },
         23 => EditOp::SetMergeOperator {
             keyspace,

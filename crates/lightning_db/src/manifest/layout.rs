@@ -1,6 +1,8 @@
 //! Bytes of the metadata types: varints and length-prefixed byte strings, in the order of the
 //! structs' fields. Counts are bounded by what the input can hold.
 
+use std::collections::BTreeMap;
+
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
 use super::lives::Lives;
@@ -186,6 +188,8 @@ pub(super) fn keyspace(r: &mut Reader<'_>) -> Decoded<KeyspaceState> {
         flushed: Seq(r.varint()?),
         runs: list(r, 5, run)?,
         base: list(r, 40, partition)?,
+        // Parts of an edit of their own (tag 16), so that most keyspaces do not speak of them.
+        ranges: BTreeMap::new(),
         // Told by an operation of its own, where there is one.
         level: None,
     })

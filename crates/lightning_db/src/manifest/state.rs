@@ -4,8 +4,9 @@
 //! 2. A data segment belongs to one partition; a partition has one to three, its root in one of them.
 //! 3. Runs are listed newest first; their numbers never overlap.
 //! 4. Ids handed out are below the `next_*` counters, which never go back.
-//! 5. A blob segment that a partition refers to is listed.
-//! 6. The keyspaces of an index are listed; that of its entries is of one index, and has none itself.
+//! 5. Only runs that are there have range deletes.
+//! 6. A blob segment that a partition refers to is listed.
+//! 7. The keyspaces of an index are listed; that of its entries is of one index, and has none itself.
 //!
 //! `apply` keeps them. No I/O, no threads.
 
@@ -128,6 +129,8 @@ pub struct KeyspaceState {
     pub runs: Vec<RunMeta>,
     /// By key.
     pub base: Vec<PartitionMeta>,
+    /// The range deletes of runs that have any: a row whose keys are where ranges start.
+    pub ranges: BTreeMap<RunId, Vec<PartitionMeta>>,
     /// Level of the codec, where one was chosen with it.
     pub level: Option<i32>,
 }
@@ -135,7 +138,8 @@ pub struct KeyspaceState {
 impl KeyspaceState {
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
-        self.runs.iter().flat_map(|r| &r.partitions).chain(&self.base)
+        let runs = self.runs.iter().flat_map(|r| &r.partitions);
+        runs.chain(&self.base).chain(self.ranges.values().flatten())
     }
 }
 

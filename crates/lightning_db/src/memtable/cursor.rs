@@ -199,6 +199,11 @@ impl MemtableCursor {
         self.settle_backward(number);
     }
 
+    /// Stands nowhere, until the next seek.
+    pub fn leave(&mut self) {
+        self.at = None;
+    }
+
     /// Whether it stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {

@@ -6,6 +6,7 @@
 //! - `index`: the tree over the keys: search, insertion, splits, and the publication protocol
 //! - `node`: one node of it; `order`: the word that publishes a node's entries
 //! - `entry`: the bytes of one version of a key, and the chain of its older versions
+//! - `ranges`: the range deletes, beside the tree
 //! - `arena`: the memory that nodes and entries lie in until the memtable goes
 //! - `folds`: what chains of operands came to, once somebody read them
 //! - `filter`: tells quickly that a key is absent
@@ -22,6 +23,7 @@ mod folds;
 mod index;
 mod node;
 mod order;
+mod ranges;
 mod table;
 
 #[cfg(all(test, loom))]
@@ -30,4 +32,5 @@ mod publication_model;
 mod tests;
 
 pub use cursor::MemtableCursor;
+pub use ranges::RangesAt;
 pub use table::Memtable;

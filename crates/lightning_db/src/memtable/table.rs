@@ -9,6 +9,7 @@
 //! may see it is for the reader to say, by a seq.
 
 use crate::error::Result;
+use crate::ranges::Fragment;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::types::{Entry, EntryValue, KeyspaceId, SegmentId, Seq, hash_key};
@@ -17,6 +18,7 @@ use super::entry::EntryRef;
 use super::filter::Filter;
 use super::folds::Folds;
 use super::index::{Index, Inserted};
+use super::ranges::{MemtableRanges, RangesAt};
 
 /// All versions of the keys of one keyspace that commits from `first_seq` on have written.
 pub struct Memtable {
@@ -29,6 +31,7 @@ pub struct Memtable {
     expiring: AtomicUsize,
     index: Index,
     filter: Filter,
+    ranges: MemtableRanges,
     folds: Folds,
     /// Ascending.
     blob_segments: Mutex<Vec<SegmentId>>,
@@ -45,6 +48,7 @@ impl Memtable {
             expiring: AtomicUsize::new(0),
             index: Index::new(),
             filter: Filter::new(),
+            ranges: MemtableRanges::new(),
             folds: Folds::default(),
             blob_segments: Mutex::new(Vec::new()),
         }
@@ -76,7 +80,16 @@ impl Memtable {
         Ok(())
     }
 
-    /// The newest version of `key` at or below `at`, whenever it expires.
+    /// Inserts a range delete: it covers what was inserted before it, but not what has the same number;
+    /// who inserts sees to it that entries of its commit come out right (see `commit::apply`). `views`
+    /// tells the numbers of the views that live. One thread at a time, as with [`insert`](Self::insert).
+    pub fn delete_range(&self, delete: Fragment, views: impl FnOnce() -> Vec<Seq>) {
+        assert!(self.last_seq().is_none(), "nothing is inserted into a sealed memtable");
+        debug_assert!(delete.seq >= self.first_seq, "the commit belongs to an older memtable");
+        self.ranges.insert(delete, views);
+    }
+
+    /// The newest version of `key` at or below `at`; of a key that a range delete covers, a tombstone.
     #[cfg(test)]
     pub fn get(&self, key: &[u8], at: Seq) -> Option<(Seq, EntryValue<'_>)> {
         self.get_hashed(key, hash_key(key), at).map(|(seq, entry)| (seq, entry.value))
@@ -85,11 +98,28 @@ impl Memtable {
     /// The newest version of `key`, whose [`hash_key`] is `hash`, at or below `at`.
     #[inline]
     pub fn get_hashed(&self, key: &[u8], hash: u64, at: Seq) -> Option<(Seq, Entry<'_>)> {
-        if !self.filter.may_contain(hash) {
-            return None;
+        let mut found = None;
+        if self.filter.may_contain(hash) {
+            let entry = self.index.newest(key).and_then(|newest| newest.at_or_before(at));
+            found = entry.map(|e| (e.seq(), Entry { value: e.value(), expiry: e.expiry() }));
         }
-        let entry = self.index.newest(key)?.at_or_before(at)?;
-        Some((entry.seq(), Entry { value: entry.value(), expiry: entry.expiry() }))
+        if self.ranges.any() { self.below_ranges(key, at, found) } else { found }
+    }
+
+    /// What is found of `key`, or that it is covered by a range delete.
+    #[cold]
+    fn below_ranges<'a>(
+        &self,
+        key: &[u8],
+        at: Seq,
+        found: Option<(Seq, Entry<'a>)>,
+    ) -> Option<(Seq, Entry<'a>)> {
+        match self.ranges.covering(key, at) {
+            Some(seq) if found.is_none_or(|(own, _)| own < seq) => {
+                Some((seq, Entry::lasting(EntryValue::Tombstone)))
+            }
+            _ => found,
+        }
     }
 
     /// The versions of `key` at or below `at`, newest first.
@@ -110,18 +140,42 @@ impl Memtable {
         self.folds.put(key, seq, value);
     }
 
-    /// The number of the newest version of `key`, visible or not.
+    /// The number of the newest version of `key`, or of the newest range delete over it, visible or not.
     #[inline]
     pub fn newest_seq(&self, key: &[u8]) -> Option<Seq> {
-        if !self.filter.may_contain(hash_key(key)) {
-            return None;
+        let mut newest = None;
+        if self.filter.may_contain(hash_key(key)) {
+            newest = self.index.newest(key).map(|entry| entry.seq());
         }
-        self.index.newest(key).map(|entry| entry.seq())
+        if self.ranges.any() {
+            return newest.max(self.ranges.covering(key, Seq(u64::MAX)));
+        }
+        newest
+    }
+
+    /// The range deletes that a reader at `at` sees; `None` where there are none at all.
+    pub fn ranges_at(&self, at: Seq) -> Option<std::sync::Arc<RangesAt>> {
+        self.ranges.any().then(|| self.ranges.at(at))
+    }
+
+    /// Every range delete, from the oldest to the newest.
+    pub fn range_deletes(&self) -> Vec<Fragment> {
+        if self.ranges.any() { self.ranges.all() } else { Vec::new() }
+    }
+
+    /// How many range deletes there are.
+    pub fn range_delete_count(&self) -> usize {
+        self.ranges.count()
+    }
+
+    /// Whether a range delete past `since` covers any key of `start <= key < end`.
+    pub fn range_deleted_since(&self, start: &[u8], end: Option<&[u8]>, since: Seq) -> bool {
+        self.ranges.any() && self.ranges.any_since(start, end, since)
     }
 
     /// Bytes of memory held, used or not. It grows by chunks of 4 KiB at first, 2 MiB later.
     pub fn bytes(&self) -> usize {
-        self.index.held_bytes() + self.filter.held_bytes()
+        self.index.held_bytes() + self.filter.held_bytes() + self.ranges.bytes()
     }
 
     /// Entries, each version counted.
@@ -134,9 +188,10 @@ impl Memtable {
         self.expiring.load(Ordering::Relaxed)
     }
 
-    /// Whether there are no entries.
+    /// Whether there are no entries and no range deletes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0
+        self.entries() == 0 && !self.ranges.any()
     }
 
     /// The keyspace whose entries these are.

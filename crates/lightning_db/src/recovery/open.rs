@@ -33,6 +33,7 @@ use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
 use crate::store::keyspace::{KeyspaceStore, StoreOptions};
 use crate::store::lifetimes::Lifetimes;
+use crate::store::range_row::RunRanges;
 use crate::store::version::{Row, Run};
 use crate::store::view::ViewRegistry;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -390,18 +391,21 @@ fn assemble(
     let mut by_name = BTreeMap::new();
     for keyspace in state.keyspaces.values() {
         let store = open_keyspace(&env, keyspace, &recovered.segments, &config, last)?;
-        // That of the default keyspace is in the manifest before this open lets anybody write.
-        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
-        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
-            let registered = &config.merge_operators;
-            store.set_merger(Merger::new(&keyspace.name, operator, registered));
-        }
         if let Some(memtable) = recovered.memtables.get(&keyspace.id) {
             store.update(|v| {
                 let mut next = v.clone();
                 next.sealed.push(Arc::clone(memtable));
                 next
             });
+        }
+        // That of the default keyspace is in the manifest before this open lets anybody write.
+        let given = config.merge_operator.as_ref().filter(|_| keyspace.id == KeyspaceId(0));
+        if let Some(operator) = keyspace.merge_operator.as_ref().or(given) {
+            if keyspace.merge_operator.is_none() {
+                store.close_to_ranges()?;
+            }
+            let registered = &config.merge_operators;
+            store.set_merger(Merger::new(&keyspace.name, operator, registered));
         }
         by_id.insert(keyspace.id, Arc::clone(&store));
         by_name.insert(keyspace.name.clone(), store);
@@ -488,7 +492,10 @@ fn open_keyspace(
     let runs = state
         .runs
         .iter()
-        .map(|r| open_run(env, segments, r).map(Arc::new))
+        .map(|r| {
+            let ranges = state.ranges.get(&r.id).map_or(&[][..], Vec::as_slice);
+            open_run(env, segments, r, ranges).map(Arc::new)
+        })
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
@@ -508,8 +515,14 @@ fn open_row(segments: &Segments, metas: &[PartitionMeta]) -> Result<Row> {
     Ok(Row { partitions: partitions.into() })
 }
 
-fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Run> {
+fn open_run(
+    env: &Environment,
+    segments: &Segments,
+    meta: &RunMeta,
+    ranges: &[PartitionMeta],
+) -> Result<Run> {
     let row = open_row(segments, &meta.partitions)?;
+    let ranges = RunRanges::open(open_row(segments, ranges)?, &meta.consumed, &env.pager)?;
     let mut run = Run {
         id: meta.id,
         low: meta.low,
@@ -517,10 +530,12 @@ fn open_run(env: &Environment, segments: &Segments, meta: &RunMeta) -> Result<Ru
         live_bytes: row.live_bytes(),
         row,
         consumed: meta.consumed.clone(),
+        ranges,
     };
     if !run.consumed.is_empty() {
         let everything = crate::manifest::KeyInterval { start: Vec::new(), end: None };
         run.live_bytes = crate::store::merge::stacked_in(&run, &everything, &env.pager)?;
     }
+    run.live_bytes += run.ranges.row.live_bytes();
     Ok(run)
 }

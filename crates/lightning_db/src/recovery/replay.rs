@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::commit::batch::Operations;
+use crate::commit::apply::apply;
+use crate::commit::batch::{Operations, Write};
 use crate::error::{ErrorKind, Result};
 use crate::manifest::ManifestState;
 use crate::memtable::Memtable;
@@ -39,8 +40,9 @@ impl<'a> Replay<'a> {
     pub fn visit(&mut self, seq: Seq, body: &[u8]) -> Result<Visit> {
         // First everything that can refuse the record, then what changes memtables.
         let mut moved: Vec<BlobRef> = Vec::new();
-        for op in Operations::new(body) {
-            let Ok(op) = op else { return Ok(Visit::Unusable) };
+        for part in Operations::new(body) {
+            let Ok(part) = part else { return Ok(Visit::Unusable) };
+            let Write::Entry(op) = part else { continue };
             let EntryValue::Blob(blob) = op.entry.value else { continue };
             if !self.wants(op.keyspace, seq) {
                 continue;
@@ -55,23 +57,26 @@ impl<'a> Replay<'a> {
             }
         }
         let mut moved = moved.into_iter();
-        for op in Operations::new(body).flatten() {
-            if !self.wants(op.keyspace, seq) {
-                continue;
-            }
-            let value = match op.entry.value {
-                EntryValue::Blob(_) => EntryValue::Blob(moved.next().expect("one for each")),
-                other => other,
-            };
-            let entry = Entry { value, ..op.entry };
-            let flushed = self.state.keyspaces[&op.keyspace].flushed;
-            let memtable = self
-                .memtables
-                .entry(op.keyspace)
-                .or_insert_with(|| Arc::new(Memtable::new(op.keyspace, flushed.next())));
-            memtable.insert(op.key, seq, entry)?;
-            self.operations += 1;
-        }
+        let (state, memtables) = (self.state, &mut self.memtables);
+        let wanted = |id: KeyspaceId| {
+            let flushed = state.keyspaces.get(&id).filter(|k| seq > k.flushed)?.flushed;
+            let new = || Arc::new(Memtable::new(id, flushed.next()));
+            Some(Arc::clone(memtables.entry(id).or_insert_with(new)))
+        };
+        let applied = apply(
+            body,
+            seq,
+            wanted,
+            |op| match op.entry.value {
+                EntryValue::Blob(_) => {
+                    let value = EntryValue::Blob(moved.next().expect("one for each"));
+                    Entry { value, ..op.entry }
+                }
+                _ => op.entry,
+            },
+            Vec::new,
+        )?;
+        self.operations += applied;
         Ok(Visit::Accept)
     }
 

@@ -1,7 +1,8 @@
 //! The row cache against commits and reads: the real cache, over one cell a key in the place of trees.
 //!
 //! Seen to fail when a commit notes its write only after it can be seen, when an offer does not look
-//! at the bucket's last write, and when a table is made outside the section.
+//! at the bucket's last write, and when a table is made outside the section. And with range deletes: when
+//! one is noted only after it can be seen, and when an offer does not make its bucket catch up first.
 
 use std::sync::Arc;
 
@@ -17,19 +18,24 @@ const KEY: &[u8] = b"key";
 struct Store {
     /// The section: the last commit. What it wrote is in `versions` already.
     section: Mutex<u64>,
-    /// Commits to the key, ascending; each wrote its own number.
-    versions: Mutex<Vec<u64>>,
+    /// Commits to the key, ascending; each wrote its own number, or deleted a range that the key is in.
+    versions: Mutex<Vec<(u64, bool)>>,
     visible: AtomicU64,
     rows: RowCache,
 }
 
 impl Store {
-    fn commit(&self) -> u64 {
+    fn commit(&self, deletes: bool) -> u64 {
         let seq = {
             let mut last = self.section.lock();
             *last += 1;
-            self.versions.lock().push(*last);
-            self.rows.note_write(KEYSPACE, KEY, Seq(*last));
+            self.versions.lock().push((*last, deletes));
+            if deletes && self.rows.has_table() {
+                let range = (KEYSPACE, &b"k"[..], Some(&b"l"[..]));
+                self.rows.note_ranges([range].into_iter(), Seq(*last));
+            } else if !deletes {
+                self.rows.note_write(KEYSPACE, KEY, Seq(*last));
+            }
             *last
         };
         // Others may be made durable, and visible, first.
@@ -47,25 +53,28 @@ impl Store {
             return u64::from_be_bytes(row_value(&row).try_into().expect("eight bytes"));
         }
         let at = self.visible.load(Ordering::Acquire);
-        let found = self.versions.lock().iter().copied().rfind(|seq| *seq <= at);
-        let found = found.expect("the first commit is visible");
+        let found = self.versions.lock().iter().copied().rfind(|(seq, _)| *seq <= at);
+        let (found, deleted) = found.expect("the first commit is visible");
+        if deleted {
+            return found;
+        }
         self.rows.offer(KEYSPACE, KEY, hash, Seq(at), &found.to_be_bytes());
         found
     }
 }
 
-fn model() {
+fn model(with_ranges: bool) {
     let store = Arc::new(Store {
         section: Mutex::new(1),
-        versions: Mutex::new(vec![1]),
+        versions: Mutex::new(vec![(1, false)]),
         visible: AtomicU64::new(1),
         rows: RowCache::new(MIN_ROW_BUDGET_BYTES),
     });
     let writers: Vec<_> = (0..2)
-        .map(|_| {
+        .map(|i| {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                let seq = store.commit();
+                let seq = store.commit(with_ranges && i == 0);
                 let found = store.read();
                 assert!(found >= seq, "{found} read after {seq} was acknowledged");
             })
@@ -94,5 +103,10 @@ fn model() {
 
 #[test]
 fn rows_are_never_stale() {
-    explore("rows_are_never_stale", 20_000, model);
+    explore("rows_are_never_stale", 20_000, || model(false));
+}
+
+#[test]
+fn rows_under_a_range_delete_are_never_stale() {
+    explore("rows_under_a_range_delete_are_never_stale", 20_000, || model(true));
 }

@@ -14,7 +14,7 @@ use crate::types::Seq;
 /// Validation reads each page once.
 const ONCE: CursorOptions = CursorOptions { uncached: true, read_ahead: 4 };
 
-/// Whether `version` holds an entry with `start <= key < end` and a number past `since`. Numbers
+/// Whether `version` holds an entry, or a range delete over any key, with `start <= key < end` and a number past `since`. Numbers
 /// past a live view at `since` are never dropped or settled by merges.
 pub fn changed_since(
     version: &Version,
@@ -28,6 +28,9 @@ pub fn changed_since(
         if memtable.is_empty() || memtable.last_seq().is_some_and(|l| l <= since) {
             continue;
         }
+        if memtable.range_deleted_since(start, end, since) {
+            return Ok(true);
+        }
         let mut cursor = MemtableCursor::new(Arc::clone(memtable));
         cursor.seek(start);
         while cursor.valid() && within(cursor.key()) {
@@ -35,6 +38,11 @@ pub fn changed_since(
                 return Ok(true);
             }
             cursor.next();
+        }
+    }
+    for run in version.runs.iter().filter(|r| r.high > since) {
+        if run.ranges.active.within(start, end).iter().any(|f| f.seqs[0] > since) {
+            return Ok(true);
         }
     }
     let runs = version.runs.iter().filter(|r| r.high > since);

@@ -16,12 +16,15 @@ use std::sync::Arc;
 
 use crate::cache::Pager;
 use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::KeyInterval;
 use crate::memtable::MemtableCursor;
+use crate::ranges::{RangeMap, is_before};
 use crate::store::blobs::BlobStore;
 use crate::store::fold;
+use crate::store::hidden::{Cover, Hidden};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
-use crate::store::version::Version;
+use crate::store::version::{Row, Version};
 use crate::store::window::Window;
 use crate::tree::CursorOptions;
 use crate::types::{EntryValue, Expiry, Seq, Time};
@@ -42,6 +45,8 @@ pub struct MergedCursor {
     sources: Vec<VisibleSource>,
     direction: Direction,
     current: Option<usize>,
+    /// What range deletes hide; `None` where there are none.
+    hidden: Option<Box<Hidden>>,
     window: Option<Window>,
     /// Steps that `current` has won in a row.
     streak: u32,
@@ -70,22 +75,30 @@ impl MergedCursor {
         let version = keyspace.pin();
         let options = CursorOptions { uncached: false, read_ahead };
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
+        let mut hidden = Hidden::new(at);
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
+            if let Some(ranges) = memtable.ranges_at(at) {
+                hidden.add_memtable(sources.len(), ranges);
+            }
             let cursor = MemtableCursor::new(Arc::clone(memtable));
             sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
         }
-        let runs = version.runs.iter().map(|r| (&r.row, r.consumed.as_slice()));
-        for (row, consumed) in runs.chain([(&version.base, [].as_slice())]) {
-            if row.partitions.is_empty() {
-                continue;
+        let add = |sources: &mut Vec<VisibleSource>, row: &Row, consumed: &[KeyInterval]| {
+            if !row.partitions.is_empty() {
+                let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
+                sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
             }
-            let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
-            sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
+        };
+        for run in &version.runs {
+            add(&mut sources, &run.row, &run.consumed);
+            hidden.add_run(sources.len(), &run.ranges.active);
         }
+        add(&mut sources, &version.base, &[]);
         Self {
             sources,
             direction: Direction::Forward,
             current: None,
+            hidden: (!hidden.is_empty()).then(|| Box::new(hidden)),
             window: None,
             streak: 0,
             key: Vec::new(),
@@ -97,6 +110,15 @@ impl MergedCursor {
             now,
             version,
         }
+    }
+
+    /// Hides the keys that the transaction which reads has deleted by ranges.
+    #[must_use]
+    pub fn hiding(mut self, at: Seq, ranges: Option<Arc<RangeMap>>) -> Self {
+        if let Some(ranges) = ranges {
+            self.hidden.get_or_insert_with(|| Box::new(Hidden::new(at))).add_own(ranges);
+        }
+        self
     }
 
     /// The key it stands on.
@@ -163,6 +185,10 @@ impl MergedCursor {
     /// Opens a window where the next step would be worth one.
     fn open_window(&mut self) {
         let Some(i) = self.current else { return };
+        // Where a range delete may hide what lies ahead, every key is asked for.
+        if self.hidden.is_some() {
+            return;
+        }
         let alone = self.sources.len() == 1;
         if !alone && self.streak < WINDOW_STREAK {
             return;
@@ -261,7 +287,7 @@ impl MergedCursor {
 
     #[inline(never)]
     fn next_by_sources(&mut self) -> Result<bool> {
-        if self.current.is_some() && self.sources.len() == 1 {
+        if self.is_alone() {
             return self.step_alone(Direction::Forward, VisibleSource::next_key);
         }
         self.run(|c| {
@@ -295,7 +321,7 @@ impl MergedCursor {
 
     #[inline(never)]
     fn prev_by_sources(&mut self) -> Result<bool> {
-        if self.current.is_some() && self.sources.len() == 1 {
+        if self.is_alone() {
             return self.step_alone(Direction::Backward, VisibleSource::prev_key);
         }
         self.run(|c| {
@@ -314,6 +340,12 @@ impl MergedCursor {
             c.pass_current(i, VisibleSource::prev_key)?;
             c.choose_backward()
         })
+    }
+
+    /// Whether it stands on a key of an only source, of which nothing is hidden.
+    #[inline]
+    fn is_alone(&self) -> bool {
+        self.current.is_some() && self.sources.len() == 1 && self.hidden.is_none()
     }
 
     /// A step of the only source; it stands on a key.
@@ -363,18 +395,34 @@ impl MergedCursor {
 
     fn choose_forward(&mut self) -> Result<()> {
         self.direction = Direction::Forward;
-        self.choose(|candidate, best| candidate < best, VisibleSource::next_key)
+        self.choose(
+            |candidate, best| candidate < best,
+            VisibleSource::next_key,
+            |s, _, end| match end {
+                Some(end) => s.seek(end),
+                None => {
+                    s.leave();
+                    Ok(())
+                }
+            },
+        )
     }
 
     fn choose_backward(&mut self) -> Result<()> {
         self.direction = Direction::Backward;
-        self.choose(|candidate, best| candidate > best, VisibleSource::prev_key)
+        self.choose(
+            |candidate, best| candidate > best,
+            VisibleSource::prev_key,
+            |s, start, _| s.seek_before(start),
+        )
     }
 
+    /// Finds the key to stand on: `step` takes a source on by a key, `leap` past hidden keys.
     fn choose(
         &mut self,
         wins: impl Fn(&[u8], &[u8]) -> bool,
         step: impl Fn(&mut VisibleSource) -> Result<()>,
+        leap: impl Fn(&mut VisibleSource, &[u8], Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
         loop {
             let mut best: Option<usize> = None;
@@ -385,10 +433,31 @@ impl MergedCursor {
             }
             self.current = best;
             let Some(i) = best else { return Ok(()) };
-            if !self.sources[i].is_gone() {
-                return Ok(());
+            if self.sources[i].is_gone() {
+                self.pass_current(i, &step)?;
+                continue;
             }
-            self.pass_current(i, &step)?;
+            let Some(hidden) = &self.hidden else { return Ok(()) };
+            let at = &self.sources[i];
+            match hidden.cover(i, at.key(), at.seq()) {
+                None => return Ok(()),
+                Some(Cover::Entry) => self.pass_current(i, &step)?,
+                Some(Cover::Older { from, start, end }) => {
+                    let end = end.as_deref();
+                    let inside = |s: &VisibleSource| {
+                        s.valid() && *start <= *s.key() && is_before(s.key(), end)
+                    };
+                    for s in &mut self.sources[from..] {
+                        // Mostly little is hidden, and a step is cheaper than a seek.
+                        if inside(s) {
+                            step(s)?;
+                        }
+                        if inside(s) {
+                            leap(s, &start, end)?;
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge_entries::{Tally, merge_until};
+use crate::store::merge_ranges::{self, MergeRanges};
+use crate::store::range_row::RunRanges;
 use crate::store::retention::Retention;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::Source;
@@ -34,7 +36,20 @@ struct Flushed {
     keyspace: Arc<KeyspaceStore>,
     memtable: Arc<Memtable>,
     partitions: Vec<Arc<PartitionReader>>,
+    ranges: RunRanges,
     run: RunId,
+}
+
+impl Flushed {
+    /// Removes its files.
+    fn discard(&self, env: &Environment) {
+        discard(&self.partitions, &[], env);
+        discard(&self.ranges.row.partitions, &[], env);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.partitions.is_empty() && self.ranges.active.is_empty()
+    }
 }
 
 /// Flushes the oldest sealed memtable of each of `keyspaces` (with a log: of one) in one edit.
@@ -52,27 +67,30 @@ pub fn flush_oldest(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> Resu
             continue;
         };
         match write_run(env, keyspace, &version, memtable, &rule) {
-            Ok(partitions) => flushed.push(Flushed {
+            Ok((partitions, ranges)) => flushed.push(Flushed {
                 keyspace: Arc::clone(keyspace),
                 memtable: Arc::clone(memtable),
                 partitions,
+                ranges,
                 run: env.new_run(),
             }),
             Err(e) => {
-                for f in &flushed {
-                    discard(&f.partitions, &[], env);
-                }
+                discard_all(env, &flushed);
                 return Err(e);
             }
         }
     }
     let result = publish(env, &flushed);
     if result.is_err() {
-        for f in &flushed {
-            discard(&f.partitions, &[], env);
-        }
+        discard_all(env, &flushed);
     }
     result.map(|()| true)
+}
+
+fn discard_all(env: &Environment, flushed: &[Flushed]) {
+    for f in flushed {
+        f.discard(env);
+    }
 }
 
 fn write_run(
@@ -81,7 +99,9 @@ fn write_run(
     version: &Version,
     memtable: &Arc<Memtable>,
     rule: &Retention,
-) -> Result<Vec<Arc<PartitionReader>>> {
+) -> Result<(Vec<Arc<PartitionReader>>, RunRanges)> {
+    let list = Arc::new(merge_ranges::of_memtable(memtable.range_deletes(), rule));
+    let mut ranges = MergeRanges::new([Arc::clone(&list)], rule);
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
     let mut out = RowWriter::new(env, keyspace, None);
@@ -91,8 +111,11 @@ fn write_run(
     // The blob segments that the edit names are those of the memtable.
     let folding = Folding::new(env, keyspace, older, false);
     let mut tally = Tally::new(env, None);
-    merge_until(&mut source, None, rule, &folding, &mut out, &mut tally)?;
-    out.finish()
+    merge_until(&mut source, &mut ranges, None, rule, &folding, &mut out, &mut tally)?;
+    let list = merge_ranges::to_write(&list, rule, &version.runs, version);
+    let ranges = RunRanges::write(env, keyspace, list)?;
+    let partitions = out.finish().inspect_err(|_| discard(&ranges.row.partitions, &[], env))?;
+    Ok((partitions, ranges))
 }
 
 /// The edit that names flushed runs, and the blob segments it names. Everything it names is durable
@@ -118,7 +141,7 @@ fn prepare(
         edit.ops.push(EditOp::AddBlobSegment { id: *id, bytes: *bytes });
     }
     for f in flushed {
-        if !f.partitions.is_empty() {
+        if !f.is_empty() {
             edit.ops.push(EditOp::AddRun {
                 keyspace: f.keyspace.id,
                 run: RunMeta {
@@ -129,6 +152,10 @@ fn prepare(
                     high: sealed_at(&f.memtable),
                 },
             });
+        }
+        if !f.ranges.active.is_empty() {
+            let (keyspace, partitions) = (f.keyspace.id, f.ranges.metas());
+            edit.ops.push(EditOp::SetRanges { keyspace, run: f.run, partitions });
         }
         edit.ops.push(EditOp::Flushed { keyspace: f.keyspace.id, seq: sealed_at(&f.memtable) });
     }
@@ -148,7 +175,8 @@ fn publish(env: &Environment, flushed: &[Flushed]) -> Result<()> {
     for (id, _) in &new_blobs {
         env.blobs.named(*id);
     }
-    let bytes: u64 = flushed.iter().flat_map(|f| &f.partitions).map(|p| p.meta().live_bytes).sum();
+    let written = flushed.iter().flat_map(|f| f.partitions.iter().chain(&*f.ranges.row.partitions));
+    let bytes: u64 = written.map(|p| p.meta().live_bytes).sum();
     env.counters.flushes.fetch_add(flushed.len() as u64, Ordering::Relaxed);
     env.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
     Ok(())
@@ -162,10 +190,12 @@ pub fn flush_recovered(env: &Environment, keyspaces: &[Arc<KeyspaceStore>]) -> R
     for keyspace in keyspaces {
         let version = keyspace.pin();
         let Some(memtable) = version.sealed.last() else { continue };
+        let (partitions, ranges) = write_run(env, keyspace, &version, memtable, &rule)?;
         flushed.push(Flushed {
             keyspace: Arc::clone(keyspace),
             memtable: Arc::clone(memtable),
-            partitions: write_run(env, keyspace, &version, memtable, &rule)?,
+            partitions,
+            ranges,
             run: env.new_run(),
         });
     }
@@ -178,9 +208,9 @@ fn show(f: &Flushed) {
     f.keyspace.update(|v| {
         let mut next = v.clone();
         next.sealed.retain(|m| !Arc::ptr_eq(m, &f.memtable));
-        if !f.partitions.is_empty() {
+        if !f.is_empty() {
             let row = Row { partitions: f.partitions.clone().into() };
-            let live_bytes = row.live_bytes();
+            let live_bytes = row.live_bytes() + f.ranges.row.live_bytes();
             next.runs.insert(
                 0,
                 Arc::new(Run {
@@ -189,6 +219,7 @@ fn show(f: &Flushed) {
                     high: sealed_at(&f.memtable),
                     row,
                     consumed: Vec::new(),
+                    ranges: f.ranges.clone(),
                     live_bytes,
                 }),
             );

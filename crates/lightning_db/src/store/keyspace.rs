@@ -59,6 +59,7 @@ pub struct KeyspaceStore {
     pub default_ttl: AtomicU64,
     /// Set when it was dropped.
     pub dropped: AtomicBool,
+    closed_to_ranges: AtomicBool,
     /// Its merge operator, once it has one.
     merger: OnceLock<Merger>,
     version: ArcSwap<Version>,
@@ -87,10 +88,38 @@ impl KeyspaceStore {
             pressure: AtomicU32::new(0),
             default_ttl: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
+            closed_to_ranges: AtomicBool::new(false),
             merger: OnceLock::new(),
             published: Mutex::new(vec![Arc::downgrade(&version)]),
             version: ArcSwap::new(version),
         }
+    }
+
+    /// An error where it takes no range deletes: operands are folded without looking at them, so that
+    /// deletes of single rows take their place (`maintenance::row_by_row`).
+    pub fn check_takes_ranges(&self) -> Result<()> {
+        if self.merger().is_none() && !self.closed_to_ranges.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let message = format!("the keyspace {:?} got a merge operator meanwhile", self.name);
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    /// Takes no range deletes from now on, for a merge operator that is about to come; an error where it
+    /// holds some. Commit section only, or before anybody writes.
+    pub fn close_to_ranges(&self) -> Result<()> {
+        let version = self.version();
+        let holds = version.memtables().any(|m| m.range_delete_count() > 0)
+            || version.runs.iter().any(|r| !r.ranges.active.is_empty());
+        if holds {
+            let message = format!(
+                "the keyspace {:?} holds range deletes: compact it before it gets a merge operator",
+                self.name
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        self.closed_to_ranges.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Gives it its merge operator, unless it has one.

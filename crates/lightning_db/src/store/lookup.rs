@@ -19,8 +19,8 @@ use crate::store::environment::Environment;
 use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::value::Value;
-use crate::store::version::Version;
-use crate::tree::FoundValue;
+use crate::store::version::{Row, Version};
+use crate::tree::{self, FoundValue};
 use crate::types::{EntryValue, Expiry, Seq, Time, hash_key};
 
 /// The newest committed value of `key`: from the row cache, or else looked up and offered to it.
@@ -170,24 +170,44 @@ fn get(
             return Ok(Some(Found::new(value, entry.expiry)));
         }
     }
-    let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| &r.row);
-    for row in runs.chain([&version.base]) {
-        let Some(partition) = row.find(key) else { continue };
-        if let Some(found) = partition.get(pager, key, hash, at)? {
-            let value = match found.value {
-                FoundValue::Inline(page, range) => Value::in_page(page, range),
-                FoundValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
-                FoundValue::Tombstone => return Ok(None),
-                FoundValue::Operands => return folded(),
-            };
-            return Ok(Some(Found::new(value, found.expiry)));
-        }
-    }
-    Ok(None)
+    let Some(found) = find_in_rows(version, pager, key, hash, at)? else { return Ok(None) };
+    let value = match found.value {
+        FoundValue::Inline(page, range) => Value::in_page(page, range),
+        FoundValue::Blob(blob) => Value::owned(blobs.read(&blob)?),
+        FoundValue::Tombstone => return Ok(None),
+        FoundValue::Operands => return folded(),
+    };
+    Ok(Some(Found::new(value, found.expiry)))
 }
 
-/// The number of the newest entry of `key`, visible or not; settled entries give 0, an absent key
-/// gives `None`. Looks no further down than it must to know whether the number is past `since`.
+/// The newest version of `key` at or below `at` in runs and base, where no range delete above hides it.
+#[inline]
+fn find_in_rows(
+    version: &Version,
+    pager: &Pager,
+    key: &[u8],
+    hash: u64,
+    at: Seq,
+) -> Result<Option<tree::Found>> {
+    for run in version.runs.iter().filter(|r| !r.is_consumed(key)) {
+        if let Some(partition) = run.row.find(key)
+            && let Some(found) = partition.get(pager, key, hash, at)?
+        {
+            return Ok(Some(found));
+        }
+        if run.hides(key, at) {
+            return Ok(None);
+        }
+    }
+    match version.base.find(key) {
+        Some(partition) => partition.get(pager, key, hash, at),
+        None => Ok(None),
+    }
+}
+
+/// The number of the newest entry of `key`, or of the newest range delete over it, visible or not; settled
+/// ones give 0, an absent key gives `None`. Looks no further down than it must to know whether the number
+/// is past `since`.
 pub fn newest_seq(version: &Version, pager: &Pager, key: &[u8], since: Seq) -> Result<Option<Seq>> {
     for memtable in version.memtables() {
         if let Some(seq) = memtable.newest_seq(key) {
@@ -199,15 +219,15 @@ pub fn newest_seq(version: &Version, pager: &Pager, key: &[u8], since: Seq) -> R
         }
     }
     let hash = hash_key(key);
-    let runs = version.runs.iter().filter(|r| r.high > since && !r.is_consumed(key));
-    for row in runs.map(|r| &r.row).chain([&version.base]) {
-        let Some(partition) = row.find(key) else { continue };
-        if partition.meta().max_seq <= since {
-            continue;
-        }
-        if let Some(seq) = partition.newest_seq(pager, key, hash)? {
+    let in_row = |row: &Row| match row.find(key).filter(|p| p.meta().max_seq > since) {
+        Some(partition) => partition.newest_seq(pager, key, hash),
+        None => Ok(None),
+    };
+    for run in version.runs.iter().filter(|r| r.high > since && !r.is_consumed(key)) {
+        let deleted = run.ranges.active.find(key).map(|f| f.seqs[0]);
+        if let Some(seq) = in_row(&run.row)?.max(deleted) {
             return Ok(Some(seq));
         }
     }
-    Ok(None)
+    in_row(&version.base)
 }

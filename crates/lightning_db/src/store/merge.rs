@@ -14,13 +14,16 @@ use std::sync::Arc;
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::{Edit, EditOp, KeyInterval, RunMeta};
+use crate::store::adopt::adopt;
 use crate::store::chain::{Folding, Older};
 use crate::store::dictionaries;
 use crate::store::environment::Environment;
 use crate::store::keep_rule::KeepRule;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge_entries::{Tally, merge_until, smallest};
+use crate::store::merge_ranges::{self, MergeRanges};
 use crate::store::profile::Limits;
+use crate::store::range_row::RunRanges;
 use crate::store::retention::Retention;
 use crate::store::row_writer::{RowWriter, discard};
 use crate::store::source::{RowCursor, Source};
@@ -97,9 +100,12 @@ fn tier(
     let rule = env.retention();
     let older = Older::rows(&version.runs[at + ids.len()..], &version.base);
     let folding = Folding::new(env, keyspace, older, true);
+    let lists = inputs.iter().map(|r| Arc::clone(&r.ranges.active));
+    let mut ranges = MergeRanges::new(lists, &rule);
     let mut sources = Vec::with_capacity(inputs.len());
-    for run in inputs {
-        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
+    for (i, run) in inputs.iter().enumerate() {
+        let row = ranges.alive(i, &run.row);
+        let cursor = RowCursor::new(row, &run.consumed, env.pager.clone(), FOR_MERGES);
         let mut source = Source::Row(Box::new(cursor));
         source.first()?;
         sources.push(source);
@@ -121,18 +127,23 @@ fn tier(
     out.pack_with(dictionaries::for_merge(env, keyspace, &merged.concat(), written));
     for (source, partition) in alone {
         let first = partition.meta().first_key.clone();
-        merge_until(&mut sources, Some(&first), &rule, &folding, &mut out, &mut tally)?;
+        let upper = Some(first.as_slice());
+        merge_until(&mut sources, &mut ranges, upper, &rule, &folding, &mut out, &mut tally)?;
         let mut past = partition.meta().last_key.clone();
         past.push(0);
         out.take_over(partition)?;
         sources[source].seek(&past)?;
     }
-    merge_until(&mut sources, None, &rule, &folding, &mut out, &mut tally)?;
-    let new = out.finish()?;
-    let old: Vec<_> = inputs.iter().flat_map(|r| r.row.partitions.iter().cloned()).collect();
+    merge_until(&mut sources, &mut ranges, None, &rule, &folding, &mut out, &mut tally)?;
+    let list = merge_ranges::of_runs(inputs, &rule);
+    let list = merge_ranges::to_write(&list, &rule, &version.runs[at + ids.len()..], &version);
+    let new_ranges = RunRanges::write(env, keyspace, list)?;
+    let row = out.finish().inspect_err(|_| discard(&new_ranges.row.partitions, &[], env))?;
+    let new: Vec<_> = row.iter().chain(&*new_ranges.row.partitions).cloned().collect();
+    let old: Vec<_> = inputs.iter().flat_map(|r| r.partitions().cloned()).collect();
     let run = RunMeta {
         id: env.new_run(),
-        partitions: new.iter().map(|p| p.meta().clone()).collect(),
+        partitions: row.iter().map(|p| p.meta().clone()).collect(),
         consumed: Vec::new(),
         low: inputs.iter().map(|r| r.low).min().expect("a tier has runs"),
         high: inputs.iter().map(|r| r.high).max().expect("a tier has runs"),
@@ -147,20 +158,25 @@ fn tier(
         removed: ids.to_vec(),
         added: (!new.is_empty()).then(|| run.clone()),
     });
+    if !new_ranges.active.is_empty() {
+        let (keyspace, partitions) = (keyspace.id, new_ranges.metas());
+        edit.ops.push(EditOp::SetRanges { keyspace, run: run.id, partitions });
+    }
     let shown = env.publish(edit, || {
         keyspace.update(|v| {
             let mut next = v.clone();
             let at = next.runs.iter().position(|r| r.id == ids[0]).expect("merge latch is held");
             next.runs.drain(at..at + ids.len());
             if !new.is_empty() {
-                let row = Row { partitions: new.clone().into() };
-                let live_bytes = row.live_bytes();
+                let row = Row { partitions: row.clone().into() };
+                let live_bytes = row.live_bytes() + new_ranges.row.live_bytes();
                 let run = Run {
                     id: run.id,
                     low: run.low,
                     high: run.high,
                     row,
                     consumed: Vec::new(),
+                    ranges: new_ranges.clone(),
                     live_bytes,
                 };
                 next.runs.insert(at, Arc::new(run));
@@ -182,7 +198,8 @@ fn tier(
     Ok(true)
 }
 
-/// Large partitions of `runs` that overlap no other input and need no rewriting, by key, each with
+/// Large partitions of `runs` that overlap no other input, of which no newer one deletes a range in them,
+/// and that need no rewriting, by key, each with
 /// the index of its run.
 fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<PartitionReader>)> {
     let mut found = Vec::new();
@@ -194,8 +211,10 @@ fn standalone(keyspace: &KeyspaceStore, runs: &[Arc<Run>]) -> Vec<(usize, Arc<Pa
                 .iter()
                 .enumerate()
                 .all(|(j, r)| j == i || !overlaps(&r.row, &m.first_key, &m.last_key));
+            let deleted =
+                runs[..i].iter().any(|r| r.ranges.active.reaches(&m.first_key, &m.last_key));
             let whole = !run.consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key));
-            if large && clear && whole && m.droppable.is_empty() {
+            if large && clear && whole && !deleted && m.droppable.is_empty() {
                 found.push((i, Arc::clone(p)));
             }
         }
@@ -244,17 +263,20 @@ fn base(
         return Ok(false);
     }
     let rule = env.retention();
+    let lists = version.runs.iter().map(|r| Arc::clone(&r.ranges.active));
+    let mut ranges = MergeRanges::new(lists, &rule);
     let mut sources = Vec::with_capacity(version.runs.len() + 1);
     let (mut updates, mut largest) = (0, 0);
     let mut inputs = old.clone();
-    for run in &version.runs {
+    for (i, run) in version.runs.iter().enumerate() {
         let bytes = stacked_in(run, range, &env.pager)?;
         updates += bytes;
         largest = bytes.max(largest);
         let inside =
             |p: &&Arc<PartitionReader>| range.overlaps(&p.meta().first_key, &p.meta().last_key);
         inputs.extend(run.row.partitions.iter().filter(inside).cloned());
-        let cursor = RowCursor::new(run.row.clone(), &run.consumed, env.pager.clone(), FOR_MERGES);
+        let row = ranges.alive(i, &run.row);
+        let cursor = RowCursor::new(row, &run.consumed, env.pager.clone(), FOR_MERGES);
         let mut source = Source::Row(Box::new(cursor));
         source.seek(&range.start)?;
         sources.push(source);
@@ -282,7 +304,8 @@ fn base(
     let mut tally = Tally::stoppable(env, clean);
     let end = range.end.as_deref();
     let mut adopted = 0;
-    let row = Row { partitions: old.clone().into() };
+    let row = ranges.alive(version.runs.len(), &Row { partitions: old.clone().into() });
+    let adoptable = adoptable && !row.partitions.is_empty();
     sources.push(Source::Row(Box::new(RowCursor::new(row, &[], env.pager.clone(), FOR_MERGES))));
     let last = sources.len() - 1;
     if adoptable {
@@ -291,12 +314,12 @@ fn base(
         let hits = u128::from(updates) * u128::from(m.entries) / u128::from(m.live_bytes.max(1));
         let hits = u64::try_from(hits).unwrap_or(u64::MAX);
         let mut keep = KeepRule::new(limits.keep_percent, leaves, hits);
-        let job = (&rule, &folding);
-        adopted = renew(env, &old[0], end, &mut sources, job, &mut keep, &mut out, &mut tally)?;
+        let state = (&mut sources[..], &mut ranges, &mut keep);
+        adopted = renew(env, &old[0], end, state, (&rule, &folding), &mut out, &mut tally)?;
     } else {
         sources[last].first()?;
     }
-    merge_until(&mut sources, end, &rule, &folding, &mut out, &mut tally)?;
+    merge_until(&mut sources, &mut ranges, end, &rule, &folding, &mut out, &mut tally)?;
     let new = out.finish()?;
     let wrote_blobs = clean.is_some() || folding.wrote_blobs.get();
     publish_base(env, keyspace, &version, range, &old, &new, wrote_blobs)
@@ -309,14 +332,12 @@ fn base(
 
 /// Renews one partition leaf by leaf, keeping those that nothing touches where `keep` says so. The
 /// partition's own source is the last of `sources`; it is left past the last leaf.
-#[allow(clippy::too_many_arguments, reason = "all of them are the state of one job")]
 fn renew(
     env: &Environment,
     old: &Arc<PartitionReader>,
     end: Option<&[u8]>,
-    sources: &mut [Source],
+    (sources, ranges, keep): (&mut [Source], &mut MergeRanges, &mut KeepRule),
     (rule, folding): (&Retention, &Folding<'_>),
-    keep: &mut KeepRule,
     out: &mut RowWriter<'_>,
     tally: &mut Tally<'_>,
 ) -> Result<u64> {
@@ -332,6 +353,7 @@ fn renew(
         };
         let updates = &sources[..last];
         let touched = smallest(updates).is_some_and(|i| upper.is_none_or(|u| updates[i].key() < u))
+            || ranges.reach(last, span.start(), upper)
             || span.earliest_expiry().is_over(rule.expired());
         if keep.keeps(touched) && out.partition()?.can_adopt(&span) {
             out.partition()?.adopt(&span, old, &env.pager)?;
@@ -339,11 +361,17 @@ fn renew(
             placed = false;
             continue;
         }
+        if touched && ranges.is_dead_below(last, span.start(), upper) {
+            // Nothing of the leaf is left: it is not read.
+            merge_until(&mut sources[..last], ranges, upper, rule, folding, out, tally)?;
+            placed = false;
+            continue;
+        }
         if !placed {
             sources[last].seek(span.start())?;
             placed = true;
         }
-        merge_until(sources, upper, rule, folding, out, tally)?;
+        merge_until(sources, ranges, upper, rule, folding, out, tally)?;
     }
     if !placed {
         let mut past = old.meta().last_key.clone();
@@ -407,12 +435,7 @@ fn publish_base(
     let mut gone: Vec<Arc<PartitionReader>> = old.to_vec();
     let mut relieved: Vec<(RunId, Option<Arc<Run>>)> = Vec::new();
     for run in &version.runs {
-        if !run
-            .row
-            .partitions
-            .iter()
-            .any(|p| range.overlaps(&p.meta().first_key, &p.meta().last_key))
-        {
+        if !run.reaches(range) {
             continue;
         }
         let mut consumed = run.consumed.clone();
@@ -421,7 +444,12 @@ fn publish_base(
             crate::manifest::covers(&consumed, &p.meta().first_key, &p.meta().last_key)
         });
         gone.extend(used_up);
-        if left.is_empty() {
+        let ranges = run.ranges.without(&consumed);
+        let used_up = ranges.active.is_empty();
+        if used_up {
+            gone.extend(run.ranges.row.partitions.iter().cloned());
+        }
+        if left.is_empty() && used_up {
             edit.ops.push(EditOp::RemoveRun { keyspace: keyspace.id, run: run.id });
             relieved.push((run.id, None));
             continue;
@@ -432,11 +460,17 @@ fn publish_base(
             high: run.high,
             row: Row { partitions: left.into() },
             consumed,
+            ranges,
             live_bytes: 0,
         };
         let everything = KeyInterval { start: Vec::new(), end: None };
-        rest.live_bytes = stacked_in(&rest, &everything, &env.pager)?;
+        rest.live_bytes =
+            stacked_in(&rest, &everything, &env.pager)? + rest.ranges.row.live_bytes();
         edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
+        if used_up && !run.ranges.row.partitions.is_empty() {
+            let (keyspace, partitions) = (keyspace.id, Vec::new());
+            edit.ops.push(EditOp::SetRanges { keyspace, run: run.id, partitions });
+        }
         relieved.push((run.id, Some(Arc::new(rest))));
     }
     env.publish(edit, || {
@@ -464,74 +498,6 @@ fn publish_base(
     }
     env.release(&gone, new);
     Ok(())
-}
-
-/// Moves a partition of a run to the base.
-fn adopt(
-    env: &Environment,
-    keyspace: &KeyspaceStore,
-    run_id: RunId,
-    id: PartitionId,
-) -> Result<bool> {
-    let version = keyspace.pin();
-    let Some(at) = version.runs.iter().position(|r| r.id == run_id) else { return Ok(false) };
-    let run = &version.runs[at];
-    let Some(partition) = run.row.partitions.iter().find(|p| p.meta().id == id).cloned() else {
-        return Ok(false);
-    };
-    if !can_move_to_base(&version, at, &partition) {
-        return Ok(false);
-    }
-    let left: Vec<_> = run.row.partitions.iter().filter(|p| p.meta().id != id).cloned().collect();
-    let mut edit = Edit { ops: Vec::new() };
-    let rest = if left.is_empty() {
-        edit.ops.push(EditOp::RemoveRun { keyspace: keyspace.id, run: run_id });
-        None
-    } else {
-        let rest = Run {
-            id: run.id,
-            low: run.low,
-            high: run.high,
-            row: Row { partitions: left.into() },
-            consumed: run.consumed.clone(),
-            live_bytes: run.live_bytes.saturating_sub(partition.meta().live_bytes),
-        };
-        edit.ops.push(EditOp::SetRun { keyspace: keyspace.id, run: rest.meta() });
-        Some(Arc::new(rest))
-    };
-    edit.ops.push(EditOp::ReplaceBase {
-        keyspace: keyspace.id,
-        removed: Vec::new(),
-        added: vec![partition.meta().clone()],
-    });
-    env.publish(edit, || {
-        keyspace.update(|v| {
-            let mut next = v.clone();
-            let at = next.runs.iter().position(|r| r.id == run_id).expect("merge latch is held");
-            match &rest {
-                Some(run) => next.runs[at] = Arc::clone(run),
-                None => {
-                    next.runs.remove(at);
-                }
-            }
-            let at = next.base.first_ending_at_or_after(&partition.meta().first_key);
-            let mut base = next.base.partitions.to_vec();
-            base.insert(at, Arc::clone(&partition));
-            next.base.partitions = base.into();
-            next
-        });
-    })?;
-    env.counters.adopted_partitions.fetch_add(1, Ordering::Relaxed);
-    Ok(true)
-}
-
-/// Whether a partition of the run at `at` overlaps nothing older and is whole.
-pub fn can_move_to_base(version: &Version, at: usize, partition: &PartitionReader) -> bool {
-    let m = partition.meta();
-    m.tombstones == 0
-        && !overlaps(&version.base, &m.first_key, &m.last_key)
-        && version.runs[at + 1..].iter().all(|r| !overlaps(&r.row, &m.first_key, &m.last_key))
-        && !version.runs[at].consumed.iter().any(|c| c.overlaps(&m.first_key, &m.last_key))
 }
 
 /// Renews every partition of the keyspace that refers to `segments`.

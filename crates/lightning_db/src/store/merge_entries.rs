@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::manifest::ViewSpan;
+use crate::ranges::is_before;
 use crate::store::chain::{Folding, KeyChain, Sink};
 use crate::store::environment::Environment;
-use crate::store::retention::{Fate, Retention};
+use crate::store::merge_ranges::MergeRanges;
+use crate::store::retention::{Fate, KeyRetention, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
 use crate::types::{Entry, EntryValue, SegmentId, Seq};
@@ -68,10 +70,12 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// Writes the merged entries with keys below `upper` to `out`, by the retention rule. Sources stand
+/// Writes the merged entries with keys below `upper` to `out`, by the retention rule; range deletes count
+/// as tombstones of every key that they cover (see `merge_ranges`). Sources stand
 /// at their first entry, newest first; they are left at their first entry at or after `upper`.
 pub fn merge_until(
     sources: &mut [Source],
+    ranges: &mut MergeRanges,
     upper: Option<&[u8]>,
     rule: &Retention,
     folding: &Folding<'_>,
@@ -91,8 +95,17 @@ pub fn merge_until(
         }
         let mut judge = rule.key();
         let mut chain: Option<KeyChain> = None;
-        for source in &mut sources[first..] {
+        let mut written: Option<Seq> = None;
+        // The range delete above the version at hand, if it is to be written down for this key.
+        let mut pending: Option<Seq> = None;
+        // Newer sources may cover a key that they do not have.
+        let newest = if ranges.any() { 0 } else { first };
+        for (i, source) in sources.iter_mut().enumerate().skip(newest) {
+            let mut deletes = ranges.covering(i, &key).iter().copied().peekable();
             while source.valid() && source.key() == key {
+                while let Some(delete) = deletes.next_if(|d| *d > source.seq()) {
+                    pending = judge_delete(&mut judge, delete).or(pending);
+                }
                 let mut entry = source.entry();
                 let tombstone = rule.is_tombstone(source.seq(), &entry);
                 if tombstone {
@@ -110,11 +123,26 @@ pub fn merge_until(
                 // Only a tombstone's fate depends on what lies below.
                 let bottom = tombstone && folding.older.is_nothing(&key);
                 if let Fate::Keep { seq, seen_by } = judge.judge(source.seq(), tombstone, bottom) {
+                    // Above what is deleted already there is nothing to hide.
+                    let delete = pending.take().filter(|d| !tombstone && Some(*d) != written);
+                    if let Some(delete) = delete {
+                        out.push(&key, delete, Entry::lasting(EntryValue::Tombstone))?;
+                        // It hides what older views still see.
+                        let span = ViewSpan { from: Seq(0), below: delete };
+                        out.note_droppable(key.len() as u64, span);
+                    }
                     tally.write(out, &key, seq, entry, seen_by)?;
+                    written = Some(seq);
                 }
                 source.next()?;
                 tally.tick()?;
             }
+            for delete in deletes {
+                pending = judge_delete(&mut judge, delete).or(pending);
+            }
+        }
+        if ranges.any() {
+            pass_dead(sources, ranges, &key)?;
         }
         if let Some(mut chain) = chain {
             chain.end_group(folding, &key, &mut (&mut *out, &*tally))?;
@@ -132,6 +160,30 @@ impl Sink for (&mut RowWriter<'_>, &Tally<'_>) {
     ) -> Result<()> {
         self.1.write(self.0, key, seq, entry, span)
     }
+}
+
+/// Judges a range delete over the key; gives its number where versions below it may be kept.
+fn judge_delete(judge: &mut KeyRetention<'_>, delete: Seq) -> Option<Seq> {
+    match judge.judge(delete, true, true) {
+        Fate::Keep { seq, .. } => Some(seq),
+        Fate::Drop => None,
+    }
+}
+
+/// Takes sources past what newer range deletes have made dead from `key` on.
+fn pass_dead(sources: &mut [Source], ranges: &MergeRanges, key: &[u8]) -> Result<()> {
+    for newer in 0..sources.len() {
+        let Some(end) = ranges.dead_until(newer, key) else { continue };
+        for source in &mut sources[newer + 1..] {
+            if source.valid() && is_before(source.key(), end.as_deref()) {
+                match &end {
+                    Some(end) => source.seek(end)?,
+                    None => source.leave(),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The first source, in order, among those that stand at the smallest key.

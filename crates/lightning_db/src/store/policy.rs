@@ -3,22 +3,28 @@
 //! Runs are tiered, the base is leveled ("lazy leveling", Dostoevsky, SIGMOD 2018). Two figures of
 //! the profile decide: how many bytes may be stacked in runs per byte of base, and how many runs of
 //! like size gather before they are merged. A tombstone counts as much as the entry that it hides,
-//! so that deletes alone bring space back. In order:
+//! and a range delete as much as the partitions of the base that it hides, so that deletes alone bring
+//! space back. In order:
 //!
 //! 1. a partition of the oldest runs that overlaps nothing older moves to the base as it is;
 //! 2. too much is stacked, or too many runs: the base is renewed where most has gathered;
 //! 3. enough runs of like size: they are merged;
 //! 4. partitions with too many dead or droppable bytes are written anew; small neighbours joined.
 
+use std::sync::Arc;
+
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
+use crate::ranges::is_before;
+use crate::store::adopt::can_move_to_base;
 use crate::store::keyspace::StoreOptions;
-use crate::store::merge::{Job, can_move_to_base, stacked_in};
+use crate::store::merge::{Job, stacked_in};
 use crate::store::profile::Limits;
 use crate::store::retention::LiveViews;
 use crate::store::version::{Run, Version};
 use crate::tree::PartitionReader;
+use crate::types::Seq;
 
 /// Stacked bytes with tombstones weighed as the entries that they hide.
 pub fn effective_stack(version: &Version) -> u64 {
@@ -26,7 +32,19 @@ pub fn effective_stack(version: &Version) -> u64 {
     let average = version.base.live_bytes().checked_div(base_entries).unwrap_or(0);
     let tombstones: u64 =
         version.runs.iter().flat_map(|r| &*r.row.partitions).map(|p| p.meta().tombstones).sum();
-    version.stacked_bytes() + tombstones * average
+    let base = &version.base.partitions;
+    let hidden: u64 = base.iter().map(|p| hidden_bytes(&version.runs, p)).sum();
+    version.stacked_bytes() + tombstones * average + hidden
+}
+
+/// The bytes of a base partition, if a range delete of a run hides all of it.
+fn hidden_bytes(runs: &[Arc<Run>], p: &PartitionReader) -> u64 {
+    let m = p.meta();
+    let hides = |r: &Arc<Run>| {
+        let hidden = r.ranges.active.stretch(&m.first_key, Seq(u64::MAX));
+        hidden.is_some_and(|(_, end)| is_before(&m.last_key, end))
+    };
+    if runs.iter().any(hides) { m.live_bytes } else { 0 }
 }
 
 /// So many memtables of a keyspace may wait to be flushed before writers are slowed in full.
@@ -139,19 +157,21 @@ fn base_ranges(version: &Version) -> Vec<(KeyInterval, Option<&PartitionReader>)
 
 /// Whether `run` holds anything in `range` that the base does not have yet.
 fn is_pending(run: &Run, range: &KeyInterval) -> bool {
-    run.row.partitions.iter().any(|p| {
-        let m = p.meta();
-        let low = m.first_key.as_slice().max(&range.start);
-        range.overlaps(&m.first_key, &m.last_key)
-            && !run.consumed.iter().any(|c| {
-                let reaches = match (&c.end, &range.end) {
-                    (None, _) => true,
-                    (Some(a), Some(b)) if a >= b => true,
-                    (Some(a), _) => *a > m.last_key,
-                };
-                c.start.as_slice() <= low && reaches
-            })
-    })
+    // Those of range deletes are without what the base has.
+    run.ranges.active.overlaps(&range.start, range.end.as_deref())
+        || run.row.partitions.iter().any(|p| {
+            let m = p.meta();
+            let low = m.first_key.as_slice().max(&range.start);
+            range.overlaps(&m.first_key, &m.last_key)
+                && !run.consumed.iter().any(|c| {
+                    let reaches = match (&c.end, &range.end) {
+                        (None, _) => true,
+                        (Some(a), Some(b)) if a >= b => true,
+                        (Some(a), _) => *a > m.last_key,
+                    };
+                    c.start.as_slice() <= low && reaches
+                })
+        })
 }
 
 /// The range of the base with the most stacked per byte that its renewal writes. Only one with
@@ -166,6 +186,7 @@ fn fullest_range(version: &Version, options: &StoreOptions, pager: &Pager) -> Re
         if stacked == 0 {
             continue;
         }
+        stacked += partition.map_or(0, |p| hidden_bytes(&version.runs, p));
         let own = partition.map_or(0, |p| p.meta().live_bytes);
         let score = stacked.saturating_mul(1000) / (own + stacked).max(1);
         if best.as_ref().is_none_or(|(s, _, _)| score > *s) {
@@ -250,7 +271,7 @@ fn cleaning_job(version: &Version, options: &StoreOptions, views: &LiveViews) ->
 /// The next partitions that have pages under an older data key than `newest`, to be written anew.
 pub fn aged_job(version: &Version, newest: u32) -> Option<Job> {
     let aged = |p: &PartitionReader| p.segments().iter().any(|s| s.is_aged(newest));
-    if let Some(run) = version.runs.iter().find(|r| r.row.partitions.iter().any(|p| aged(p))) {
+    if let Some(run) = version.runs.iter().find(|r| r.partitions().any(|p| aged(p))) {
         return Some(Job::Tier(vec![run.id]));
     }
     let i = version.base.partitions.iter().position(|p| aged(p))?;

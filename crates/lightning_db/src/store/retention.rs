@@ -100,6 +100,16 @@ impl Retention {
         self.dead.all_until()
     }
 
+    /// The floor and the live views below it, highest first, no duplicates.
+    pub fn bounds(&self) -> &[Seq] {
+        &self.bounds
+    }
+
+    /// Every view sees what is at or below this.
+    pub fn lowest(&self) -> Seq {
+        self.bounds.last().copied().unwrap_or(Seq(0))
+    }
+
     /// Starts with the newest version of a key.
     pub fn key(&self) -> KeyRetention<'_> {
         KeyRetention { bounds: &self.bounds, next_bound: 0, newer: None, settled: false }

@@ -140,6 +140,12 @@ impl RowCursor {
         self.skip_backward()
     }
 
+    /// Stands nowhere from here on.
+    fn leave(&mut self) {
+        self.current = None;
+        self.index = self.row.partitions.len();
+    }
+
     /// The leaf it stands in, if stepping over its entries takes no looking at numbers or intervals.
     #[inline]
     fn plain_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
@@ -235,6 +241,11 @@ impl Source {
     /// To the last entry.
     pub fn last(&mut self) -> Result<()> {
         each!(self, c => { c.last(); Ok(()) }, r => r.last())
+    }
+
+    /// Behind the last entry: stands nowhere, until the next seek.
+    pub fn leave(&mut self) {
+        each!(self, c => c.leave(), r => r.leave());
     }
 
     /// To the next entry.
@@ -380,6 +391,17 @@ impl VisibleSource {
     pub fn last(&mut self) -> Result<()> {
         self.source.last()?;
         self.settle_backward()
+    }
+
+    /// Behind the last key: stands nowhere, until the next seek.
+    pub fn leave(&mut self) {
+        self.source.leave();
+    }
+
+    /// The number of the entry.
+    #[inline]
+    pub fn seq(&self) -> Seq {
+        self.source.seq()
     }
 
     /// To the next key. Must be valid.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::manifest::{KeyInterval, PartitionMeta, RunMeta};
 use crate::memtable::Memtable;
+use crate::store::range_row::RunRanges;
 use crate::tree::PartitionReader;
 use crate::types::{RunId, Seq};
 
@@ -65,6 +66,8 @@ pub struct Run {
     pub row: Row,
     /// What it has given to the base.
     pub consumed: Vec<KeyInterval>,
+    /// Its range deletes, which act on older sources only.
+    pub ranges: RunRanges,
     /// Stored bytes outside `consumed`, estimated where a partition is partly consumed.
     pub live_bytes: u64,
 }
@@ -76,7 +79,27 @@ impl Run {
         !self.consumed.is_empty() && self.consumed.iter().any(|i| i.contains(key))
     }
 
-    /// The run as the manifest keeps it.
+    /// Whether it hides `key` in older sources from a read at `at`, by a range delete. Asked where the key
+    /// is not in the run itself, and was not given to the base.
+    #[inline]
+    pub fn hides(&self, key: &[u8], at: Seq) -> bool {
+        !self.ranges.active.is_empty() && self.ranges.active.hides(key, at)
+    }
+
+    /// Whether any of its partitions or range deletes reaches into `range`.
+    pub fn reaches(&self, range: &KeyInterval) -> bool {
+        let overlaps =
+            |p: &Arc<PartitionReader>| range.overlaps(&p.meta().first_key, &p.meta().last_key);
+        self.row.partitions.iter().any(overlaps)
+            || self.ranges.active.overlaps(&range.start, range.end.as_deref())
+    }
+
+    /// Every partition, those of range deletes too.
+    pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
+        self.row.partitions.iter().chain(&*self.ranges.row.partitions)
+    }
+
+    /// The run as the manifest keeps it, but for its range deletes.
     pub fn meta(&self) -> RunMeta {
         RunMeta {
             id: self.id,
@@ -109,6 +132,11 @@ impl Version {
 
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
+        self.runs.iter().flat_map(|r| r.partitions()).chain(&*self.base.partitions)
+    }
+
+    /// Every partition that has keys and values: all but those of range deletes.
+    pub fn data_partitions(&self) -> impl Iterator<Item = &Arc<PartitionReader>> {
         self.runs.iter().flat_map(|r| &*r.row.partitions).chain(&*self.base.partitions)
     }
 

@@ -84,8 +84,14 @@ impl Transaction {
             return write_batch(core, &batch, options, owner, |_| Ok(()));
         }
         let reads = self.reads.lock();
-        let ranges = reads.ranges();
         let first_wins = self.options.isolation == IsolationLevel::RepeatableRead;
+        // Ranges deleted at `RepeatableRead`, ranges read where that matters.
+        let mut ranges = reads.ranges();
+        if first_wins {
+            let deleted = self.writes.ranges();
+            ranges
+                .extend(deleted.map(|(id, f)| (id, (f.start.to_vec(), f.end.map(|e| e.to_vec())))));
+        }
         let written = if first_wins { self.writes.len() } else { 0 };
         // Written keys at `RepeatableRead`, keys read where that matters.
         let relied = || {

@@ -13,6 +13,8 @@ use crate::index::IndexKey;
 use crate::indexes::range::{EntryBounds, decode, without_row};
 use crate::indexes::{Index, IndexRow};
 use crate::maintenance::indexes::LiveIndex;
+use crate::ranges::is_before;
+use crate::store::cursor::MergedCursor;
 use crate::store::lookup;
 use crate::store::value::Value;
 use crate::store::view::View;
@@ -106,6 +108,26 @@ impl Transaction {
             bounds.start.as_slice() <= entry && bounds.end.as_deref().is_none_or(|e| entry < e)
         };
         let mut own = Writes::new();
+        for range in self.writes.deleted(store.id).iter().flat_map(|map| map.fragments()) {
+            let blobs = Arc::clone(&env.blobs);
+            let mut rows = MergedCursor::new(
+                store,
+                view.seq(),
+                view.moment(),
+                &env.pager,
+                blobs,
+                env.read_ahead,
+            );
+            let mut more = rows.seek(&range.start)?;
+            while more && let Some(key) = rows.key().filter(|k| is_before(k, range.end.as_deref()))
+            {
+                let key = key.to_vec();
+                let had = rows.value()?.map(|old| way.entries_there(&key, &old));
+                let hidden = had.into_iter().flatten().filter(|e| inside(&e.bytes));
+                own.extend(hidden.map(|e| (e.bytes, Write::new(None, None))));
+                more = rows.next()?;
+            }
+        }
         for (key, write) in self.writes.of(store.id) {
             let old = lookup::get_at(env, store, &store.version(), key, view.seq(), view.moment())?;
             let had = old.as_ref().map(|old| way.entries_there(key, old)).unwrap_or_default();

@@ -21,6 +21,7 @@
 //! | `write_set` | the writes so far, by keyspace and key; savepoints |
 //! | `read_set` | keys and ranges read, that must not have changed |
 //! | `indexes` | reading by index key, own writes included |
+//! | `ranges` | range deletes |
 //! | `scan` | the write set laid over a cursor of the snapshot |
 //! | `transaction` | the guard: reads, writes, locks |
 //! | `commit` | validation and the commit |
@@ -28,6 +29,7 @@
 mod commit;
 mod indexes;
 mod options;
+mod ranges;
 mod read_set;
 mod scan;
 #[allow(clippy::module_inception)] // the guard is the module's main type

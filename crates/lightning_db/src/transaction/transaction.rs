@@ -184,6 +184,9 @@ impl Transaction {
         if let Some(own) = own.filter(|own| !own.needs_below()) {
             return own.value(store, key, None);
         }
+        if own.is_none() && self.writes.has_deleted(store.id, key) {
+            return Ok(None);
+        }
         if self.is_pessimistic() && (for_update || self.locks_reads()) {
             let mode = if for_update { LockMode::Exclusive } else { LockMode::Shared };
             self.lock(store, Target::Row(key.to_vec()), mode)?;
@@ -225,7 +228,7 @@ impl Transaction {
         Ok(noted)
     }
 
-    fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
+    pub(super) fn check_size(&self, read_bytes: u64, added: u64) -> Result<()> {
         let limit = self.core.config.max_transaction_size;
         if self.writes.bytes() + read_bytes + added > limit {
             return Err(Error::new(
@@ -236,7 +239,7 @@ impl Transaction {
         Ok(())
     }
 
-    fn check_not_read_only(&self) -> Result<()> {
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
         if self.options.read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "the transaction is read-only"));
         }
@@ -244,7 +247,7 @@ impl Transaction {
     }
 
     /// Takes a lock, and waits until everything that was committed before is visible.
-    fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
+    pub(super) fn lock(&self, store: &KeyspaceStore, target: Target, mode: LockMode) -> Result<()> {
         let request =
             Request { owner: Arc::clone(&self.open.owner), keyspace: store.id, target, mode };
         let timeout = self.options.lock_timeout.unwrap_or(self.core.config.lock_timeout);
@@ -456,8 +459,9 @@ impl Transaction {
             None
         };
         let env = &self.core.env;
-        let (front, back) = (cursor_at(env, store, &view), cursor_at(env, store, &view));
-        let base = Range::new(Arc::clone(&view), front, back, Bounds::new(start, end));
+        let deleted = self.writes.deleted(store.id);
+        let cursor = || cursor_at(env, store, &view).hiding(view.seq(), deleted.clone());
+        let base = Range::new(Arc::clone(&view), cursor(), cursor(), Bounds::new(start, end));
         Ok((TransactionRange::new(base, own, Arc::clone(store), read), view))
     }
 

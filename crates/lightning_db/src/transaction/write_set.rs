@@ -1,16 +1,21 @@
 //! The writes of a transaction, by keyspace and key: of a key the last put or deletion, and what was
 //! merged into it since. Where there are savepoints, what a write replaced is kept, so that it can be put
 //! back.
+//!
+//! A range delete takes the writes in it out; what is written there after it counts. A keyspace with a
+//! merge operator takes none.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::batch::WriteBatch;
 use crate::error::Result;
 use crate::operators::list;
+use crate::ranges::{Fragment, RangeMap, is_before};
 use crate::store::keyspace::KeyspaceStore;
-use crate::types::{EntryValue, KeyspaceId};
+use crate::types::{EntryValue, KeyspaceId, Seq};
 
 /// The writes to a keyspace.
 pub(super) type Writes = BTreeMap<Vec<u8>, Write>;
@@ -95,6 +100,8 @@ enum Undo {
     Replace(Option<Write>),
     /// Operands past this length go.
     Shorten(usize),
+    /// The ranges deleted before, in the keyspace.
+    Ranges(Ranges),
 }
 
 /// The writes so far.
@@ -106,10 +113,21 @@ pub(super) struct WriteSet {
     savepoints: Vec<(u64, usize)>,
     last_savepoint: u64,
     undo: Vec<(KeyspaceId, Vec<u8>, Undo)>,
+    /// The ranges deleted; neighbours are joined.
+    ranges: BTreeMap<KeyspaceId, Ranges>,
+}
+
+/// Ranges deleted, and the bytes they take.
+#[derive(Debug, Default, Clone)]
+struct Ranges {
+    map: Arc<RangeMap>,
+    bytes: u64,
 }
 
 /// Bytes that a write takes besides its key and value.
 const OVERHEAD: u64 = 16;
+/// Bytes that a range delete takes besides its ends.
+const RANGE_OVERHEAD: u64 = 128;
 
 impl WriteSet {
     pub(super) fn insert(
@@ -142,6 +160,42 @@ impl WriteSet {
         if !self.savepoints.is_empty() {
             self.undo.push((keyspace, key.to_vec(), undo));
         }
+    }
+
+    /// Deletes the keys of a range, which holds some.
+    pub(super) fn delete_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) {
+        let covered: Vec<Vec<u8>> = self.range(keyspace, start, end).into_keys().collect();
+        for key in covered {
+            let replaced = self.replace(keyspace, &key, None);
+            self.note(keyspace, &key, Undo::Replace(replaced));
+        }
+        let before = self.ranges.get(&keyspace).cloned().unwrap_or_default();
+        let bytes = (start.len() + end.map_or(0, <[u8]>::len)) as u64 + RANGE_OVERHEAD;
+        // The number does not count among the transaction's own.
+        let new = Fragment { start: start.into(), end: end.map(Into::into), seq: Seq(0) };
+        let map = Arc::new(before.map.joined_with(new));
+        self.set_ranges(keyspace, Ranges { map, bytes: before.bytes + bytes });
+        self.note(keyspace, &[], Undo::Ranges(before));
+    }
+
+    fn set_ranges(&mut self, keyspace: KeyspaceId, ranges: Ranges) {
+        self.bytes += ranges.bytes;
+        let before = if ranges.map.is_empty() {
+            self.ranges.remove(&keyspace)
+        } else {
+            self.ranges.insert(keyspace, ranges)
+        };
+        self.bytes -= before.map_or(0, |b| b.bytes);
+    }
+
+    /// The ranges deleted in a keyspace; `None` where there are none.
+    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap>> {
+        self.ranges.get(&keyspace).map(|r| Arc::clone(&r.map))
+    }
+
+    /// Every range deleted.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (KeyspaceId, Fragment)> {
+        self.ranges.iter().flat_map(|(id, r)| r.map.fragments().into_iter().map(|f| (*id, f)))
     }
 
     fn replace(&mut self, keyspace: KeyspaceId, key: &[u8], new: Option<Write>) -> Option<Write> {
@@ -187,19 +241,25 @@ impl WriteSet {
                     self.bytes -= (operands.len() - len) as u64;
                     operands.truncate(len);
                 }
+                Undo::Ranges(ranges) => self.set_ranges(keyspace, ranges),
             }
         }
         true
     }
 
-    /// What the transaction wrote to `key`.
+    /// What the transaction wrote to `key`, if that is not deleted by a range alone.
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Write> {
         self.keyspaces.get(&keyspace)?.get(key)
     }
 
+    /// Whether the transaction deleted a range that `key` is in.
+    pub(super) fn has_deleted(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        self.ranges.get(&keyspace).is_some_and(|r| r.map.covering(key).is_some())
+    }
+
     /// The writes to a keyspace inside `start..end`, copied.
     pub(super) fn range(&self, keyspace: KeyspaceId, start: &[u8], end: Option<&[u8]>) -> Writes {
-        if end.is_some_and(|e| e <= start) {
+        if !is_before(start, end) {
             return Writes::new();
         }
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
@@ -221,6 +281,10 @@ impl WriteSet {
     /// All writes, as a batch.
     pub(super) fn to_batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
+        // First: what is written in a range that was deleted was written after that.
+        for (id, range) in self.ranges() {
+            batch.push_range(id, Some(&range.start), range.end.as_deref());
+        }
         for (id, writes) in &self.keyspaces {
             for (key, write) in writes {
                 write.add_to(&mut batch, *id, key);
@@ -229,14 +293,14 @@ impl WriteSet {
         batch
     }
 
-    /// The writes to a keyspace, by key.
+    /// The writes of single keys to a keyspace, by key.
     pub(super) fn of(&self, id: KeyspaceId) -> impl Iterator<Item = (&[u8], &Write)> {
         let writes = self.keyspaces.get(&id).into_iter().flatten();
         writes.map(|(k, w)| (k.as_slice(), w))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keyspaces.is_empty()
+        self.keyspaces.is_empty() && self.ranges.is_empty()
     }
 
     /// How many keys.

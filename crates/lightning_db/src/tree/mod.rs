@@ -31,7 +31,5 @@ pub use cursor::{CursorOptions, PartitionCursor};
 pub use leaves::SpanEnd;
 #[cfg(test)]
 pub use leaves::{LeafSpan, Leaves};
-#[cfg(test)]
-pub use reader::Found;
-pub use reader::{FoundValue, PartitionReader};
+pub use reader::{Found, FoundValue, PartitionReader};
 pub use writer::{PartitionWriter, WriterContext};

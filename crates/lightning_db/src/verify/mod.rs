@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::core::Core;
 use crate::manifest::Manifest;
 use crate::recovery::directory;
+use crate::store::range_row;
 use crate::tree::Visited;
 use crate::types::{BlobRef, EntryValue, SegmentId};
 use crate::wal::{LogRecovery, Visit};
@@ -73,6 +74,11 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
     let mut segments: BTreeSet<SegmentId> = BTreeSet::new();
     for keyspace in core.all() {
         let version = keyspace.pin();
+        for run in &version.runs {
+            if let Err(e) = range_row::check(&run.ranges.row, &core.env.pager) {
+                report.note(&e);
+            }
+        }
         for partition in version.partitions() {
             segments.extend(partition.meta().segments.iter().map(|s| s.id));
             let mut blobs: BTreeMap<(SegmentId, u64), BlobRef> = BTreeMap::new();

@@ -58,7 +58,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, range deletes, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
@@ -81,6 +81,7 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         db.put_with_ttl(format!("canary-mortal-{round}"), "canary-value-mortal", life)?;
         if round % 4 == 3 {
             db.delete(format!("canary-key-{round:03}"))?;
+            db.delete_range(Some(b"canary-key-04"), Some(b"canary-key-045"))?;
             db.flush()?;
         }
         if round % 7 == 6 {

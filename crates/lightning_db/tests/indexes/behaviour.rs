@@ -439,3 +439,33 @@ fn verify_names_what_differs() {
     assert!(said.iter().all(|m| m.contains("by_each") && m.contains("default")), "{said:?}");
     assert!(said[0].contains("row number 7") && said[1].contains("entry number"), "{said:?}");
 }
+
+/// A range delete takes the entries of the rows that it takes, and of no others; what the same commit
+/// puts into the range afterwards stays, and what it put there before does not.
+#[test]
+fn range_deletes_take_the_entries_of_their_rows() {
+    let (db, users) = people();
+    let spec = IndexSpec::parse(&["json:/city"]).expect("parts");
+    let by_city = users.create_index("by_city", spec).expect("builds");
+    let before = db.snapshot().expect("a snapshot");
+
+    let mut tx = db.transaction().expect("begins");
+    tx.delete_range_in(&users, Some(b"1"), Some(b"3")).expect("deletes");
+    tx.put_in(&users, "2", r#"{"city":"London"}"#).expect("puts");
+    assert_eq!(row_keys(tx.index_get(&by_city, "London")), ["2", "3"], "its own range delete");
+    drop(tx);
+    assert_eq!(row_keys(by_city.get("London")), ["1", "3"]);
+
+    let mut batch = WriteBatch::new();
+    batch.put_in(&users, "20", r#"{"city":"London"}"#);
+    batch.delete_range_in(&users, Some(b"2"), Some(b"4"));
+    batch.put_in(&users, "21", r#"{"city":"London"}"#);
+    db.write(batch, WriteOptions::default()).expect("writes");
+    assert_eq!(row_keys(by_city.get("London")), ["1", "21"]);
+    assert!(by_city.get("New York").expect("reads").is_empty());
+    assert_eq!(row_keys(before.index(&by_city).expect("reads").get("London")), ["1", "3"]);
+    users.delete_range(None, None).expect("deletes");
+    assert_eq!(by_city.count(None, None).expect("counts"), 0);
+    let report = db.verify(VerifyOptions::default()).expect("a report");
+    assert!(report.is_clean(), "{:?}", report.problems);
+}

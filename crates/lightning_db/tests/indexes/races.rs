@@ -59,7 +59,11 @@ fn write(db: &Database, rng: &mut fastrand::Rng) -> lightning_db::Result<()> {
     let value =
         |rng: &mut fastrand::Rng| vec![rng.u8(0..3), rng.u8(0..6), rng.u8(0..9), rng.u8(0..9)];
     match rng.u8(0..10) {
-        0..5 => db.put(key(rng), value(rng)),
+        0..4 => db.put(key(rng), value(rng)),
+        4 => {
+            let (a, b) = (key(rng), key(rng));
+            db.delete_range(Some(&a), Some(&b))
+        }
         5 => db.delete(key(rng)),
         6 => {
             let entries: Vec<_> = (0..3).map(|_| (key(rng), value(rng))).collect();

@@ -1,11 +1,12 @@
 //! Random operations, power cuts and openings; after every step the indexes hold what the rows give.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, Durability, Error, ErrorKind, OpenAs, Result, TransactionMode, TransactionOptions,
-    WriteBatch, WriteOptions,
+    Database, Durability, Error, ErrorKind, IndexStatus, OpenAs, Result, TransactionMode,
+    TransactionOptions, WriteBatch, WriteOptions,
 };
 
 use crate::number;
@@ -21,6 +22,12 @@ fn value(rng: &mut fastrand::Rng) -> Vec<u8> {
 
 fn key(rng: &mut fastrand::Rng) -> Vec<u8> {
     format!("k{}", rng.u8(0..30)).into_bytes()
+}
+
+/// A few neighbours, or many.
+fn range(rng: &mut fastrand::Rng) -> (Vec<u8>, Option<Vec<u8>>) {
+    let (a, b) = (key(rng), key(rng));
+    (a.clone().min(b.clone()), (rng.u8(0..8) != 0).then(|| a.max(b)))
 }
 
 /// What a machine that is up may answer.
@@ -47,9 +54,13 @@ fn step(db: &Database, vfs: &SimulatedVfs, rng: &mut fastrand::Rng) -> Result<()
         7..10 => {
             let mut batch = WriteBatch::new();
             for _ in 0..rng.usize(1..6) {
-                match rng.u8(0..6) {
+                match rng.u8(0..7) {
                     0 | 1 => batch.delete(key(rng)),
                     2 => batch.put_with_ttl(key(rng), value(rng), lifetime(rng)),
+                    3 => {
+                        let (start, end) = range(rng);
+                        batch.delete_range(Some(&start), end.as_deref());
+                    }
                     _ => batch.put(key(rng), value(rng)),
                 }
             }
@@ -63,14 +74,42 @@ fn step(db: &Database, vfs: &SimulatedVfs, rng: &mut fastrand::Rng) -> Result<()
             for _ in 0..rng.usize(1..4) {
                 let key = key(rng);
                 tx.get(&key)?;
-                if rng.u8(0..3) == 0 { tx.delete(&key)? } else { tx.put(&key, value(rng))? }
+                if rng.u8(0..3) == 0 {
+                    tx.delete(&key)?;
+                } else {
+                    tx.put(&key, value(rng))?;
+                }
+                if rng.u8(0..5) == 0 {
+                    let (start, end) = range(rng);
+                    tx.delete_range(Some(&start), end.as_deref())?;
+                }
+            }
+            // What it reads by an index fits what it reads by key.
+            for info in db.list_indexes()? {
+                let index = db.index(&info.name)?;
+                if info.status != IndexStatus::Ready {
+                    continue;
+                }
+                let by_index: BTreeSet<_> = tx
+                    .index_keys(&index, None, None)?
+                    .map(|e| e.map(|(_, k)| k))
+                    .collect::<Result<_>>()?;
+                let there: BTreeSet<_> =
+                    tx.range(None, None)?.map(|e| e.map(|(k, _)| k)).collect::<Result<_>>()?;
+                assert!(by_index.is_subset(&there), "{by_index:?} {there:?}");
             }
             tx.commit()
         }
         13 => {
             db.fetch_update(key(rng), |old| old.map(|o| o[..o.len().min(3)].to_vec())).map(|_| ())
         }
-        14 => db.flush(),
+        14 => {
+            if rng.bool() {
+                let (start, end) = range(rng);
+                db.delete_range(Some(&start), end.as_deref())?;
+            }
+            db.flush()
+        }
         15 => db.compact(),
         16 => db.drop_index(rng.choice(NAMES).expect("some")),
         _ => {
@@ -117,7 +156,7 @@ fn run(seed: u64, steps: usize) -> (u64, u64) {
         db = open(&vfs, OpenAs::Open).unwrap_or_else(|e| panic!("{label}: {e:?}"));
         check(&db, &format!("{label}, after a crash"));
         for info in db.list_indexes().expect("lists") {
-            if info.status == lightning_db::IndexStatus::Building && rng.bool() {
+            if info.status == IndexStatus::Building && rng.bool() {
                 match db.create_index(&info.name, spec(&info.name)) {
                     Ok(_) => check(&db, &format!("{label}, continued")),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::UniqueViolation, "{label}"),

@@ -52,6 +52,14 @@ fn merging_comes_to_an_end_where_next_to_nothing_is_stacked() {
     }
 }
 
+/// What a base partition takes of a run ends just behind its last key. Where this was a key of the
+/// greatest length, the rest of a range delete began at a bound that is longer than a key may be, and no
+/// page took it: merges failed for ever.
+#[test]
+fn range_deletes_are_cut_behind_keys_of_the_greatest_length() {
+    check(2006, 6019, 1000);
+}
+
 #[test]
 fn every_answer_is_the_models_under_every_setting() {
     let sequences = number("LIGHTNING_MODEL_SEQUENCES", 16);

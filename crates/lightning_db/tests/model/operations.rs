@@ -26,6 +26,13 @@ pub enum Step {
     Prev,
 }
 
+/// One part of a batch with range deletes.
+#[derive(Debug, Clone)]
+pub enum Part {
+    Entry(Key, Option<Value>),
+    Range(Bounds),
+}
+
 #[derive(Debug, Clone)]
 pub enum Operation {
     Put(usize, Key, Value),
@@ -67,6 +74,9 @@ pub enum Operation {
     TxScan(usize, usize, Bounds, u64),
     Commit(usize),
     Abort(usize),
+    DeleteRange(usize, Bounds),
+    RangeBatch(Vec<(usize, Part)>),
+    TxDeleteRange(usize, usize, Bounds),
     DropKeyspace(usize),
     Flush,
     Checkpoint,
@@ -141,8 +151,29 @@ fn step(rng: &mut Rng) -> Step {
     }
 }
 
+/// An operation that deletes ranges.
+fn range_delete(rng: &mut Rng) -> Operation {
+    use Operation as O;
+    let keyspace = rng.usize(0..KEYSPACES);
+    match rng.u8(0..10) {
+        0..4 => O::DeleteRange(keyspace, bounds(rng)),
+        4..7 => O::RangeBatch(several(rng, 12, |r| {
+            let part = if r.bool() {
+                Part::Range(bounds(r))
+            } else {
+                Part::Entry(key(r), (r.u8(0..4) > 0).then(|| value(r)))
+            };
+            (r.usize(0..KEYSPACES), part)
+        })),
+        _ => O::TxDeleteRange(rng.usize(0..SLOTS), keyspace, bounds(rng)),
+    }
+}
+
 fn operation(rng: &mut Rng) -> Operation {
     use Operation as O;
+    if rng.u8(0..25) == 0 {
+        return range_delete(rng);
+    }
     let keyspace = [0, 0, 1, 2][rng.usize(0..4)];
     let slot = rng.usize(0..SLOTS);
     match rng.u16(0..1000) {

@@ -16,8 +16,8 @@ use lightning_db::{
     Snapshot, Transaction, TransactionId, VerifyOptions, WriteBatch,
 };
 
-use crate::operations::{Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
-use crate::reference::{Bytes, Change, Moment, Pair, Reference};
+use crate::operations::{self, Bounds, KEYSPACES, Key, Operation, SLOTS, Step, Value};
+use crate::reference::{Bytes, Change, Moment, Pair, Part, Reference, is_empty};
 use crate::settings::setting;
 
 /// Engine and reference may be minutes apart, as looks at the clock take time: so a life ends in the
@@ -38,6 +38,18 @@ struct Tx {
     writes: BTreeMap<(u32, Key), Option<Bytes>>,
     /// The days that writes were given.
     days: BTreeMap<(u32, Key), u8>,
+    /// What it deleted by range; of its own writes those that came later count.
+    ranges: Vec<(u32, Bounds)>,
+}
+
+fn in_bounds(key: &[u8], (start, end): &Bounds) -> bool {
+    start.as_ref().is_none_or(|s| key >= &s[..]) && end.as_ref().is_none_or(|e| key < &e[..])
+}
+
+impl Tx {
+    fn has_deleted(&self, id: u32, key: &[u8]) -> bool {
+        self.ranges.iter().any(|(of, bounds)| *of == id && in_bounds(key, bounds))
+    }
 }
 
 enum TxHandle {
@@ -226,6 +238,86 @@ impl Runner {
     fn commit(&mut self, changes: &[Change]) {
         self.counts.commits += u64::from(!changes.is_empty());
         self.reference.commit(changes);
+    }
+
+    /// As [`commit`](Self::commit), with range deletes; those of ranges without keys are none.
+    fn commit_parts(&mut self, parts: &[Part]) {
+        let before = self.reference.now;
+        self.reference.commit_parts(parts);
+        self.counts.commits += self.reference.now - before;
+    }
+
+    /// Whether a commit must, and may, be told that others changed what it writes.
+    fn conflicts(
+        &self,
+        writes: &BTreeMap<(u32, Key), Option<Bytes>>,
+        ranges: &[(u32, Bounds)],
+        at: Moment,
+    ) -> (bool, bool) {
+        let keys = writes.keys().map(|(id, k)| {
+            let mut past = k.clone();
+            past.push(0);
+            (*id, (Some(k.clone()), Some(past)))
+        });
+        let (mut must, mut may) = (false, false);
+        for (id, (start, end)) in keys.chain(ranges.iter().cloned()) {
+            let (start, end) = (start.as_deref(), end.as_deref());
+            let changes = self.reference.changes_since(id, start, end, at);
+            must |= changes.contains(&true);
+            may |= !changes.is_empty() || self.reference.range_deleted_since(id, start, end, at);
+        }
+        (must, may)
+    }
+
+    fn delete_ranges(&mut self, op: &Operation) -> Outcome {
+        match op {
+            Operation::DeleteRange(ks, (start, end)) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let result = keyspace.delete_range(start.as_deref(), end.as_deref());
+                told("delete_range", result)?;
+                self.commit_parts(&[Part::Range(id, start.clone(), end.clone())]);
+            }
+            Operation::RangeBatch(entries) => {
+                let (mut batch, mut parts) = (WriteBatch::new(), Vec::new());
+                for (ks, part) in entries {
+                    let (keyspace, id) = self.keyspace(*ks)?;
+                    parts.push(match part {
+                        operations::Part::Entry(key, value) => {
+                            let value = value.map(bytes);
+                            match &value {
+                                Some(value) => batch.put_in(&keyspace, key, value),
+                                None => batch.delete_in(&keyspace, key),
+                            }
+                            Part::Entry((id, key.clone(), value))
+                        }
+                        operations::Part::Range((start, end)) => {
+                            batch.delete_range_in(&keyspace, start.as_deref(), end.as_deref());
+                            Part::Range(id, start.clone(), end.clone())
+                        }
+                    });
+                }
+                told("write", self.db().write(batch, lightning_db::WriteOptions::default()))?;
+                self.commit_parts(&parts);
+            }
+            Operation::TxDeleteRange(slot, ks, bounds) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let db = self.db().clone();
+                let Some(tx) = &mut self.held.transactions[*slot] else { return Ok(()) };
+                let (start, end) = (bounds.0.as_deref(), bounds.1.as_deref());
+                let (result, id) = match &mut tx.handle {
+                    TxHandle::Guard(g) => (g.delete_range_in(&keyspace, start, end), id),
+                    TxHandle::Id(t) => (db.delete_range_tx(*t, start, end), 0),
+                };
+                told("delete_range in a transaction", result)?;
+                if !is_empty(start, end) {
+                    tx.writes.retain(|(of, key), _| *of != id || !in_bounds(key, bounds));
+                    tx.days.retain(|(of, key), _| *of != id || !in_bounds(key, bounds));
+                    tx.ranges.push((id, bounds.clone()));
+                }
+            }
+            _ => unreachable!("only what deletes ranges"),
+        }
+        Ok(())
     }
 
     /// Drops what is held, and closes or kills, and opens again.
@@ -488,6 +580,9 @@ impl Runner {
             O::Stats => self.same_counts()?,
             O::Reopen => self.reopen(false)?,
             O::Kill => self.reopen(true)?,
+            O::DeleteRange(..) | O::RangeBatch(_) | O::TxDeleteRange(..) => {
+                self.delete_ranges(op)?;
+            }
             O::Begin(..)
             | O::TxWrite(..)
             | O::TxPutFor(..)
@@ -521,6 +616,7 @@ impl Runner {
                     handle,
                     at,
                     writes: BTreeMap::new(),
+                    ranges: Vec::new(),
                     days: BTreeMap::new(),
                 });
                 if let Some(Tx { handle: TxHandle::Id(id), .. }) = before {
@@ -570,6 +666,7 @@ impl Runner {
                 told("merge in a transaction", result)?;
                 let before = match tx.writes.get(&(id, key.clone())) {
                     Some(own) => own.as_ref(),
+                    None if tx.has_deleted(id, key) => None,
                     None => self.reference.get(id, key, tx.at),
                 };
                 let value = appended(before, &operand);
@@ -585,6 +682,7 @@ impl Runner {
                 let found = told("get in a transaction", found)?;
                 let expected = match tx.writes.get(&(id, key.clone())) {
                     Some(own) => own.as_ref(),
+                    None if tx.has_deleted(id, key) => None,
                     None => self.reference.get(id, key, tx.at),
                 };
                 same_value("get in a transaction", found.as_deref(), expected)?;
@@ -599,6 +697,7 @@ impl Runner {
                 };
                 let snapshot = self.reference.range(id, start, end, tx.at);
                 let mut expected: BTreeMap<Key, Bytes> = snapshot.into_iter().collect();
+                expected.retain(|k, _| !tx.has_deleted(id, k));
                 for ((keyspace, key), value) in &tx.writes {
                     let after = start.is_none_or(|s| &**key >= s);
                     if *keyspace == id && after && end.is_none_or(|e| &**key < e) {
@@ -617,25 +716,30 @@ impl Runner {
                     TxHandle::Guard(g) => g.commit(),
                     TxHandle::Id(t) => self.db().commit_transaction(t),
                 };
-                let of_dropped = tx.writes.keys().any(|(id, _)| !self.ids.contains(&Some(*id)));
-                let conflicts =
-                    tx.writes.keys().any(|(id, k)| self.reference.changed_since(*id, k, tx.at));
+                let (must, may) = self.conflicts(&tx.writes, &tx.ranges, tx.at);
+                let mut named =
+                    tx.writes.keys().map(|(id, _)| *id).chain(tx.ranges.iter().map(|(id, _)| *id));
+                let of_dropped = named.any(|id| !self.ids.contains(&Some(id)));
                 let kind = result.err().map(|e| e.kind());
                 // Where both hold, the first that is met is told.
-                let possible = match (of_dropped, conflicts) {
-                    (false, false) => vec![None],
-                    (true, false) => vec![Some(ErrorKind::NotFound)],
-                    (false, true) => vec![Some(ErrorKind::Conflict)],
-                    (true, true) => vec![Some(ErrorKind::NotFound), Some(ErrorKind::Conflict)],
-                };
+                let mut possible = Vec::new();
+                if !must && !of_dropped {
+                    possible.push(None);
+                }
+                if of_dropped {
+                    possible.push(Some(ErrorKind::NotFound));
+                }
+                if may {
+                    possible.push(Some(ErrorKind::Conflict));
+                }
                 if !possible.contains(&kind) {
                     return Err(format!("commit: {kind:?}, expected {possible:?}"));
                 }
                 self.counts.conflicts += u64::from(kind == Some(ErrorKind::Conflict));
                 if kind.is_none() {
-                    let changes: Vec<_> =
-                        tx.writes.into_iter().map(|((id, k), v)| (id, k, v)).collect();
-                    self.commit(&changes);
+                    let ranges = tx.ranges.into_iter().map(|(id, (s, e))| Part::Range(id, s, e));
+                    let writes = tx.writes.into_iter().map(|((id, k), v)| Part::Entry((id, k, v)));
+                    self.commit_parts(&ranges.chain(writes).collect::<Vec<_>>());
                     for ((id, key), days) in tx.days {
                         self.reference.expire(id, &key, days);
                     }

@@ -154,6 +154,11 @@ impl Maker {
 
     fn write_one(&mut self) -> Operation {
         let (keyspace, key) = (self.ks(), self.key());
+        if self.rng.u8(0..16) == 0 {
+            let (start, end) = self.bounds();
+            let behind = self.rng.bool().then(|| (key, self.value()));
+            return Operation::DeleteRange { keyspace, start, end, behind };
+        }
         if self.rng.u8(0..10) == 0 {
             let value = (self.rng.u8(0..3) > 0).then(|| self.value());
             Operation::Swap { keyspace, key, value, stale: self.rng.u8(0..4) == 0 }

@@ -4,7 +4,7 @@
 //! 2. A moment is a commit number and an hour: what a moment saw had not expired by that hour.
 //! 3. A keyspace made again under the same name is another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use crate::operation::{Key, Value};
@@ -33,6 +33,9 @@ pub struct Model {
     pub last: u64,
     next_life: u32,
     keyspaces: BTreeMap<Life, BTreeMap<Key, Versions>>,
+    /// Range deletes, and which versions are theirs.
+    ranges: Vec<(u64, Life, Key, Option<Key>)>,
+    by_range: BTreeSet<(u64, Life, Key)>,
     /// The hours that a keyspace gives.
     defaults: BTreeMap<Life, u64>,
     /// What the clock on the wall shows, and the latest that it has shown.
@@ -104,6 +107,42 @@ impl Model {
         }
     }
 
+    /// A commit of a range delete over `start <= key < end`, behind a write.
+    pub fn delete_range(
+        &mut self,
+        life: Life,
+        before: Option<Change>,
+        start: Key,
+        end: Option<Key>,
+    ) {
+        let inside = |key: Key| start <= key && end.is_none_or(|e| key < e);
+        // As of the first hour: what has expired goes too.
+        let there = self.entries(life, start, end, self.last).into_iter().map(|(k, _)| k);
+        let own_key = before.map(|(of, k, _)| (of, k));
+        let gone: Vec<Key> = there.filter(|k| Some((life, *k)) != own_key).collect();
+        let own = before.map(|(of, k, v)| (of, k, v.filter(|_| of != life || !inside(k))));
+        let changes: Vec<Change> = gone.iter().map(|k| (life, *k, None)).chain(own).collect();
+        let number = self.last + 1;
+        self.by_range.extend(gone.into_iter().map(|k| (number, life, k)));
+        self.commit(changes);
+        self.last = number;
+        self.ranges.push((number, life, start, end));
+    }
+
+    /// Whether a commit since `at` changed `key`: whether it must be known, and whether it may be. What came
+    /// and went with a range delete may be forgotten.
+    pub fn changed(&self, life: Life, key: Key, at: Moment) -> (bool, bool) {
+        let covered = |since: u64| {
+            self.ranges.iter().any(|(n, of, start, end)| {
+                *n > since && *of == life && *start <= key && end.is_none_or(|e| key < e)
+            })
+        };
+        let written = self.written(life, key).filter(|n| *n > number(at));
+        let there = self.get(life, key, at).is_some();
+        let must = written.is_some_and(|n| there || !covered(n - 1));
+        (must, written.is_some() || covered(number(at)))
+    }
+
     /// The number of the last commit that wrote `key`.
     pub fn written(&self, life: Life, key: Key) -> Option<u64> {
         Some(self.keyspaces.get(&life)?.get(&key)?.last()?.0)
@@ -125,7 +164,11 @@ impl Model {
     ) -> Vec<(u64, Option<Value>)> {
         let hour = if now { self.hour } else { 0 };
         let versions = self.keyspaces.get(&life).and_then(|k| k.get(&key));
-        let newer = versions.into_iter().flatten().rev().filter(|(n, ..)| *n > commit);
+        // A range delete changes the keys that have a value.
+        let before = |n: u64| versions.and_then(|v| seen(v, (n - 1) | hour << NUMBER_BITS));
+        let changed = |n: u64| !self.by_range.contains(&(n, life, key)) || before(n).is_some();
+        let all = versions.into_iter().flatten().rev();
+        let newer = all.filter(|(n, ..)| *n > commit && changed(*n));
         newer.map(|(n, value, until)| (*n, value.filter(|_| hour < *until))).collect()
     }
 

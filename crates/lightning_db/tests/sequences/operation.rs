@@ -132,6 +132,13 @@ pub enum Operation {
         keyspace: u8,
         key: Key,
     },
+    DeleteRange {
+        keyspace: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+        /// Written by a batch, behind a put of this key.
+        behind: Option<(Key, Value)>,
+    },
     /// `put_batch` of keys in a row.
     Fill {
         keyspace: u8,

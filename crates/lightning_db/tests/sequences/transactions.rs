@@ -133,13 +133,18 @@ impl World<'_> {
     fn commit(&mut self, i: usize) {
         let held = self.held.transactions.remove(i);
         let gone = held.writes.keys().any(|(life, _)| !self.model.lives(*life));
-        let conflict = held.writes.keys().any(|(life, key)| {
-            self.model.written(*life, *key).is_some_and(|n| n > number(held.at))
-        });
+        let changed: Vec<_> =
+            held.writes.keys().map(|(l, k)| self.model.changed(*l, *k, held.at)).collect();
+        let must = changed.iter().any(|(must, _)| *must);
+        let conflict = changed.iter().any(|(_, may)| *may);
+        if conflict && !must {
+            // Either is right, and which it is depends on what was merged: from here on runs differ.
+            self.comparable = false;
+        }
         let result = end(&self.db, held.handle, Transaction::commit, Database::commit_transaction);
         match result {
             Ok(()) => {
-                assert!(!gone && !conflict, "committed with gone {gone}, conflict {conflict}");
+                assert!(!gone && !must, "committed with gone {gone}, conflict {must}");
                 self.counts.committed += 1;
                 let changes = held.writes.into_iter().map(|((l, k), v)| (l, k, v)).collect();
                 self.committed(changes);

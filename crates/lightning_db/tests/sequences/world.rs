@@ -65,6 +65,8 @@ pub struct World<'a> {
     pub held: Held,
     pub counts: Counts,
     answers: DefaultHasher,
+    /// Whether another setting must give the same answers.
+    pub comparable: bool,
 }
 
 /// Once made, a database is encrypted or not, whatever else it is opened with.
@@ -113,6 +115,7 @@ impl<'a> World<'a> {
             held: Held::default(),
             counts: Counts::default(),
             answers: DefaultHasher::new(),
+            comparable: true,
         }
     }
 
@@ -127,7 +130,9 @@ impl<'a> World<'a> {
     }
 
     pub fn answer(&mut self, answer: impl Hash) {
-        answer.hash(&mut self.answers);
+        if self.comparable {
+            answer.hash(&mut self.answers);
+        }
     }
 
     /// Compares one value.
@@ -194,6 +199,36 @@ impl<'a> World<'a> {
         assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
     }
 
+    fn delete_range(
+        &mut self,
+        n: u8,
+        start: Option<Bound>,
+        end: Option<Bound>,
+        behind: Option<(Key, Value)>,
+    ) {
+        let (keyspace, life) = self.keyspace(n);
+        let (start, first) = self.bound(start);
+        let (end, past) = self.bound(end);
+        let empty = end.as_ref().is_some_and(|e| *e <= start.clone().unwrap_or_default());
+        let (start, end) = (start.as_deref(), end.as_deref());
+        let change = behind.map(|(key, value)| (life, key, Some(value)));
+        match behind {
+            Some((key, value)) => {
+                let mut batch = lightning_db::WriteBatch::new();
+                batch.put_in(&keyspace, &self.keys[key as usize], value.bytes());
+                batch.delete_range_in(&keyspace, start, end);
+                self.db.write(batch, lightning_db::WriteOptions::default()).expect("write");
+            }
+            None => keyspace.delete_range(start, end).expect("delete_range"),
+        }
+        if empty {
+            return self.committed(change.into_iter().collect());
+        }
+        self.counts.commits += 1;
+        self.model.delete_range(life, change, first.unwrap_or(0), past);
+        assert_eq!(self.db.stats().last_commit, self.model.last, "the last commit");
+    }
+
     pub fn step(&mut self, operation: &Operation) {
         // Work that never ends is taken down, and then fails.
         self.vfs.crash_after(self.vfs.operations() + MOST_DISK_OPERATIONS);
@@ -222,6 +257,9 @@ impl<'a> World<'a> {
                 };
                 result.expect("delete");
                 self.committed(vec![(life, key, None)]);
+            }
+            Operation::DeleteRange { keyspace: n, start, end, behind } => {
+                self.delete_range(n, start, end, behind);
             }
             Operation::Swap { keyspace, key, value, stale } => {
                 self.swap(keyspace, key, value, stale);

@@ -4,6 +4,7 @@
 //! 2. Once the edit is durable commits keep the index up, from the change of the table on, which is
 //!    inside the commit section; what was committed before is the build's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -84,6 +85,8 @@ fn register(
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        merge_operator: None,
+        ranges: BTreeMap::new(),
         ..of_rows
     };
     let storage_name = storage.name.clone();

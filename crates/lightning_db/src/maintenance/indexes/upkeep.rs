@@ -8,15 +8,17 @@
 //!    becomes visible, this commit, which comes after it, does not either.
 //! 3. Merges may drop what a later commit has overwritten. Then a watch was marked.
 //! 4. After [`PATIENCE`] attempts the rows are locked first, so that every writer gets its turn.
-//! 5. An entry expires with its row: where the row's lifetime changes all its entries are written anew. What
+//! 5. A range delete takes the entries of the rows that are there at that moment, and its range is
+//!    watched: it costs as much as deletes of these rows.
+//! 6. An entry expires with its row: where the row's lifetime changes all its entries are written anew. What
 //!    an expired row had is taken away like any other's, since looks into the past may see it still; but
 //!    it keeps no unique index key.
-//! 6. A change of the table of indexes meanwhile is met inside the section: everything anew.
+//! 7. A change of the table of indexes meanwhile is met inside the section: everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::commit::batch::{Operation, Operations, encode};
+use crate::commit::batch::{Operation, Operations, RangeDelete, Write, encode};
 use crate::commit::section::{Committed, SectionState, Wait};
 use crate::commit::watch::{KeyRange, Watch};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,26 +30,27 @@ use crate::maintenance::write::{WriteOwner, check_size, commit};
 use crate::store::cursor::MergedCursor;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::lookup;
-use crate::types::{self, EntryValue, Expiry, KeyspaceId, Seq};
+use crate::types::{self, EntryValue, Expiry, KeyspaceId, Seq, Time};
 
 /// Attempts before rows are locked.
-const PATIENCE: u32 = 8;
+pub const PATIENCE: u32 = 8;
 
 /// Ends a watch, whatever becomes of the commit.
-pub(super) struct Watching<'a> {
+pub struct Watching<'a> {
     core: &'a Core,
     watch: Arc<Watch>,
 }
 
 impl<'a> Watching<'a> {
     /// Begins a watch; returns the last commit before it too.
-    pub(super) fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
+    pub fn begin(core: &'a Core, watch: Watch) -> (Self, Seq) {
         let watch = Arc::new(watch);
         let last = core.section.begin_watch(&watch);
         (Self { core, watch }, last)
     }
 
-    pub(super) fn is_hit(&self) -> bool {
+    /// Whether a commit since touched anything of it.
+    pub fn is_hit(&self) -> bool {
         self.watch.is_hit()
     }
 }
@@ -66,6 +69,26 @@ struct RowChange<'a> {
     expiry: Expiry,
     /// Its entries after the commit, for each index of the keyspace.
     new: Vec<Vec<Entry>>,
+}
+
+/// What a commit makes of the rows of keyspaces with indexes.
+struct Changes<'a> {
+    /// Rows, in order.
+    rows: Vec<RowChange<'a>>,
+    /// Ranges: all rows that are in them before the commit go, but for `rows`.
+    ranges: Vec<RangeDelete<'a>>,
+}
+
+impl Changes<'_> {
+    const NONE: Self = Self { rows: Vec::new(), ranges: Vec::new() };
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.ranges.is_empty()
+    }
+
+    fn has_row(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        self.rows.binary_search_by(|r| (r.keyspace, r.key).cmp(&(keyspace, key))).is_ok()
+    }
 }
 
 /// An entry that comes, its index, and when it expires.
@@ -97,7 +120,7 @@ pub fn commit_with_indexes(
         };
         let map = mark.any().then(|| core.indexes.all());
         let changes = match map.as_ref().map(|map| changes_of(plain, map)) {
-            None => Vec::new(),
+            None => Changes::NONE,
             Some(Ok(changes)) => changes,
             Some(Err(_)) if core.indexes.mark() != mark => continue,
             Some(Err(e)) => return Err(e),
@@ -148,14 +171,28 @@ pub fn commit_with_indexes(
 
 /// What a body makes of the rows that have indexes, with their entries after it. The last operation
 /// on a key counts.
-fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Vec<RowChange<'a>>> {
+fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Changes<'a>> {
     type Written<'a> = (Option<&'a [u8]>, Expiry);
     let mut last: BTreeMap<(KeyspaceId, &[u8]), Written<'_>> = BTreeMap::new();
-    for op in Operations::new(body) {
-        let op = op.expect("bodies are encoded by this process");
-        if !map.contains_key(&op.keyspace) {
+    let mut ranges = Vec::new();
+    for part in Operations::new(body) {
+        let part = part.expect("bodies are encoded by this process");
+        if !map.contains_key(&part.keyspace()) {
             continue;
         }
+        let op = match part {
+            Write::Entry(op) => op,
+            Write::DeleteRange(range) => {
+                let covered = |keyspace: KeyspaceId, key: &[u8]| {
+                    keyspace == range.keyspace && range.covers(key)
+                };
+                last.iter_mut()
+                    .filter(|((id, key), _)| covered(*id, key))
+                    .for_each(|(_, v)| *v = (None, Expiry::NEVER));
+                ranges.push(range);
+                continue;
+            }
+        };
         let value = match op.entry.value {
             EntryValue::Inline(value) => Some(value),
             EntryValue::Tombstone => None,
@@ -185,15 +222,15 @@ fn changes_of<'a>(body: &'a [u8], map: &IndexMap) -> Result<Vec<RowChange<'a>>> 
             .collect::<Result<_>>()?;
         Ok(RowChange { keyspace, key, expiry, new })
     };
-    last.into_iter().map(change).collect()
+    Ok(Changes { rows: last.into_iter().map(change).collect::<Result<_>>()?, ranges })
 }
 
 /// The entries of all changes that a unique index counts: each with its index.
 fn counted<'a>(
-    changes: &'a [RowChange<'_>],
+    changes: &'a Changes<'_>,
     map: &'a IndexMap,
 ) -> impl Iterator<Item = (&'a Arc<LiveIndex>, &'a Entry)> {
-    changes.iter().flat_map(move |change| {
+    changes.rows.iter().flat_map(move |change| {
         let indexes = map[&change.keyspace].iter().zip(&change.new);
         indexes.filter(|(index, _)| index.spec.is_unique()).flat_map(|(index, entries)| {
             entries.iter().filter(|e| e.counts).map(move |e| (index, e))
@@ -206,25 +243,47 @@ fn range_of(entry: &Entry) -> KeyRange {
     (entry.prefix().to_vec(), Some(entry.prefix_end()))
 }
 
-fn watch_of(changes: &[RowChange<'_>], map: &IndexMap) -> Watch {
-    let keys = changes.iter().map(|c| (c.keyspace, c.key.to_vec()));
-    Watch::new(keys, counted(changes, map).map(|(index, e)| (index.store.id, range_of(e))))
+fn watch_of(changes: &Changes<'_>, map: &IndexMap) -> Watch {
+    let keys = changes.rows.iter().map(|c| (c.keyspace, c.key.to_vec()));
+    let deleted = changes.ranges.iter().map(|r| (r.keyspace, interval_of(r)));
+    let unique = counted(changes, map).map(|(index, e)| (index.store.id, range_of(e)));
+    Watch::new(keys, deleted.chain(unique))
+}
+
+fn interval_of(range: &RangeDelete<'_>) -> KeyRange {
+    (range.start.to_vec(), range.end.map(<[u8]>::to_vec))
 }
 
 /// The operations on indexes that make `changes` complete, after commit `last`.
 fn entries_changed(
     core: &Core,
-    changes: &[RowChange<'_>],
+    changes: &Changes<'_>,
     map: &IndexMap,
     last: Seq,
 ) -> Result<Vec<u8>> {
     let mut removed: BTreeSet<(KeyspaceId, Vec<u8>)> = BTreeSet::new();
     let mut added: BTreeMap<(KeyspaceId, &[u8]), Added<'_>> = BTreeMap::new();
     let keyspaces = core.all();
-    for change in changes {
-        let store = keyspaces.iter().find(|k| k.id == change.keyspace);
+    let find = |id| {
         let gone = || Error::new(ErrorKind::NotFound, "the keyspace was dropped");
-        let store = store.ok_or_else(gone)?;
+        keyspaces.iter().find(|k| k.id == id).ok_or_else(gone)
+    };
+    for range in &changes.ranges {
+        let store = find(range.keyspace)?;
+        each_row(core, store, range, last, |key, value| {
+            if changes.has_row(range.keyspace, key) {
+                return Ok(());
+            }
+            for index in &map[&range.keyspace] {
+                let had = index.way()?.entries_there(key, value);
+                removed.extend(had.into_iter().map(|e| (index.store.id, e.bytes)));
+            }
+            // Before all of memory is full.
+            check_size(&core.config, removed.iter().map(|(_, e)| e.len()).sum())
+        })?;
+    }
+    for change in &changes.rows {
+        let store = find(change.keyspace)?;
         let old = lookup::get_applied(&core.env, store, change.key, last)?;
         let same_life = old.as_ref().is_none_or(|(_, expiry)| *expiry == change.expiry);
         for (index, new) in map[&change.keyspace].iter().zip(&change.new) {
@@ -264,6 +323,29 @@ fn entries_changed(
         encode(&mut body, &Operation { keyspace, key, entry });
     }
     Ok(body)
+}
+
+/// Gives `each` the rows of a range at commit `at`, expired ones too.
+fn each_row(
+    core: &Core,
+    store: &Arc<KeyspaceStore>,
+    range: &RangeDelete<'_>,
+    at: Seq,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let env = &core.env;
+    let blobs = Arc::clone(&env.blobs);
+    let mut cursor =
+        MergedCursor::new(store, at, Time::BEFORE_ALL, &env.pager, blobs, env.read_ahead);
+    let mut more = cursor.seek(range.start)?;
+    while more && let Some(key) = cursor.key().filter(|k| range.covers(k)) {
+        let key = key.to_vec();
+        if let Some(value) = cursor.value()? {
+            each(&key, &value)?;
+        }
+        more = cursor.next()?;
+    }
+    Ok(())
 }
 
 /// Whether another row has the index key of `entry` at commit `at` and has not expired, those left out that
@@ -308,14 +390,19 @@ fn lock<'a>(
     core: &'a Core,
     owner: Option<&Arc<Owner>>,
     locker: &mut Option<WriteOwner<'a>>,
-    changes: &[RowChange<'_>],
+    changes: &Changes<'_>,
     map: &IndexMap,
 ) -> Result<()> {
     let owner = match owner {
         Some(owner) => Arc::clone(owner),
         None => Arc::clone(&locker.get_or_insert_with(|| WriteOwner::new(core)).owner),
     };
-    let rows = changes.iter().map(|c| (c.keyspace, Target::Row(c.key.to_vec())));
+    let rows = changes.rows.iter().map(|c| (c.keyspace, Target::Row(c.key.to_vec())));
+    let deleted = changes.ranges.iter().map(|range| {
+        let (start, end) = interval_of(range);
+        (range.keyspace, Target::Range(start, end))
+    });
+    let rows = rows.chain(deleted);
     let ranges = counted(changes, map).map(|(index, entry)| {
         let (start, end) = range_of(entry);
         (index.store.id, Target::Range(start, end))

@@ -64,6 +64,7 @@ pub fn keyspace(id: KeyspaceId, name: &str) -> KeyspaceState {
         flushed: Seq(0),
         runs: Vec::new(),
         base: Vec::new(),
+        ranges: std::collections::BTreeMap::new(),
     }
 }
 
@@ -162,6 +163,12 @@ impl Draw<'_> {
             15 => self.history(),
             5..=8 if !k.runs.is_empty() => self.merge_runs(k),
             9..=12 => self.renew_base(k),
+            16 if !k.ranges.is_empty() => {
+                let runs: Vec<RunId> = k.ranges.keys().copied().collect();
+                let run = self.rng.choice(runs).expect("there is one");
+                let (keyspace, partitions) = (k.id, Vec::new());
+                self.ops.push(EditOp::SetRanges { keyspace, run, partitions });
+            }
             13 | 14 if !k.runs.is_empty() => self.adopt_oldest(k),
             _ => self.flush(k),
         }
@@ -241,8 +248,14 @@ impl Draw<'_> {
             low,
             high,
         };
-        if !run.partitions.is_empty() {
+        let ranges = if self.rng.bool() { self.row(0, u16::MAX) } else { Vec::new() };
+        if !run.partitions.is_empty() || !ranges.is_empty() {
+            let id = run.id;
             self.ops.push(EditOp::AddRun { keyspace: k.id, run });
+            if !ranges.is_empty() {
+                let (keyspace, partitions) = (k.id, ranges);
+                self.ops.push(EditOp::SetRanges { keyspace, run: id, partitions });
+            }
         }
         self.ops.push(EditOp::Flushed { keyspace: k.id, seq: high });
         self.ops.push(EditOp::LastSeq(high));
@@ -305,6 +318,9 @@ impl Draw<'_> {
 
     fn adopt_oldest(&mut self, k: &KeyspaceState) {
         let mut rest = k.runs.last().expect("asked for").clone();
+        if rest.partitions.is_empty() {
+            return;
+        }
         let moved = rest.partitions.remove(self.rng.usize(0..rest.partitions.len()));
         let meets =
             |p: &PartitionMeta| p.first_key <= moved.last_key && moved.first_key <= p.last_key;
