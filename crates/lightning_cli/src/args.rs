@@ -184,6 +184,51 @@ pub enum Command {
         /// Write the value's bytes and nothing else.
         #[arg(long, conflicts_with = "hex")]
         raw: bool,
+        /// The value it had: after a commit (its number), at a time in UTC
+        /// (2026-01-31T12:00:00Z), or so long ago (90s, 10m, 2h, 7d).
+        #[arg(long, value_name = "MOMENT")]
+        at: Option<String>,
+    },
+    /// Print what a key became in the kept past, newest first: commit, time and value.
+    History {
+        #[command(flatten)]
+        target: Target,
+        /// The key; `-`: from standard input, without its final newline.
+        #[arg(allow_hyphen_values = true)]
+        key: String,
+        #[command(flatten)]
+        keyspace: KeyspaceArg,
+        /// The key is given, and values printed, in hexadecimal.
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Print commits in order, as they are in the log: number, keyspace, what was done, key, value.
+    #[command(
+        after_help = "Without --from and --cursor it begins with the oldest commit in the log. A \
+        clean close leaves no log but what a cursor keeps."
+    )]
+    Changes {
+        #[command(flatten)]
+        target: Target,
+        /// Begin with this commit.
+        #[arg(long, value_name = "COMMIT", conflicts_with = "cursor")]
+        from: Option<u64>,
+        /// Begin behind this durable cursor, which is made where there is none, and is moved behind
+        /// what was printed. Opens the database to be written.
+        #[arg(long, value_name = "NAME")]
+        cursor: Option<String>,
+        /// Go on for ever: look again and again, whenever nobody else has the database open.
+        #[arg(long)]
+        follow: bool,
+        /// Only this keyspace.
+        #[arg(long, value_name = "NAME")]
+        keyspace: Option<String>,
+        /// Only keys that begin with this.
+        #[arg(long, allow_hyphen_values = true)]
+        prefix: Option<String>,
+        /// The prefix is given, and keys and values printed, in hexadecimal.
+        #[arg(long)]
+        hex: bool,
     },
     /// Delete a key; deleting one that is not there is no error.
     Delete {

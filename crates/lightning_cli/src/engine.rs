@@ -58,8 +58,11 @@ pub fn rotate_key(target: &Target, new: &NewKey) -> Result<()> {
         if !db.is_rotating_data_key() {
             db.rotate_data_key()?;
         }
-        while !db.finish_data_key_rotation()? {}
-        return db.close();
+        let done = db.finish_data_key_rotation()?;
+        db.close()?;
+        let message = "a cursor of changes still needs what was logged under the old data keys; \
+                       everything else is under the new one; repeat this once the cursor has moved";
+        return if done { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, message)) };
     }
     let file = new.file.as_ref().map(KeySource::file);
     let variable = new.variable.as_ref().map(KeySource::variable);
@@ -167,6 +170,7 @@ pub fn stats(db: &Database) -> Result<Value> {
         "row_cache_hits": s.row_cache_hits,
         "row_cache_bytes": s.row_cache_bytes,
         "log_bytes": s.log_bytes,
+        "kept_log_bytes": s.kept_log_bytes,
         "log_syncs": s.log_syncs,
         "log_sync_seconds": s.log_sync_time.as_secs_f64(),
         "flushes": s.flushes,

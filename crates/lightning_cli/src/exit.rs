@@ -176,6 +176,9 @@ mod tests {
             K::Closed,
             K::OutOfMemory,
             K::TooOld,
+            K::WrongKey,
+            K::KeyRequired,
+            K::NotEncrypted,
         ];
         let mut used: Vec<u8> = kinds.map(code).to_vec();
         assert!(used.iter().all(|c| *c > 2), "no known kind falls through: {used:?}");

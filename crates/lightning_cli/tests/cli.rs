@@ -333,6 +333,68 @@ fn a_small_benchmark_runs_and_leaves_nothing_behind() {
     assert_eq!(shop.fails(&["bench", "--rows", "nonsense"]).0, 5);
 }
 
+const KEEPS_A_DAY: (&str, &str) = ("LIGHTNING_DB_HISTORY_RETENTION", "24h");
+
+#[test]
+fn the_past_is_read_by_commit_and_by_time() {
+    let shop = Shop::new();
+    let with = |args: &[&str]| {
+        let output = shop.run_with(args, b"", &[KEEPS_A_DAY]);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    with(&["create", "DB"]);
+    with(&["put", "DB", "apple", "green"]);
+    with(&["put", "DB", "apple", "red"]);
+    with(&["delete", "DB", "apple"]);
+    with(&["put", "DB", "apple", "rotten"]);
+    assert_eq!(shop.ok(&["get", "DB", "apple", "--at", "1"]), "green\n");
+    assert_eq!(shop.ok(&["get", "DB", "apple", "--at", "2"]), "red\n");
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--at", "3"]).0, 3);
+    assert_eq!(shop.ok(&["get", "DB", "apple", "--at", "0s"]), "rotten\n");
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--at", "5"]).0, 5);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--at", "yesterday"]).0, 5);
+    let (code, why) = shop.fails(&["get", "DB", "apple", "--at", "2001-01-01T00:00:00Z"]);
+    assert!(code == 16 && why.contains("the oldest moment is commit 0"), "{code}: {why}");
+    let versions = shop.ok(&["--format", "json", "history", "DB", "apple"]);
+    let versions: Vec<serde_json::Value> =
+        versions.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let commits: Vec<_> = versions.iter().map(|v| v["commit"].as_u64()).collect();
+    assert_eq!(commits, [Some(4), Some(3), Some(2), Some(1)]);
+    assert_eq!(versions[0]["value"], "rotten");
+    assert_eq!(versions[1]["deleted"], true);
+    assert!(versions[3]["time"].as_str().is_some_and(|t| t.ends_with('Z')));
+    // Opened without the option, to be written: the past is dropped.
+    shop.ok(&["put", "DB", "pear", "1"]);
+    assert_eq!(shop.fails(&["get", "DB", "apple", "--at", "1"]).0, 16);
+}
+
+#[test]
+fn changes_are_printed_from_where_a_cursor_stands() {
+    let shop = Shop::created();
+    assert_eq!(shop.ok(&["changes", "DB", "--cursor", "mine"]), "");
+    shop.ok(&["put", "DB", "apple", "green"]);
+    shop.ok(&["delete", "DB", "apple"]);
+    shop.ok(&["put", "DB", "pear", "1", "--keyspace", "fruit"]);
+    let all = "1\tdefault\tput\tapple\tgreen\n2\tdefault\tdelete\tapple\n3\tfruit\tput\tpear\t1\n";
+    assert_eq!(shop.ok(&["changes", "DB"]), all);
+    assert_eq!(
+        shop.ok(&["changes", "DB", "--from", "3"]),
+        all.lines().last().map(|l| format!("{l}\n")).expect("one")
+    );
+    assert_eq!(shop.ok(&["changes", "DB", "--prefix", "p"]), "3\tfruit\tput\tpear\t1\n");
+    let json = shop.ok(&["--format", "json", "changes", "DB", "--cursor", "mine"]);
+    let commits: Vec<serde_json::Value> =
+        json.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(commits.len(), 3);
+    assert_eq!(commits[0]["changes"][0]["op"], "put");
+    assert_eq!(commits[1]["changes"][0]["op"], "delete");
+    assert_eq!(commits[2]["changes"][0]["keyspace"], "fruit");
+    assert_eq!(shop.ok(&["changes", "DB", "--cursor", "mine"]), "");
+    assert_eq!(shop.fails(&["changes", "DB", "--from", "9"]).0, 5);
+    assert_eq!(shop.fails(&["changes", "DB", "--from", "1"]).0, 16);
+}
+
 /// Key options, the variable, and a change of the key; a wrong or missing key has an exit code of its own.
 #[cfg(unix)]
 #[test]

@@ -18,7 +18,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Cursor, Range};
 use crate::keyspace::Keyspace;
 use crate::maintenance::{catalog, core::Core, scheduler, write::write_batch};
-use crate::manifest::{Edit, EditOp};
 use crate::metrics::MetricsSnapshot;
 use crate::recovery::{self, OpenAs};
 use crate::snapshot::Snapshot;
@@ -28,7 +27,6 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::JoinHandle;
 use crate::transaction::{Transaction, TransactionOptions};
-use crate::types::LogId;
 use crate::verify::VerifyReport;
 use crate::vfs::{MemoryVfs, OsVfs, Vfs};
 
@@ -68,6 +66,7 @@ impl Handle {
         if core.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        core.env.arrivals.wake();
         self.transactions.lock().clear();
         scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
@@ -90,13 +89,7 @@ impl Handle {
             let mut section = core.section.enter();
             (section.log.take(), section.last)
         };
-        let Some(log) = log else { return Ok(()) };
-        log.close()?;
-        // Everything is in runs: the next open finds no log to read.
-        let ops = vec![EditOp::LogStart(LogId(0)), EditOp::LastSeq(last)];
-        core.env.publish(Edit { ops }, || ())?;
-        recovery::directory::remove_files(&*core.env.vfs, &core.env.dir, "wal", |_| true)?;
-        Ok(())
+        log.map_or(Ok(()), |log| core.end_log(log, last))
     }
 }
 

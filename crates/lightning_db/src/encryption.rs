@@ -63,7 +63,8 @@ impl Database {
     }
 
     /// Does on this thread what is left of [`rotate_data_key`](Self::rotate_data_key); tells whether the
-    /// old data keys are destroyed. Where commits came in between it can be `false`: call it again.
+    /// old data keys are destroyed. It is `false` while a reader or cursor of changes still needs what was
+    /// logged under them, and can be where commits came in between: call it again later.
     ///
     /// ```
     /// use lightning_db::{Database, KeySource, LightningDbConfig};
@@ -74,7 +75,7 @@ impl Database {
     /// let db = Database::create(&path, LightningDbConfig { encryption, ..Default::default() })?;
     /// db.put(b"name", b"value")?;
     /// db.rotate_data_key()?;
-    /// while !db.finish_data_key_rotation()? {}
+    /// assert!(db.finish_data_key_rotation()?);
     /// assert!(!db.is_rotating_data_key());
     /// # Ok(())
     /// # }

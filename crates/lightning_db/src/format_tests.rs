@@ -12,9 +12,9 @@ use crate::crypto::Owner;
 use crate::index::{IndexKey, IndexSpec, IndexValue};
 use crate::manifest::IndexState;
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, KeyInterval, KeyspaceState, Lives, Manifest,
-    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
-    install_current, manifest_path,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, KeptLog, KeyInterval, KeyspaceState, Lives,
+    Manifest, ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample,
+    ViewSpan, install_current, manifest_path,
 };
 use crate::operators::list;
 use crate::page::envelope::{PageIdentity, open, seal};
@@ -38,7 +38,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 22] = [
+const TESTED: [&str; 23] = [
     "varint",
     "hash",
     "CURRENT",
@@ -46,6 +46,7 @@ const TESTED: [&str; 22] = [
     "edit",
     "edit with lifetimes",
     "history",
+    "kept log",
     "segment",
     "page",
     "LZ4 page",
@@ -444,6 +445,19 @@ fn history() {
     edit.encode(&mut out);
     assert_is("history", &out);
     assert_eq!(Edit::decode(&example("history")).expect("decodes"), edit);
+}
+
+#[test]
+fn kept_logs() {
+    let blobs = vec![BlobUse { segment: SegmentId(9), bytes: 100 }];
+    let (first, last) = (Seq(6), Seq(9));
+    let kept = KeptLog { id: LogId(7), first, last, bytes: 4096, blobs };
+    let cursor = EditOp::SetCursor { name: "mirror".to_owned(), seq: Seq(5) };
+    let edit = Edit { ops: vec![cursor, EditOp::KeepLog(kept)] };
+    let mut out = Vec::new();
+    edit.encode(&mut out);
+    assert_is("kept log", &out);
+    assert_eq!(Edit::decode(&example("kept log")).expect("decodes"), edit);
 }
 
 #[test]

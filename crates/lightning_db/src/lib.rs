@@ -74,6 +74,7 @@ mod recovery;
 mod transaction;
 mod verify;
 
+mod changes;
 mod database;
 mod database_indexes;
 mod encryption;
@@ -95,6 +96,7 @@ mod format_tests;
 #[cfg(all(test, shuttle))]
 mod schedules;
 
+pub use changes::{Change, ChangeCursor, ChangeKind, Changes, ChangesFrom, CommittedChanges};
 pub use commit::batch::WriteBatch;
 pub use config::{
     CompressionType, Durability, KeySource, KeyspaceOptions, LightningDbConfig, PassphraseCost,

@@ -25,3 +25,8 @@ pub const MAX_COMMIT_OPERANDS_BYTES: usize = 128 * 1024;
 pub const MAX_OPERATOR_NAME_BYTES: usize = 64;
 /// The longest keyspace name, in bytes.
 pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
+
+/// The longest name of a cursor, in bytes.
+pub const MAX_CURSOR_NAME_BYTES: usize = 255;
+/// So many cursors a database can have.
+pub const MAX_CURSORS: usize = 1024;

@@ -115,6 +115,9 @@ pub struct DatabaseStats {
     pub cache_capacity_bytes: u64,
     /// Bytes of log files that may still be needed.
     pub log_bytes: u64,
+    /// Bytes of log files, with the large values that they refer to, that are kept for readers of
+    /// changes alone.
+    pub kept_log_bytes: u64,
     /// Fsyncs of the log.
     pub log_syncs: u64,
     /// Time spent in them.
@@ -206,9 +209,12 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
     let (cache, rows) = (env.cache.stats(), env.rows.stats());
     let log = env.log.as_ref().map(|l| l.stats()).unwrap_or_default();
     let log_bytes = core.section.enter().log.as_ref().map_or(0, |l| l.bytes());
-    let blob_bytes = {
+    let (blob_bytes, kept_log_bytes) = {
         let manifest = env.manifest.lock();
-        manifest.as_ref().map_or(0, |m| m.state().blob_segments.values().sum())
+        manifest.as_ref().map_or((0, 0), |m| {
+            let kept = m.state().kept_logs.values();
+            (m.state().blob_segments.values().sum(), kept.map(|k| k.held_bytes()).sum())
+        })
     };
     let (lock_holders, lock_waiters) = core.locks.usage();
     let packed = env.packed.counts();
@@ -237,6 +243,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         row_cache_bytes: rows.used_bytes,
         cache_capacity_bytes: cache.capacity_bytes,
         log_bytes,
+        kept_log_bytes,
         log_syncs: log.syncs,
         log_sync_time: Duration::from_nanos(log.sync_nanos),
         log_records: log.records,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
-    WriteBatch, WriteOptions,
+    ChangeKind, ChangesFrom, Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig,
+    OpenAs, VerifyOptions, WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -59,6 +59,9 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     let mut history = History { seed, states: vec![State::new()], ..History::default() };
     let Ok(db) = open(vfs, seed, OpenAs::Create) else { return history };
     history.created = true;
+    if follows(seed) && db.commit_cursor("all", 0).is_err() {
+        return history;
+    }
     // Every other workload merges too; those of stories that are told by their seeds stay as they were.
     let merges = seed.is_multiple_of(2);
     let merge_operator = merges.then(|| "append".to_owned());
@@ -188,10 +191,53 @@ fn check(vfs: &SimulatedVfs, history: &History, least: usize, label: &str) -> Op
     assert!(prefix >= Some(least), "{label}: prefix {prefix:?} lacks promised commit {least}");
     let report = db.verify(VerifyOptions::default()).expect("a report");
     assert!(report.is_clean(), "{label}: {:?}", report.problems);
+    if follows(history.seed) && !db.list_cursors().expect("cursors").is_empty() {
+        let followed = replay(&db, vfs.wall_clock(), label);
+        assert!(followed == state, "{label}: the changes lead to another state");
+    }
     if history.seed.is_multiple_of(2) {
         check_past(&db, history, label);
     }
     Some(state)
+}
+
+/// Whether a cursor stands at the beginning throughout, so that every commit can be read back.
+fn follows(seed: u64) -> bool {
+    seed.is_multiple_of(3)
+}
+
+/// The state that all changes lead to.
+fn replay(db: &Database, now: Duration, label: &str) -> State {
+    let from = ChangesFrom::Cursor("all".to_owned());
+    let mut changes = db.changes(from).expect("a stream from the beginning");
+    let (mut state, mut commit) = (State::new(), 0);
+    while let Some(next) = changes.try_next().unwrap_or_else(|e| panic!("{label}: {e:?}")) {
+        commit += 1;
+        assert_eq!(next.commit, commit, "{label}: commits in order");
+        for change in next.changes {
+            let key = (u8::from(change.keyspace == "other"), change.key);
+            match change.kind {
+                ChangeKind::Put(value) if change.expires_at.is_none_or(|end| end > now) => {
+                    state.insert(key, value);
+                }
+                ChangeKind::Put(_) | ChangeKind::Delete => {
+                    state.remove(&key);
+                }
+                ChangeKind::Merge(operands) => {
+                    state.entry(key).or_default().extend(operands.concat());
+                }
+                ChangeKind::DeleteRange(end) => {
+                    let past = end.map(|end| (key.0, end));
+                    state.retain(|k, _| {
+                        k.0 != key.0 || *k < key || past.as_ref().is_some_and(|p| k >= p)
+                    });
+                }
+                other => panic!("{label}: {other:?}"),
+            }
+        }
+    }
+    assert_eq!(commit, db.last_commit(), "{label}: all commits");
+    state
 }
 
 /// Every moment that is kept is what it was: with the longest retention, every one there was. Some of

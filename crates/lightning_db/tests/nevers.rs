@@ -15,9 +15,9 @@ use std::time::Duration;
 use lightning_db::vfs::simulated::{FaultError, FaultRule, Operation, Times};
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    CompressionType, Database, DatabaseStats, Durability, ErrorKind, IsolationLevel, KeySource,
-    KeyspaceOptions, LightningDbConfig, OpenAs, Profile, TransactionMode, TransactionOptions,
-    VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
+    ChangesFrom, CompressionType, Database, DatabaseStats, Durability, ErrorKind, IsolationLevel,
+    KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, Profile, TransactionMode,
+    TransactionOptions, VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
 };
 
 fn small() -> LightningDbConfig {
@@ -338,6 +338,19 @@ fn never_an_option_that_does_nothing() {
     };
     let hour: Change = |c| c.history_retention = Some(Duration::from_secs(3600));
     bounded("history_retention", past(hour) && !past(|_| ()));
+    let behind = |change: Change| {
+        let db = open(change);
+        db.commit_cursor("behind", 0).expect("made");
+        for n in 0..3000_u32 {
+            db.put(n.to_be_bytes(), [1; 200]).expect("writes");
+        }
+        db.flush().expect("flushes");
+        db.changes(ChangesFrom::Cursor("behind".to_owned())).is_ok()
+    };
+    bounded(
+        "changes_retention_bytes",
+        behind(|_| ()) && !behind(|c| c.changes_retention_bytes = 0),
+    );
     let db = open(|c| c.max_active_transactions = 2);
     let held = (db.transaction().expect("one"), db.transaction().expect("two"));
     bounded("max_active_transactions", kind(db.transaction()) == ErrorKind::TooManyTransactions);
@@ -433,6 +446,9 @@ fn never_a_counter_that_is_always_zero() {
     };
     for n in 0..4000_u32 {
         db.put(n.to_be_bytes(), vec![rng.u8(..); 100]).expect("writes");
+        if n == 2000 {
+            db.commit_cursor("behind", db.last_commit()).expect("made");
+        }
         if n % 200 == 0 {
             db.put(n.to_be_bytes(), vec![7; 40_000]).expect("writes a large value");
             let range = [n + 5000, n + 5001].map(u32::to_be_bytes);

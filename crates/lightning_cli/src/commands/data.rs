@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lightning_db::{Error, ErrorKind, Keyspace, WriteBatch};
 
+use super::past;
 use crate::args::{DurabilityArg, Format, KeyspaceArg, Target};
 use crate::engine;
 use crate::exit::{Outcome, Stop};
@@ -105,10 +106,16 @@ pub fn get(
     key: &str,
     hex: bool,
     raw: bool,
+    at: Option<&str>,
 ) -> Outcome<u8> {
     let key = key_bytes(key, hex)?;
     let db = engine::open_read_only(target)?;
-    let Some(value) = engine::existing_keyspace(&db, &keyspace.keyspace)?.get(&key)? else {
+    let keyspace = engine::existing_keyspace(&db, &keyspace.keyspace)?;
+    let found = match at {
+        Some(at) => past::value_at(&db, &keyspace, &key, at)?,
+        None => keyspace.get(&key)?,
+    };
+    let Some(value) = found else {
         return Err(Error::new(ErrorKind::NotFound, "there is no such key").into());
     };
     let mut out = Output::new(format, hex);
@@ -184,7 +191,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-fn key_bytes(given: &str, hex: bool) -> Outcome<Vec<u8>> {
+pub fn key_bytes(given: &str, hex: bool) -> Outcome<Vec<u8>> {
     let mut key = match given {
         "-" => standard_input()?,
         text => text.as_bytes().to_vec(),

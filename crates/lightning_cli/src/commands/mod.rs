@@ -6,6 +6,7 @@
 //! | `import` | import csv, import jsonl |
 //! | `export` | export csv, export jsonl |
 //! | `index` | index create, drop, list, get, range |
+//! | `past` | get --at, history, changes |
 //! | `table` | what an imported table looked like, and its rows as JSON |
 //! | `upkeep` | create, stats, inspect, check, compact, flush, list-keyspaces, rotate-key, completions |
 
@@ -13,6 +14,7 @@ mod data;
 mod export;
 mod import;
 mod index;
+mod past;
 mod table;
 mod upkeep;
 
@@ -28,11 +30,19 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Put { target, key, value, keyspace, durability, hex, ttl } => {
             data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
         }
+        Command::Get { target, key, keyspace, hex, raw, at } => {
+            data::get(format, &target, &keyspace, &key, hex, raw, at.as_deref())
+        }
+        Command::History { target, key, keyspace, hex } => {
+            let key = data::key_bytes(&key, hex)?;
+            past::history(format, &target, &keyspace, &key, hex)
+        }
+        Command::Changes { target, from, cursor, follow, keyspace, prefix, hex } => {
+            let asked = past::Asked { from, cursor, follow, keyspace, prefix };
+            past::changes(format, &target, &asked, hex)
+        }
         Command::Merge { target, key, operand, keyspace, operator, durability, hex } => {
             data::merge(&target, (&keyspace, operator), (&key, &operand), &durability, hex)
-        }
-        Command::Get { target, key, keyspace, hex, raw } => {
-            data::get(format, &target, &keyspace, &key, hex, raw)
         }
         Command::Delete { target, key, keyspace, durability, hex } => {
             data::delete(&target, &keyspace, &key, &durability, hex)

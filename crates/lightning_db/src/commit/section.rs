@@ -164,6 +164,7 @@ impl CommitSection {
             let sealed = self.seal_full(&state);
             if self.is_durable(required) {
                 env.visible.store(seq.0, Ordering::Release);
+                env.arrivals.tell_inside();
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 return Ok(Committed { seq, sealed, log_upkeep });
             }
@@ -171,6 +172,7 @@ impl CommitSection {
         };
         env.log.as_ref().expect("without a log everything is durable enough").sync_to(required)?;
         env.visible.fetch_max(seq.0, Ordering::AcqRel);
+        env.arrivals.tell();
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Committed { seq, sealed, log_upkeep })
     }
@@ -204,11 +206,13 @@ impl CommitSection {
                 log.sync_to(required)?;
             }
             self.env.visible.fetch_max(last.0, Ordering::AcqRel);
+            self.env.arrivals.tell();
         }
         Ok(last)
     }
 
-    /// Inserts the entries of a body, and takes what the row cache has of their keys out of it.
+    /// Inserts the entries of a body, takes what the row cache has of their keys out of it, and notes
+    /// which large values the log refers to.
     fn insert(&self, state: &SectionState, body: &[u8], seq: Seq, has_ranges: bool) -> Result<()> {
         let rows = &self.env.rows;
         if has_ranges && rows.has_table() {
@@ -226,6 +230,9 @@ impl CommitSection {
             active,
             |op| {
                 rows.note_write(op.keyspace, op.key, seq);
+                if let EntryValue::Blob(blob) = op.entry.value {
+                    self.env.log_files.note_blob(blob.segment, blob.stored_bytes);
+                }
                 op.entry
             },
             || self.env.views.live(),

@@ -169,6 +169,10 @@ pub struct LightningDbConfig {
     /// Past this many bytes of log the keyspace that holds its oldest part is flushed; at least
     /// two log files. Default 1 GiB.
     pub max_wal_size: u64,
+    /// How much log is kept beyond that for cursors and streams of changes which are behind, with the large
+    /// values that it refers to; up to 1 PiB. Past that the oldest goes, and who needed it fails with
+    /// `TooOld`. Default 1 GiB.
+    pub changes_retention_bytes: u64,
     /// Where the key of the database comes from. With one, a database that is made is encrypted
     /// (AES-256-GCM), and a plain one refused; see [`KeySource`]. In an option file or variable:
     /// `file:PATH`, `variable:NAME` or `passphrase_variable:NAME`. Default none.
@@ -207,6 +211,7 @@ impl Default for LightningDbConfig {
             wal_sync_mode: WalSyncMode::Sync,
             wal_segment_size: 64 * MIB as u64,
             max_wal_size: 1024 * MIB as u64,
+            changes_retention_bytes: 1024 * MIB as u64,
             encryption: None,
             extractors: Extractors::default(),
         }
@@ -247,6 +252,7 @@ impl LightningDbConfig {
             write_buffer_size: 4 * MIB,
             wal_segment_size: 4 * MIB as u64,
             max_wal_size: 32 * MIB as u64,
+            changes_retention_bytes: 32 * MIB as u64,
             background_threads: 1,
             prefetch_distance: 2,
             ..Self::default()
@@ -345,6 +351,7 @@ impl LightningDbConfig {
             let why = format!("must be at least {least} (twice `wal_segment_size`)");
             return refuse("max_wal_size", why, self.max_wal_size);
         }
+        within("changes_retention_bytes", self.changes_retention_bytes, 0, 1 << 50)?;
         if self.encryption.as_ref().is_some_and(|k| !k.is_possible()) {
             let why = "must cost 8 KiB to 1 GiB of memory and 1 to 64 passes";
             return refuse("encryption", why, "another cost");
@@ -484,6 +491,7 @@ mod tests {
             |c| (c.wal_segment_size, c.max_wal_size) = (16 * KIB as u64, 32 * KIB as u64),
             |c| (c.wal_segment_size, c.max_wal_size) = (1 << 30, 2 << 30),
             |c| c.wal_sync_mode = WalSyncMode::Periodic { interval: Duration::from_millis(1) },
+            |c| c.changes_retention_bytes = 0,
         ];
         for (i, edit) in edges.iter().enumerate() {
             let mut c = LightningDbConfig::default();
@@ -536,6 +544,7 @@ mod tests {
             ("wal_segment_size", |c| c.wal_segment_size = 16 * KIB as u64 - 1),
             ("wal_segment_size", |c| c.wal_segment_size = (1 << 30) + 1),
             ("max_wal_size", |c| c.max_wal_size = 2 * c.wal_segment_size - 1),
+            ("changes_retention_bytes", |c| c.changes_retention_bytes = (1 << 50) + 1),
         ];
         for (option, edit) in past {
             let mut c = LightningDbConfig::default();

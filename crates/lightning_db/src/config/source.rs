@@ -65,6 +65,7 @@ pub const OPTIONS: &[OptionName] = &[
     option("wal", "wal_sync_mode"),
     option("wal", "wal_segment_size"),
     option("wal", "max_wal_size"),
+    option("wal", "changes_retention_bytes"),
     option("encryption", "encryption"),
 ];
 
@@ -155,6 +156,7 @@ impl LightningDbConfig {
             "wal_sync_mode" => self.wal_sync_mode = given.sync_mode()?,
             "wal_segment_size" => self.wal_segment_size = given.size()?,
             "max_wal_size" => self.max_wal_size = given.size()?,
+            "changes_retention_bytes" => self.changes_retention_bytes = given.size()?,
             "encryption" => self.encryption = given.key_source()?,
             _ => unreachable!("only names from OPTIONS are set"),
         }

@@ -5,6 +5,7 @@
 //! | `catalog` | keyspaces made and dropped |
 //! | `core` | what all handles of an open database share |
 //! | `indexes` | secondary indexes: their upkeep with every commit, making, building, dropping them |
+//! | `kept_log` | log files kept for readers of changes |
 //! | `open_transactions` | the transactions that are open: their bound, their time-outs |
 //! | `row_by_row` | range deletes where there is a merge operator |
 //! | `write` | the way of a write |
@@ -16,6 +17,7 @@
 pub mod catalog;
 pub mod core;
 pub mod indexes;
+pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
 pub mod rekey;

@@ -8,7 +8,8 @@
 //! 2. The log goes on in a new file, the large values in a new segment; what the old log vouches for is
 //!    flushed, and its files are given up.
 //! 3. Large values and partitions under older keys are written anew, one merge at a time.
-//! 4. The manifest goes on in a new file.
+//! 4. The manifest goes on in a new file. What is kept of the log for readers of changes is not written
+//!    anew: the change waits until they are done with it.
 //! 5. Once nothing that an opening would read is under an older key, and nobody can be about to name
 //!    such a file, `KEYS` is written without the old keys. What readers of old versions hold open
 //!    they go on reading: an open file has its key.
@@ -28,6 +29,7 @@ use crate::store::merge::run_job;
 use crate::store::policy;
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::SegmentId;
+use crate::wal::epoch_of;
 
 /// Takes a latch; where others are not to be waited for, only if it is free.
 fn take(latch: &Mutex<()>, wait: bool) -> Option<MutexGuard<'_, ()>> {
@@ -101,6 +103,17 @@ impl Core {
         self.section.enter().log.as_ref().is_some_and(|l| l.has_aged(newest))
     }
 
+    /// Whether readers or cursors of changes may come to a file under an older key.
+    fn has_aged_kept_log(&self, newest: u32) -> Result<bool> {
+        for (file, _) in self.env.log_files.list(self.env.visible()) {
+            let epoch = epoch_of(&*self.env.vfs, &self.env.dir, file.id)?;
+            if epoch.is_some_and(|e| e < newest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn has_aged_values_in_memory(&self, keyspaces: &[Arc<KeyspaceStore>], newest: u32) -> bool {
         let aged = |id: SegmentId| self.env.blobs.is_aged(id, newest);
         let in_memory = |k: &Arc<KeyspaceStore>| {
@@ -112,6 +125,7 @@ impl Core {
     /// Drops the old keys if nothing needs them; tells whether they went.
     fn drop_old_keys(&self, keys: &Keyring, newest: u32, wait: bool) -> Result<bool> {
         drop(self.env.blobs.judge());
+        self.trim_kept()?;
         // In the order in which the dropping of a keyspace takes them.
         let Some(_all) = take(&self.flush_all_latch, wait) else { return Ok(false) };
         let mut keyspaces = self.all();
@@ -129,6 +143,7 @@ impl Core {
         };
         let needed = named_aged
             || self.has_aged_log(newest)
+            || self.has_aged_kept_log(newest)?
             || self.has_aged_values_in_memory(&keyspaces, newest)
             || keyspaces.iter().any(|k| policy::aged_job(&k.pin(), newest).is_some());
         if needed {

@@ -170,6 +170,7 @@ fn step(core: &Core, role: Role) -> Result<bool> {
     if role != Role::Merge {
         done |= core.noting(Work::Flush, || {
             core.write_times()?;
+            core.trim_kept()?;
             Ok(core.flush_step()? | core.bound_log()?)
         })?;
     }

@@ -17,7 +17,7 @@ use crate::store::merge::{Job, run_job};
 use crate::store::policy;
 use crate::store::retention::LiveViews;
 use crate::sync::atomic::Ordering;
-use crate::types::{SegmentId, Seq};
+use crate::types::{LogId, SegmentId, Seq};
 
 impl Core {
     /// Flushes the oldest sealed memtable of a keyspace; tells whether there was one anywhere.
@@ -59,31 +59,35 @@ impl Core {
     /// Gives up log segments that no memtable needs.
     fn retire_log(&self) -> Result<()> {
         let _latch = self.retire_latch.lock();
-        let (first, below) = {
+        let (first, below, last) = {
             let state = self.section.enter();
             let Some(log) = &state.log else { return Ok(()) };
             let unflushed = state.keyspaces.values().filter_map(|k| k.first_unflushed()).min();
             let below = unflushed.map_or(state.last, |s| Seq(s.0 - 1));
-            (log.first_needed(below), below)
+            (log.first_needed(below), below, state.last)
         };
         let known = {
             let manifest = self.env.manifest.lock();
             manifest.as_ref().map(|m| m.state().log_start)
         };
-        if known.is_none_or(|k| k >= first) {
-            return Ok(());
-        }
+        let Some(known) = known.filter(|k| *k < first) else { return Ok(()) };
+        let mut leaving = self.env.log_files.list(last);
+        leaving.retain(|(file, _)| (known..first).contains(&file.id));
+        let plan = self.plan_kept(leaving, self.needed_by_changes());
         // Recovery checks that the log begins no later than the commit after this one.
-        self.env
-            .publish(Edit { ops: vec![EditOp::LogStart(first), EditOp::LastSeq(below)] }, || ())?;
+        let mut ops = vec![EditOp::LogStart(first), EditOp::LastSeq(below)];
+        ops.extend(plan.ops());
+        self.env.publish(Edit { ops }, || ())?;
+        let is_kept = |id: LogId| plan.keep.iter().any(|k| k.id == id);
+        self.env.log_files.remove(|id| (known..first).contains(&id) && !is_kept(id));
         let gone = match &mut self.section.enter().log {
-            Some(log) => log.retire(first),
+            Some(log) => log.retire(first, is_kept),
             None => Vec::new(),
         };
         for path in gone {
             self.env.vfs.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
-        Ok(())
+        self.remove_forgotten(&plan)
     }
 
     /// Whether the log is over its bound.
@@ -243,6 +247,7 @@ impl Core {
                     *live.entry(blob.segment).or_default() += blob.bytes;
                 }
             }
+            in_memory.extend(self.pinned_for_changes());
             let settled = |id: &SegmentId| !in_memory.contains(id) && !self.env.blobs.is_young(*id);
             // While the data keys are changed, all that lives moves.
             let keys = self.env.db.keys().filter(|k| k.is_changing());

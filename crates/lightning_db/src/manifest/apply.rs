@@ -13,11 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit::{Edit, EditOp, NextIds};
 use super::interval::KeyInterval;
-use super::state::{KeyspaceState, ManifestState, PartitionMeta, RunMeta};
+use super::state::{KeptLog, KeyspaceState, ManifestState, PartitionMeta, RunMeta};
 use crate::codec::Malformed;
-use crate::limits::{MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES, MAX_WRITE_BUFFER_BYTES, PAGE_SIZES};
+use crate::limits::{
+    MAX_CURSOR_NAME_BYTES, MAX_CURSORS, MAX_KEY_BYTES, MAX_KEYSPACE_NAME_BYTES,
+    MAX_WRITE_BUFFER_BYTES, PAGE_SIZES,
+};
 use crate::operators::check_name;
-use crate::types::{KeyspaceId, LogId, RunId, Time};
+use crate::types::{KeyspaceId, LogId, RunId, Seq, Time};
 
 type Applied = std::result::Result<(), Malformed>;
 
@@ -97,6 +100,9 @@ impl ManifestState {
         if let Some(floor) = self.history_floor {
             ops.push(EditOp::History { floor, samples: self.times.samples().to_vec() });
         }
+        let cursors = self.cursors.iter();
+        ops.extend(cursors.map(|(name, seq)| EditOp::SetCursor { name: name.clone(), seq: *seq }));
+        ops.extend(self.kept_logs.values().cloned().map(EditOp::KeepLog));
         Edit { ops }
     }
 
@@ -238,6 +244,24 @@ impl ManifestState {
                 }
                 self.times.forget_before(*floor);
             }
+            EditOp::SetCursor { name, seq } => {
+                self.cursors.insert(name.clone(), *seq);
+            }
+            EditOp::DropCursor(name) => {
+                if self.cursors.remove(name).is_none() {
+                    return Err(Malformed("an edit names a cursor that is not there"));
+                }
+            }
+            EditOp::KeepLog(kept) => {
+                if self.kept_logs.insert(kept.id, kept.clone()).is_some() {
+                    return Err(Malformed("a log file is kept twice"));
+                }
+            }
+            EditOp::ForgetLog(id) => {
+                if self.kept_logs.remove(id).is_none() {
+                    return Err(Malformed("an edit names a kept log file that is not there"));
+                }
+            }
             EditOp::SetCompression { keyspace, codec, level } => {
                 let k = self.keyspace_mut(*keyspace)?;
                 (k.codec, k.level) = (*codec, *level);
@@ -270,11 +294,30 @@ impl ManifestState {
         Ok(())
     }
 
+    fn check_cursors(&self) -> Applied {
+        let good = |name: &String| (1..=MAX_CURSOR_NAME_BYTES).contains(&name.len());
+        if self.cursors.len() > MAX_CURSORS || !self.cursors.keys().all(good) {
+            return Err(Malformed("more cursors than there can be, or a name that none can have"));
+        }
+        for kept in self.kept_logs.values() {
+            if kept.first == Seq(0) || kept.first > kept.last || kept.held_bytes() > MAX_COUNT {
+                return Err(Malformed("a kept log file holds what none can hold"));
+            }
+        }
+        let commits = |k: &KeptLog| (k.first, k.last);
+        let kept: Vec<_> = self.kept_logs.values().map(commits).collect();
+        if kept.windows(2).any(|w| w[1].0 <= w[0].1) {
+            return Err(Malformed("kept log files are out of order"));
+        }
+        Ok(())
+    }
+
     /// Whether the state as a whole is one that can be.
     pub(super) fn check(&self) -> Applied {
         if self.blob_segments.values().any(|bytes| *bytes > MAX_COUNT) {
             return Err(Malformed("a blob segment is larger than it can be"));
         }
+        self.check_cursors()?;
         let mut segments: Vec<u64> = self.blob_segments.keys().map(|id| id.0).collect();
         let (mut partitions, mut runs) = (Vec::new(), Vec::new());
         let mut names = BTreeSet::new();

@@ -4,7 +4,7 @@
 //! fits a state is found out where it is applied (see `apply`).
 
 use super::layout as l;
-use super::state::{IndexState, KeyspaceState, PartitionMeta, RunMeta};
+use super::state::{IndexState, KeptLog, KeyspaceState, PartitionMeta, RunMeta};
 use super::time_map::{TimeMap, TimeSample};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, LogId, PartitionId, RunId, SegmentId, Seq, Time};
@@ -106,6 +106,19 @@ pub enum EditOp {
         /// Newer than those before.
         samples: Vec<TimeSample>,
     },
+    /// A reader of changes has done with everything up to a commit.
+    SetCursor {
+        /// Its name.
+        name: String,
+        /// The commit.
+        seq: Seq,
+    },
+    /// A cursor goes.
+    DropCursor(String),
+    /// A log file is kept for readers of changes.
+    KeepLog(KeptLog),
+    /// One is kept no more.
+    ForgetLog(LogId),
     /// How new pages of a keyspace are packed.
     SetCompression {
         /// Where.
@@ -250,6 +263,28 @@ fn encode_op(op: &EditOp, out: &mut Vec<u8>) {
             put_varint(out, floor.0);
             TimeMap::encode(samples, out);
         }
+        EditOp::SetCursor { name, seq } => {
+            out.push(20);
+            put_bytes(out, name.as_bytes());
+            out.push(1);
+            put_varint(out, seq.0);
+        }
+        EditOp::DropCursor(name) => {
+            out.push(20);
+            put_bytes(out, name.as_bytes());
+            out.push(0);
+        }
+        EditOp::KeepLog(kept) => {
+            out.push(21);
+            put_varint(out, kept.id.0);
+            out.push(1);
+            l::put_kept_log(out, kept);
+        }
+        EditOp::ForgetLog(id) => {
+            out.push(21);
+            put_varint(out, id.0);
+            out.push(0);
+        }
         EditOp::SetCompression { keyspace, codec, level } => {
             tagged(out, 14, *keyspace);
             out.push(*codec);
@@ -318,6 +353,23 @@ fn decode_op(r: &mut Reader<'_>) -> Result<EditOp, Malformed> {
         22 => EditOp::DefaultTtl { keyspace, millis: r.varint()? },
         24 => EditOp::Time(Time(r.varint()?)),
         19 => EditOp::History { floor: Seq(r.varint()?), samples: TimeMap::decode(r)? },
+        20 => {
+            let name = String::from_utf8(r.bytes()?.to_vec())
+                .map_err(|_| Malformed("a cursor's name is not UTF-8"))?;
+            match r.u8()? {
+                0 => EditOp::DropCursor(name),
+                1 => EditOp::SetCursor { name, seq: Seq(r.varint()?) },
+                _ => return Err(Malformed("a cursor is neither there nor not")),
+            }
+        }
+        21 => {
+            let id = LogId(r.varint()?);
+            match r.u8()? {
+                0 => EditOp::ForgetLog(id),
+                1 => EditOp::KeepLog(l::kept_log(r, id)?),
+                _ => return Err(Malformed("a log file is neither kept nor not")),
+            }
+        }
         14 => EditOp::SetCompression {
             keyspace: KeyspaceId(l::u32_of(r)?),
             codec: r.u8()?,

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use super::droppable::Droppable;
 use super::interval::KeyInterval;
 use super::lives::Lives;
-use super::state::{BlobUse, FilterRef, IndexState, KeyspaceState, PartitionMeta};
+use super::state::{BlobUse, FilterRef, IndexState, KeptLog, KeyspaceState, PartitionMeta};
 use super::state::{PartitionSegment, RunMeta};
 use crate::codec::{Malformed, Reader, put_bytes, put_varint};
 use crate::index::IndexSpec;
-use crate::types::{KeyspaceId, PageAddress, PartitionId, RunId, SegmentId, Seq};
+use crate::types::{KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq};
 
 /// Set in a partition's height where it is told at the end when entries expire.
 const HAS_LIVES: u8 = 0x80;
@@ -127,7 +127,7 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         live_bytes: r.varint()?,
         max_seq: Seq(r.varint()?),
         droppable: Droppable::decode(r)?,
-        blobs: list(r, 2, |r| Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? }))?,
+        blobs: list(r, 2, blob_use)?,
         lives: if height & HAS_LIVES == 0 { Lives::default() } else { Lives::decode(r)? },
     })
 }
@@ -153,6 +153,27 @@ pub(super) fn run(r: &mut Reader<'_>) -> Decoded<RunMeta> {
     let consumed = list(r, 2, interval)?;
     let partitions = list(r, 40, partition)?;
     Ok(RunMeta { id, partitions, consumed, low, high })
+}
+
+/// Without its id.
+pub(super) fn put_kept_log(out: &mut Vec<u8>, kept: &KeptLog) {
+    for n in [kept.first.0, kept.last.0, kept.bytes, kept.blobs.len() as u64] {
+        put_varint(out, n);
+    }
+    for b in &kept.blobs {
+        put_varint(out, b.segment.0);
+        put_varint(out, b.bytes);
+    }
+}
+
+pub(super) fn kept_log(r: &mut Reader<'_>, id: LogId) -> Decoded<KeptLog> {
+    let (first, last, bytes) = (Seq(r.varint()?), Seq(r.varint()?), r.varint()?);
+    let blobs = list(r, 2, blob_use)?;
+    Ok(KeptLog { id, first, last, bytes, blobs })
+}
+
+fn blob_use(r: &mut Reader<'_>) -> Decoded<BlobUse> {
+    Ok(BlobUse { segment: SegmentId(r.varint()?), bytes: r.varint()? })
 }
 
 pub(super) fn put_keyspace(out: &mut Vec<u8>, k: &KeyspaceState) {

@@ -41,7 +41,7 @@ pub use frame::repair;
 pub use interval::{KeyInterval, covers};
 pub use lives::Lives;
 pub use state::{
-    BlobUse, CODEC_OF_DATABASE, FilterRef, IndexState, KeyspaceState, ManifestState, PartitionMeta,
-    PartitionSegment, RunMeta,
+    BlobUse, CODEC_OF_DATABASE, FilterRef, IndexState, KeptLog, KeyspaceState, ManifestState,
+    PartitionMeta, PartitionSegment, RunMeta,
 };
 pub use time_map::{TimeMap, TimeSample};

@@ -135,6 +135,28 @@ pub struct KeyspaceState {
     pub level: Option<i32>,
 }
 
+/// A log file that is kept for readers of changes, and is no part of the log any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The file.
+    pub id: LogId,
+    /// Its first commit.
+    pub first: Seq,
+    /// Its last.
+    pub last: Seq,
+    /// Its length.
+    pub bytes: u64,
+    /// The large values that it refers to.
+    pub blobs: Vec<BlobUse>,
+}
+
+impl KeptLog {
+    /// What it keeps from being given back: its own bytes, and those of large values.
+    pub fn held_bytes(&self) -> u64 {
+        self.blobs.iter().fold(self.bytes, |sum, blob| sum.saturating_add(blob.bytes))
+    }
+}
+
 impl KeyspaceState {
     /// Every partition of every row.
     pub fn partitions(&self) -> impl Iterator<Item = &PartitionMeta> {
@@ -192,6 +214,10 @@ pub struct ManifestState {
     pub history_floor: Option<Seq>,
     /// Which commit was the newest at which time.
     pub times: TimeMap,
+    /// By name, the last commit that a reader of changes has done with.
+    pub cursors: BTreeMap<String, Seq>,
+    /// Log files kept for readers of changes.
+    pub kept_logs: BTreeMap<LogId, KeptLog>,
     /// By the keyspace of their entries.
     pub indexes: BTreeMap<KeyspaceId, IndexState>,
 }
@@ -213,6 +239,8 @@ impl ManifestState {
             blob_segments: BTreeMap::new(),
             history_floor: None,
             times: TimeMap::default(),
+            cursors: BTreeMap::new(),
+            kept_logs: BTreeMap::new(),
             indexes: BTreeMap::new(),
         }
     }
@@ -223,6 +251,11 @@ impl ManifestState {
             .flat_map(|p| p.segments.iter().map(|s| s.id))
             .chain(self.blob_segments.keys().copied())
             .collect()
+    }
+
+    /// The first commit that some cursor has not done with.
+    pub fn needed_by_cursors(&self) -> Option<Seq> {
+        self.cursors.values().min().map(|seq| seq.next())
     }
 
     /// Every partition of every row.

@@ -6,7 +6,8 @@
 //!    segment that it names is opened, so that one that cannot be read is met before anything is written;
 //! 2. the log is read to its accepted end, into memtables; large values that only the log refers
 //!    to are written anew, since what was read may exist only in the system's page cache;
-//! 3. the memtables are written as runs and fsynced: the accepted end is durable anew;
+//! 3. what cursors of changes still need of the log is written to files of its own; the memtables are
+//!    written as runs and fsynced: the accepted end is durable anew;
 //! 4. a fresh log segment and a fresh manifest that names all of this are written and fsynced,
 //!    then CURRENT is swapped: the one step by which the recovery becomes true;
 //! 5. only then is removed what the new manifest does not name.
@@ -16,6 +17,7 @@
 #[cfg(test)]
 mod codec_tests;
 pub(crate) mod directory;
+mod kept;
 mod open;
 mod replay;
 

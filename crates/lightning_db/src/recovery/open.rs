@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::OpenAs;
 use super::directory::{self, Found};
+use super::kept;
 use super::replay::Replay;
 use crate::cache::{MIN_ROW_BUDGET_BYTES, PageCache, Pager, RowCache};
 use crate::commit::section::CommitSection;
@@ -19,15 +20,17 @@ use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
 use crate::maintenance::indexes::{self, IndexTable};
+use crate::maintenance::kept_log::KeptPlan;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
 use crate::maintenance::scheduler::Signal;
 use crate::maintenance::write::no_lives_where_merged;
-use crate::manifest::{EditOp, KeyspaceState, Manifest, ManifestState, NextIds};
+use crate::manifest::{Edit, EditOp, KeptLog, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, current_database, install_current};
 use crate::memtable::Memtable;
 use crate::operators::Merger;
 use crate::segment::Segment;
+use crate::store::arrivals::Arrivals;
 use crate::store::blobs::BlobStore;
 use crate::store::environment::{Counters, Environment};
 use crate::store::flush::flush_recovered;
@@ -41,7 +44,7 @@ use crate::sync::{Mutex, RwLock};
 use crate::tree::PartitionReader;
 use crate::types::{DatabaseId, KeyspaceId, LogId, ManifestId, SegmentId, Seq, Time};
 use crate::vfs::{Vfs, VfsLock};
-use crate::wal::{Log, LogOptions, LogRecovery};
+use crate::wal::{Log, LogFile, LogFiles, LogOptions, LogRecovery};
 
 /// Opens or makes the database in `dir`.
 pub fn open(
@@ -125,6 +128,10 @@ struct Recovered {
     blobs: Option<Arc<BlobStore>>,
     next_segment: Option<Arc<AtomicU64>>,
     segments: Segments,
+    /// What was written anew for readers of changes.
+    kept: Vec<(LogFile, Seq)>,
+    /// The files of the log, where it is only read.
+    log_files: Vec<LogFile>,
     dictionaries: Arc<Dictionaries>,
 }
 
@@ -183,6 +190,7 @@ fn recover(
     let mut replay = Replay::new(&state, &blobs, !read_only);
     let mut last = state.last_seq;
     let mut next_log = LogId(1);
+    let mut log_files = Vec::new();
     if state.log_start == LogId(0) {
         for name in directory::list(&*vfs, &dir.join("wal"))? {
             let id = directory::numbered(&name, ".wal").unwrap_or(0);
@@ -211,6 +219,20 @@ fn recover(
         };
         last = log.last_seq.map_or(last, |l| l.max(last));
         next_log = log.next_id;
+        log_files = log.files;
+    }
+    let needed = state.needed_by_cursors().filter(|n| *n <= last && !log_files.is_empty());
+    let mut kept = Vec::new();
+    if let Some(needed) = needed.filter(|_| !read_only && config.wal_enabled) {
+        let (moved, bytes) = (&replay.moved, config.wal_segment_size);
+        let rewritten =
+            kept::rewrite(&vfs, dir, &db, &state, moved, (needed, last), (next_log, bytes));
+        kept = rewritten.inspect_err(|_| {
+            // As above; and so do the log files of its own that it made.
+            let _ = directory::remove_files(&*vfs, dir, "seg", |n| n >= next);
+            let _ = directory::remove_files(&*vfs, dir, "wal", |n| n >= next_log.0);
+        })?;
+        next_log = kept.last().map_or(next_log, |(file, _)| file.id.next());
     }
     let memtables = std::mem::take(&mut replay.memtables);
     for memtable in memtables.values() {
@@ -223,6 +245,11 @@ fn recover(
         blobs: Some(blobs),
         next_segment: Some(next_segment),
         segments,
+        kept,
+        log_files: log_files
+            .into_iter()
+            .map(|(id, first, bytes)| listed(id, first, bytes))
+            .collect(),
         dictionaries,
     };
     if read_only {
@@ -245,11 +272,14 @@ fn serve(
     db: Owner,
     mut state: ManifestState,
     old_manifest: ManifestId,
-    recovered: Recovered,
+    mut recovered: Recovered,
 ) -> Result<Core> {
     let (last, next_log) = (recovered.last, LogId(recovered.next_log.0.max(1)));
+    let log_files = Arc::new(LogFiles::default());
     let log = if config.wal_enabled {
-        let options = LogOptions { segment_bytes: config.wal_segment_size };
+        let files = Arc::clone(&log_files);
+        let segment_bytes = config.wal_segment_size;
+        let options = LogOptions { segment_bytes, files, for_readers: false };
         // This file knows of no edit: the manifest that was read may exist only in the system's page
         // cache, and a power cut before CURRENT is swapped would make it older than the file says.
         Some(Log::create(&vfs, dir, &db, next_log, last.next(), 0, options)?)
@@ -257,7 +287,8 @@ fn serve(
         None
     };
     let log_start = if log.is_some() { next_log } else { LogId(0) };
-    let writer = Some(old_manifest);
+    let kept = std::mem::take(&mut recovered.kept);
+    let writer = Some((old_manifest, log_files));
     let vfs_too = Arc::clone(&vfs);
     let (core, keyspaces) =
         assemble(vfs_too, dir, config, lock, db.clone(), &state, log, recovered, writer)?;
@@ -273,6 +304,12 @@ fn serve(
     edit.ops.push(EditOp::LastSeq(last));
     edit.ops.push(EditOp::NextIds(next_ids(&core.env)));
     state.apply(&edit).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    // Without a log what was kept of former ones leads nowhere.
+    let needed = state.needed_by_cursors().filter(|_| core.env.log.is_some());
+    let limit = core.config.changes_retention_bytes;
+    let plan = KeptPlan::new(&state, kept, needed, limit);
+    state.apply(&Edit { ops: plan.ops().collect() }).map_err(|m| Error::corrupt(dir, 0, m.0))?;
+    core.env.log_files.add_older(state.kept_logs.values().map(listed_kept));
     // Not by an edit: what the old manifest knew of commits that are lost is taken back.
     let floor = core.env.views.floor();
     state.history_floor = Some(floor);
@@ -320,7 +357,9 @@ fn remove_unnamed(
     let named = state.referenced_segments();
     directory::remove_files(vfs, dir, "seg", |n| !named.contains(&SegmentId(n)))?;
     let start = state.log_start;
-    directory::remove_files(vfs, dir, "wal", |n| start == LogId(0) || n < start.0)?;
+    let is_kept = |n: u64| state.kept_logs.contains_key(&LogId(n));
+    let goes = |n: u64| (start == LogId(0) || n < start.0) && !is_kept(n);
+    directory::remove_files(vfs, dir, "wal", goes)?;
     directory::remove_files(vfs, dir, "manifest", |n| n != manifest.0)?;
     Ok(())
 }
@@ -335,7 +374,7 @@ fn assemble(
     state: &ManifestState,
     log: Option<Log>,
     recovered: Recovered,
-    writer: Option<ManifestId>,
+    writer: Option<(ManifestId, Arc<LogFiles>)>,
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
     let expires = expires(state, &recovered.memtables);
@@ -362,6 +401,15 @@ fn assemble(
     let floor = state.history_floor.unwrap_or(last).min(last);
     // Who only reads drops nothing.
     let retention = config.history_retention.or(writer.is_none().then_some(Duration::MAX));
+    let read_only = writer.is_none();
+    let log_files = match writer {
+        Some((_, files)) => files,
+        None => {
+            let files = LogFiles::default();
+            files.add_older(state.kept_logs.values().map(listed_kept).chain(recovered.log_files));
+            Arc::new(files)
+        }
+    };
     let env = Arc::new(Environment {
         vfs: Arc::clone(&vfs),
         dir: dir.to_path_buf(),
@@ -380,6 +428,8 @@ fn assemble(
         next_keyspace: AtomicU64::new(u64::from(state.next_keyspace.max(1))),
         blobs,
         log: log_sync,
+        log_files,
+        arrivals: Arrivals::default(),
         stopping: AtomicBool::new(false),
         poison: Mutex::new(None),
         counters: Counters::default(),
@@ -423,7 +473,7 @@ fn assemble(
         keyspaces: RwLock::new(by_name),
         default,
         config,
-        read_only: writer.is_none(),
+        read_only,
         lock: Mutex::new(Some(lock)),
         signal: Signal::default(),
         sync_signal: Signal::default(),
@@ -444,6 +494,15 @@ fn assemble(
         indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
+}
+
+fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
+    LogFile { id, first, bytes, blobs: BTreeMap::new() }
+}
+
+fn listed_kept(kept: &KeptLog) -> LogFile {
+    let blobs = kept.blobs.iter().map(|b| (b.segment, b.bytes)).collect();
+    LogFile { id: kept.id, first: kept.first, bytes: kept.bytes, blobs }
 }
 
 /// Whether anything that was recovered may expire.

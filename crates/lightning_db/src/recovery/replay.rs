@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::kept::Moved;
 use crate::commit::apply::apply;
 use crate::commit::batch::{Operations, Write};
 use crate::error::{ErrorKind, Result};
@@ -24,6 +25,8 @@ pub struct Replay<'a> {
     state: &'a ManifestState,
     blobs: &'a BlobStore,
     rewrite_blobs: bool,
+    /// The large values that were written anew, by where they were.
+    pub moved: Moved,
     /// What the log holds beyond the runs, by keyspace.
     pub memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
     /// Operations replayed.
@@ -33,13 +36,15 @@ pub struct Replay<'a> {
 impl<'a> Replay<'a> {
     /// Fills memtables beyond `state`.
     pub fn new(state: &'a ManifestState, blobs: &'a BlobStore, rewrite_blobs: bool) -> Self {
-        Self { state, blobs, rewrite_blobs, memtables: BTreeMap::new(), operations: 0 }
+        let moved = Moved::new();
+        Self { state, blobs, rewrite_blobs, moved, memtables: BTreeMap::new(), operations: 0 }
     }
 
     /// Takes one record.
     pub fn visit(&mut self, seq: Seq, body: &[u8]) -> Result<Visit> {
         // First everything that can refuse the record, then what changes memtables.
         let mut moved: Vec<BlobRef> = Vec::new();
+        let mut from: Vec<BlobRef> = Vec::new();
         for part in Operations::new(body) {
             let Ok(part) = part else { return Ok(Visit::Unusable) };
             let Write::Entry(op) = part else { continue };
@@ -47,6 +52,7 @@ impl<'a> Replay<'a> {
             if !self.wants(op.keyspace, seq) {
                 continue;
             }
+            from.push(blob);
             match self.read_blob(&blob) {
                 Ok(value) if self.rewrite_blobs => moved.push(self.blobs.put(&value)?),
                 Ok(_) => moved.push(blob),
@@ -55,6 +61,10 @@ impl<'a> Replay<'a> {
                 }
                 Err(e) => return Err(e),
             }
+        }
+        if self.rewrite_blobs {
+            let places = from.iter().map(|blob| (blob.segment, blob.offset));
+            self.moved.extend(places.zip(moved.iter().copied()));
         }
         let mut moved = moved.into_iter();
         let (state, memtables) = (self.state, &mut self.memtables);

@@ -19,6 +19,7 @@ use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
+use crate::store::arrivals::Arrivals;
 use crate::store::blobs::BlobStore;
 use crate::store::lifetimes::{Dead, Lifetimes};
 use crate::store::retention::Retention;
@@ -28,7 +29,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tree::PartitionReader;
 use crate::types::{PartitionId, RunId, SegmentId, Seq};
 use crate::vfs::Vfs;
-use crate::wal::LogSync;
+use crate::wal::{LogFiles, LogSync};
 
 /// Counts of background work since the database was opened.
 #[derive(Debug, Default)]
@@ -94,6 +95,10 @@ pub struct Environment {
     pub blobs: Arc<BlobStore>,
     /// Durability of the log; `None` where there is no log.
     pub log: Option<Arc<LogSync>>,
+    /// The log files that can be read.
+    pub log_files: Arc<LogFiles>,
+    /// Wakes those who wait for commits.
+    pub arrivals: Arrivals,
     /// Set when the database closes: long jobs give up.
     pub stopping: AtomicBool,
     /// Why the handle takes no more writes, once it does not.

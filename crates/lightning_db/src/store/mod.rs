@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `view` | registered read views and the floor below which versions may be dropped |
+//! | `arrivals` | wakes those who wait for commits |
 //! | `lifetimes` | the time by which entries expire, and which have for everybody |
 //! | `environment` | what every job shares: files, cache, manifest, views, counters |
 //! | `blobs` | large values: the blob segment being written, those that can be read |
@@ -30,6 +31,7 @@
 //! | `policy` | which merge is due |
 
 pub mod adopt;
+pub mod arrivals;
 pub mod blobs;
 pub mod chain;
 pub mod changes;

@@ -4,12 +4,13 @@
 //!
 //! Damage is collected, not returned at the first find. Writers and readers go on meanwhile. The
 //! log is verified by what recovery would do with it (on a database that is open for writing, the
-//! part that is durable).
+//! part that is durable); what is kept of it for readers of changes, by reading it as they do.
 
 mod indexes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::VerifyOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +19,8 @@ use crate::manifest::Manifest;
 use crate::recovery::directory;
 use crate::store::range_row;
 use crate::tree::Visited;
-use crate::types::{BlobRef, EntryValue, SegmentId};
-use crate::wal::{LogRecovery, Visit};
+use crate::types::{BlobRef, EntryValue, SegmentId, Seq};
+use crate::wal::{LogReader, LogRecovery, Visit};
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +136,7 @@ pub(crate) fn verify(core: &Core, _options: VerifyOptions) -> Result<VerifyRepor
         indexes::verify_indexes(core, &mut report)?;
     }
     verify_manifest_and_log(core, &mut report);
+    verify_kept_logs(core, &mut report);
     verify_names(core, &mut report)?;
     Ok(report)
 }
@@ -201,6 +203,44 @@ fn verify_manifest_and_log(core: &Core, report: &mut VerifyReport) {
             }
         }
         Err(e) => report.note(&e),
+    }
+}
+
+/// Reads the log files that are kept for readers of changes.
+fn verify_kept_logs(core: &Core, report: &mut VerifyReport) {
+    let env = &core.env;
+    let kept: Vec<(Seq, Seq)> = {
+        let _retire = core.retire_latch.lock();
+        let manifest = env.manifest.lock();
+        let loaded;
+        let state = match &*manifest {
+            Some(manifest) => manifest.state(),
+            None => match Manifest::load(&env.vfs, &env.dir, &env.db) {
+                Ok((state, _)) => {
+                    loaded = state;
+                    &loaded
+                }
+                // It was reported already.
+                Err(_) => return,
+            },
+        };
+        state.kept_logs.values().map(|k| (k.first, k.last)).collect()
+    };
+    for (first, last) in kept {
+        let (vfs, files) = (Arc::clone(&env.vfs), Arc::clone(&env.log_files));
+        let read = LogReader::new(vfs, env.dir.clone(), env.db.clone(), files, first, last)
+            .and_then(|mut r| {
+                while r.read(last)?.is_some() {
+                    report.log_records += 1;
+                }
+                Ok(())
+            });
+        match read {
+            // It was given up meanwhile.
+            Err(e) if e.kind() == ErrorKind::TooOld => {}
+            Err(e) => report.note(&e),
+            Ok(()) => {}
+        }
     }
 }
 

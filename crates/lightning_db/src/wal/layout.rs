@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `LTNGLOG\0` |
 //! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted |
+//! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted; bit 2: written for readers of changes, no part of a log |
 //! | 16 | 16 | database id |
 //! | 32 | 8 | file id |
 //! | 40 | 16 | random salt of this use of the file |
@@ -50,6 +50,7 @@ const PLAIN_HEADER_BYTES: usize = 80;
 pub(super) const HEADER_BYTES: usize = PLAIN_HEADER_BYTES + FileSalt::ENCODED_BYTES;
 const FRESH: u32 = 1;
 const ENCRYPTED: u32 = 2;
+const KEPT: u32 = 4;
 /// What the checksum of a header covers.
 const COVERED_BYTES: usize = 76;
 /// Length of a record without its body.
@@ -59,10 +60,21 @@ pub(super) const VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"LTNGLOG\0";
 
+/// What a file is to the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileRole {
+    /// It goes on from there.
+    GoesOn,
+    /// It begins a log of its own.
+    Fresh,
+    /// It is no part of a log: a recovery wrote it for readers of changes.
+    Kept,
+}
+
 /// A log file's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileHeader {
-    pub fresh: bool,
+    pub role: FileRole,
     pub db: DatabaseId,
     pub id: LogId,
     pub salt: [u8; 16],
@@ -91,7 +103,11 @@ impl FileHeader {
         let mut b = vec![0; PLAIN_HEADER_BYTES];
         b[..8].copy_from_slice(MAGIC);
         b[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        let mut flags = if self.fresh { FRESH } else { 0 };
+        let mut flags = match self.role {
+            FileRole::GoesOn => 0,
+            FileRole::Fresh => FRESH,
+            FileRole::Kept => KEPT,
+        };
         if self.key_salt.is_some() {
             flags |= ENCRYPTED;
         }
@@ -125,7 +141,12 @@ impl FileHeader {
             }
         }
         let header = Self {
-            fresh: flags & FRESH != 0,
+            role: match flags & (FRESH | KEPT) {
+                0 => FileRole::GoesOn,
+                FRESH => FileRole::Fresh,
+                KEPT => FileRole::Kept,
+                _ => return HeaderFound::Invalid,
+            },
             db: DatabaseId(b[16..32].try_into().expect("sixteen bytes")),
             id: LogId(u64_at(b, 32)),
             salt: b[40..56].try_into().expect("sixteen bytes"),
@@ -191,21 +212,31 @@ impl RecordHeader {
 
     /// The record at `offset` of a file: header, checksum field and body, if they are whole.
     pub(super) fn decode(file: &[u8], salt_crc: u32, offset: usize) -> Option<(Self, u32, &[u8])> {
-        let b = file.get(offset..offset + RECORD_BYTES)?;
-        let crc = u32_at(b, 0);
-        if checksum(salt_crc, offset as u64, b) != crc {
-            return None;
-        }
-        let header = Self {
+        Self::decode_at(file.get(offset..)?, salt_crc, offset as u64)
+    }
+
+    /// The record that `bytes` begin with, which lie at `offset` of a file.
+    pub(super) fn decode_at(
+        bytes: &[u8],
+        salt_crc: u32,
+        offset: u64,
+    ) -> Option<(Self, u32, &[u8])> {
+        let header = Self::peek(bytes, salt_crc, offset)?;
+        let end = RECORD_BYTES.checked_add(header.body_bytes as usize)?;
+        let body = bytes.get(RECORD_BYTES..end)?;
+        (crc32c::crc32c(body) == header.body_crc).then_some((header, u32_at(bytes, 0), body))
+    }
+
+    /// The header alone.
+    pub(super) fn peek(bytes: &[u8], salt_crc: u32, offset: u64) -> Option<Self> {
+        let b = bytes.get(..RECORD_BYTES)?;
+        (checksum(salt_crc, offset, b) == u32_at(b, 0)).then(|| Self {
             body_crc: u32_at(b, 4),
             body_bytes: u32_at(b, 8),
             chain: u32_at(b, 12),
             seq: Seq(u64_at(b, 16)),
             durable: Seq(u64_at(b, 24)),
-        };
-        let start = offset + RECORD_BYTES;
-        let body = file.get(start..start.checked_add(header.body_bytes as usize)?)?;
-        (crc32c::crc32c(body) == header.body_crc).then_some((header, crc, body))
+        })
     }
 }
 

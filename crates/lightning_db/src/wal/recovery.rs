@@ -10,6 +10,7 @@
 //! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
+//!    A file that a recovery wrote for readers of changes is no part of the log, wherever it lies.
 //! 4. In an encrypted database a file that is not encrypted is damage, as is a record whose checksums
 //!    hold and whose tag does not: rot does not do that.
 //! 5. Nothing is written.
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use super::layout::bound;
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
+    FILE_HEADER_BYTES, FileHeader, FileRole, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
 };
 use super::writer::log_path;
 use crate::codec::u64_at;
@@ -47,8 +48,8 @@ pub struct RecoveredLog {
     pub last_seq: Option<Seq>,
     /// An id past every file's.
     pub next_id: LogId,
-    /// The files read.
-    pub files: Vec<LogId>,
+    /// The files read, with the first commit and the length of each.
+    pub files: Vec<(LogId, Seq, u64)>,
     /// Where the log ends.
     pub end: Option<(PathBuf, u64)>,
     /// Records accepted.
@@ -107,8 +108,8 @@ impl LogRecovery {
         let mut expected = current.header.first_seq;
         let mut later = ids.into_iter().filter(|id| *id > first);
         loop {
-            found.files.push(current.header.id);
             let header = &current.header;
+            found.files.push((header.id, header.first_seq, current.bytes.len() as u64));
             let (salt, path) = (header.key_salt.as_ref(), &current.path);
             let key = db.file_key(salt, FileKind::Log, &header.bound(), path)?;
             let (at, chain) =
@@ -118,7 +119,8 @@ impl LogRecovery {
             let next = loop {
                 let Some(id) = later.next() else { break None };
                 match read_file(&**vfs, dir, db, id, manifest_edit)? {
-                    Some(f) if f.header.fresh => check_empty(&f)?,
+                    Some(f) if f.header.role == FileRole::Kept => {}
+                    Some(f) if f.header.role == FileRole::Fresh => check_empty(&f)?,
                     Some(f) => break Some(f),
                     None => {}
                 }
@@ -165,7 +167,10 @@ fn read_records(
         }
         let visited = match key {
             None => visit(record.seq, body)?,
-            Some(key) => visit(record.seq, &decrypt(file, key, at, body)?)?,
+            Some(key) => {
+                let record_bytes = &file.bytes[at..];
+                visit(record.seq, &decrypt(&file.path, key, record_bytes, at as u64, body)?)?
+            }
         };
         if visited == Visit::Unusable {
             break;
@@ -179,14 +184,18 @@ fn read_records(
     Ok((at, chain))
 }
 
-/// The body of the record at `at`.
-fn decrypt(file: &File, key: &FileKey, at: usize, sealed: &[u8]) -> Result<Vec<u8>> {
-    let offset = at as u64;
+/// The body of a record, whose bytes begin at `offset` of the file.
+pub(super) fn decrypt(
+    path: &Path,
+    key: &FileKey,
+    record: &[u8],
+    offset: u64,
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
     let mut body = sealed.to_vec();
-    let bound = bound(&file.bytes[at..], offset);
-    let Some(len) = key.open(offset, &bound, &mut body) else {
+    let Some(len) = key.open(offset, &bound(record, offset), &mut body) else {
         let message = "a record of the log was not sealed with the file's key";
-        return Err(Error::corrupt(&file.path, offset, message));
+        return Err(Error::corrupt(path, offset, message));
     };
     body.truncate(len);
     Ok(body)

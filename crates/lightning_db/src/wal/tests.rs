@@ -51,7 +51,8 @@ struct Written {
 impl Written {
     fn new(seed: u64) -> Self {
         let disk = disk(seed);
-        let options = LogOptions { segment_bytes: SEGMENT };
+        let files = Arc::default();
+        let options = LogOptions { segment_bytes: SEGMENT, files, for_readers: false };
         let log =
             Log::create(&as_vfs(&disk), dir(), &Owner::plain(DB), LogId(1), Seq(1), 0, options)
                 .expect("made");
@@ -106,7 +107,7 @@ fn what_was_appended_is_read_back_across_files() {
     let (found, last) = recover(&log.disk.kill(), 1, 0).expect("reads");
     assert_eq!((last, found.records), (200, 200));
     assert!(found.files.len() > 5, "{:?}", found.files);
-    assert!(found.next_id > *found.files.last().expect("files"));
+    assert!(found.next_id > found.files.last().expect("files").0);
 }
 
 #[test]
@@ -188,13 +189,13 @@ fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
     let mut log = Written::new(5);
     log.append(1..=150);
     let files = recover(&log.disk, 1, 0).expect("reads").0.files;
-    for id in &files[1..files.len() - 1] {
+    for (id, ..) in &files[1..files.len() - 1] {
         let image = log.disk.kill();
         image.remove_file(&log_path(dir(), *id)).expect("removed");
         damaged(recover(&image, 1, 0));
     }
     let image = log.disk.kill();
-    image.remove_file(&log_path(dir(), files[0])).expect("removed");
+    image.remove_file(&log_path(dir(), files[0].0)).expect("removed");
     damaged(recover(&image, 1, 0));
     // Prepared, named, without a header; and then skipped over.
     let plan = log.writer.plan_next().expect("none is ready");
@@ -219,7 +220,7 @@ fn what_is_left_of_an_earlier_use_of_a_file_is_no_record() {
             reused += usize::from(log.disk.files().len() == before);
         }
         first = log.writer.first_needed(Seq(to));
-        for path in log.writer.retire(first) {
+        for path in log.writer.retire(first, |_| false) {
             log.disk.remove_file(&path).expect("removed");
         }
         // The newest file alone: what lies behind its end was written under other numbers.

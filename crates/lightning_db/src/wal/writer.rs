@@ -15,12 +15,14 @@
 //!
 //! Callers hold the commit section.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::kept::{LogFile, LogFiles};
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, RECORD_BYTES, RecordHeader, SECOND_COPY, bound, record_space,
+    FILE_HEADER_BYTES, FileHeader, FileRole, RECORD_BYTES, RecordHeader, SECOND_COPY, bound,
+    record_space,
 };
 use super::prepare::{NextFile, Preparation, make_file};
 use super::sync::LogSync;
@@ -42,10 +44,14 @@ pub fn log_path(dir: &Path, id: LogId) -> PathBuf {
 }
 
 /// How a log is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LogOptions {
     /// Length of a file.
     pub segment_bytes: u64,
+    /// Where its files are listed for readers.
+    pub files: Arc<LogFiles>,
+    /// Whether it is no log, but what a recovery keeps of one for readers of changes.
+    pub for_readers: bool,
 }
 
 /// A log just made, before its two sides part.
@@ -71,6 +77,9 @@ pub struct LogWriter {
     dir: PathBuf,
     db: Owner,
     segment_bytes: u64,
+    files: Arc<LogFiles>,
+    /// What a file after the first is.
+    role: FileRole,
     sync: Arc<LogSync>,
     file: Arc<dyn VfsFile>,
     capacity: u64,
@@ -120,7 +129,7 @@ impl Log {
     ) -> Result<Self> {
         let capacity = options.segment_bytes.max(2 * FILE_HEADER_BYTES as u64);
         let header = FileHeader {
-            fresh: true,
+            role: if options.for_readers { FileRole::Kept } else { FileRole::Fresh },
             db: db.id(),
             id,
             salt: random_salt(&**vfs, dir)?,
@@ -133,11 +142,14 @@ impl Log {
         let begun = begin(vfs, dir, db, &header, capacity, None).map_err(|e| e.error)?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
+        options.files.add(listed(id, first_seq, capacity));
         let writer = LogWriter {
             vfs: Arc::clone(vfs),
             dir: dir.to_path_buf(),
             db: db.clone(),
             segment_bytes: capacity,
+            files: options.files,
+            role: if options.for_readers { FileRole::Kept } else { FileRole::GoesOn },
             sync: Arc::new(sync),
             file: begun.file,
             capacity: begun.capacity,
@@ -162,6 +174,10 @@ impl Log {
         let sync = Arc::clone(&self.writer.sync);
         (self.writer, sync)
     }
+}
+
+fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
+    LogFile { id, first, bytes, blobs: BTreeMap::new() }
 }
 
 fn random_salt(vfs: &dyn Vfs, dir: &Path) -> Result<[u8; 16]> {
@@ -285,7 +301,7 @@ impl LogWriter {
             _ => None,
         };
         let header = FileHeader {
-            fresh: false,
+            role: self.role,
             db: self.db.id(),
             id,
             salt: random_salt(&*self.vfs, &self.dir)?,
@@ -314,6 +330,7 @@ impl LogWriter {
         self.chain = begun.chain;
         let epoch = header.key_salt.map(|s| s.epoch);
         self.live.push_back(LiveFile { id, epoch, last: self.last, bytes: capacity });
+        self.files.add(listed(id, first_seq, capacity));
         Ok(())
     }
 
@@ -358,8 +375,7 @@ impl LogWriter {
     }
 
     /// The current file, and where its last record ends.
-    #[cfg(test)]
-    pub(super) fn position(&self) -> (LogId, u64) {
+    pub fn position(&self) -> (LogId, u64) {
         (self.live.back().expect("the current file is live").id, self.offset)
     }
 
@@ -393,12 +409,16 @@ impl LogWriter {
         self.live.iter().find(|f| f.last > below).map_or(current, |f| f.id)
     }
 
-    /// Gives up the files before `first`, which the manifest no longer names: some are kept for use
-    /// again, the paths of the others returned: they are to be removed, outside the section.
-    pub fn retire(&mut self, first: LogId) -> Vec<PathBuf> {
+    /// Gives up the files before `first`, which the manifest no longer names as the log's: those that
+    /// are kept for readers stay, some are kept for use again, the paths of the others returned: they
+    /// are to be removed, outside the section.
+    pub fn retire(&mut self, first: LogId, is_kept: impl Fn(LogId) -> bool) -> Vec<PathBuf> {
         let mut gone = Vec::new();
         while self.live.front().is_some_and(|f| f.id < first) && self.live.len() > 1 {
             let file = self.live.pop_front().expect("just seen");
+            if is_kept(file.id) {
+                continue;
+            }
             if self.spares.len() < SPARES && file.bytes == self.segment_bytes {
                 self.spares.push((file.id, file.bytes));
                 continue;

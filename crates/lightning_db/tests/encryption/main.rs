@@ -58,7 +58,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, range deletes, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, range deletes, a cursor, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
@@ -87,11 +87,15 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         if round % 7 == 6 {
             db.compact()?;
         }
+        if round % 4 == 1 {
+            db.commit_cursor("canary-cursor", db.last_commit())?;
+        }
         if round % 9 == 8 && db.is_encrypted() {
             db.rotate_data_key()?;
             db.finish_data_key_rotation()?;
         }
     }
+    db.drop_cursor("canary-cursor")?;
     db.close()?;
     let db = open(vfs, key, OpenAs::Open)?;
     db.put("canary-last", "canary-value-last")?;

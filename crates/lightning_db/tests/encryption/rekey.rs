@@ -10,7 +10,8 @@ use std::path::Path;
 use lightning_db::vfs::SimulatedVfs;
 use lightning_db::vfs::simulated::FaultError;
 use lightning_db::{
-    Database, ErrorKind, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
+    ChangesFrom, Database, ErrorKind, KeySource, KeyspaceOptions, LightningDbConfig, OpenAs,
+    VerifyOptions,
 };
 
 use super::{config, files, key, kind, open, workload};
@@ -156,6 +157,40 @@ fn a_large_value_that_nobody_sees_does_not_hold_the_change_up() {
     drop(db);
     let db = opened(&vfs.kill());
     assert_eq!(db.get("large").expect("reads"), Some(b"small".to_vec()));
+}
+
+/// What is kept of the log for it is not written anew.
+#[test]
+fn a_cursor_of_changes_holds_the_change_up_and_reads_on() {
+    let vfs = base(38);
+    let db = opened(&vfs);
+    let from = db.last_commit();
+    db.commit_cursor("slow", from).expect("a cursor");
+    for i in 0..5 {
+        db.put("small", format!("{i}")).expect("writes");
+        db.put("large", format!("{i}").repeat(20_000)).expect("writes");
+    }
+    db.flush().expect("flushes");
+    db.rotate_data_key().expect("begins");
+    assert!(!db.finish_data_key_rotation().expect("does the rest"));
+    std::mem::forget(db);
+    let vfs = vfs.kill();
+    let db = opened(&vfs);
+    assert!(!db.finish_data_key_rotation().expect("does the rest"));
+    let mut changes = db.changes(ChangesFrom::Cursor("slow".to_owned())).expect("reads on");
+    let mut read = 0;
+    while let Some(commit) = changes.try_next().expect("under the old key") {
+        read += 1;
+        assert_eq!(commit.commit, from + read);
+    }
+    assert_eq!(read, 10);
+    db.commit_cursor("slow", db.last_commit()).expect("moves");
+    drop(changes);
+    finish(&db);
+    assert_eq!(keys_held(&vfs), [1, 1]);
+    db.put("small", "x").expect("writes");
+    let mut changes = db.changes(ChangesFrom::Cursor("slow".to_owned())).expect("reads on");
+    assert!(changes.try_next().expect("under the new key").is_some());
 }
 
 /// Writes, begins, writes, finishes, writes. Gives what was acknowledged after the base; stops at the

@@ -31,6 +31,7 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("wal_sync_mode", "\"periodic:10ms\"", "async", "\"periodic\"", "periodic:0s"),
     ("wal_segment_size", "\"1MiB\"", "1MiB", "1", "2GiB"),
     ("max_wal_size", "\"256MiB\"", "256MiB", "\"64MiB\"", "1"),
+    ("changes_retention_bytes", "\"5MiB\"", "0", "\"-1\"", "2000TiB"),
     ("encryption", "\"file:/k\"", "variable:K", "\"00ff\"", "00ff"),
 ];
 

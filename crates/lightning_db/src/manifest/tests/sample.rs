@@ -8,8 +8,9 @@ use fastrand::Rng;
 use crate::crypto::Owner;
 use crate::index::{IndexPart, IndexSpec};
 use crate::manifest::{
-    BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeyInterval, KeyspaceState, Lives,
-    ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan, covers,
+    BlobUse, Droppable, Edit, EditOp, FilterRef, IndexState, KeptLog, KeyInterval, KeyspaceState,
+    Lives, ManifestState, NextIds, PartitionMeta, PartitionSegment, RunMeta, TimeSample, ViewSpan,
+    covers,
 };
 use crate::types::{
     DatabaseId, Expiry, KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId, Seq, Time,
@@ -138,7 +139,7 @@ impl Draw<'_> {
     fn some_change(&mut self) {
         let keyspaces: Vec<&KeyspaceState> = self.state.keyspaces.values().collect();
         let k = *self.rng.choice(&keyspaces).expect("the default keyspace stays");
-        match self.rng.u8(0..20) {
+        match self.rng.u8(0..22) {
             0 if keyspaces.len() < 6 => {
                 if self.rng.bool() && !self.state.indexes.contains_key(&k.id) {
                     self.create_index(k.id);
@@ -147,7 +148,7 @@ impl Draw<'_> {
                 }
             }
             1 if k.id != KeyspaceId(0) && self.rng.bool() => self.drop_keyspace(k.id),
-            15 if !self.state.indexes.is_empty() => {
+            18 if !self.state.indexes.is_empty() => {
                 let indexes: Vec<_> = self.state.indexes.values().collect();
                 let mut index = (*self.rng.choice(&indexes).expect("some")).clone();
                 index.ready = true;
@@ -161,9 +162,11 @@ impl Draw<'_> {
             3 => self.drop_unused_blobs(),
             4 => self.ops.push(EditOp::LogStart(LogId(self.state.log_start.0 + 1))),
             15 => self.history(),
+            16 => self.cursor(),
+            17 => self.kept_log(),
             5..=8 if !k.runs.is_empty() => self.merge_runs(k),
             9..=12 => self.renew_base(k),
-            16 if !k.ranges.is_empty() => {
+            19 if !k.ranges.is_empty() => {
                 let runs: Vec<RunId> = k.ranges.keys().copied().collect();
                 let run = self.rng.choice(runs).expect("there is one");
                 let (keyspace, partitions) = (k.id, Vec::new());
@@ -210,6 +213,29 @@ impl Draw<'_> {
         k.profile = self.rng.u8(0..3);
         self.ops.push(EditOp::CreateKeyspace(k));
         id
+    }
+
+    fn cursor(&mut self) {
+        let name = format!("cursor {}", self.rng.u8(0..4));
+        if self.state.cursors.contains_key(&name) && self.rng.bool() {
+            self.ops.push(EditOp::DropCursor(name));
+        } else {
+            self.ops.push(EditOp::SetCursor { name, seq: Seq(self.rng.u64(0..COUNT)) });
+        }
+    }
+
+    fn kept_log(&mut self) {
+        let oldest = self.state.kept_logs.keys().next();
+        if let Some(oldest) = oldest.filter(|_| self.rng.bool()) {
+            return self.ops.push(EditOp::ForgetLog(*oldest));
+        }
+        let newest = self.state.kept_logs.values().last();
+        let id = newest.map_or(LogId(1), |k| k.id.next());
+        let first = newest.map_or(Seq(1), |k| k.last.next());
+        let last = Seq(first.0 + self.rng.u64(0..1000));
+        let blobs = vec![BlobUse { segment: SegmentId(self.rng.u64(1..99)), bytes: 5 }];
+        let bytes = self.rng.u64(0..COUNT / 2);
+        self.ops.push(EditOp::KeepLog(KeptLog { id, first, last, bytes, blobs }));
     }
 
     fn history(&mut self) {
