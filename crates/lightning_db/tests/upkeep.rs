@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
-use lightning_db::{Database, KeyspaceOptions, LightningDbConfig, OpenAs, Profile};
+use lightning_db::{Database, KeyspaceOptions, LightningDbConfig, OpenAs, Profile, VerifyOptions};
 
 /// A few keys of the greatest length fill a leaf with more raw bytes than a partition should have
 /// stored ones. A partition was ended by the former, small neighbours were joined by the latter: so
@@ -123,4 +123,45 @@ fn flushes_without_threads_merge_what_they_make_due() {
 
 fn compact_other(db: &Database) -> lightning_db::Result<()> {
     db.keyspace("other", KeyspaceOptions::default())?.compact()
+}
+
+/// The log's thread gives a file that was prepared too late another name, as a spare, while `verify`
+/// reads the log: `verify` took it for one that is missing. (The model, a setting with threads.)
+#[test]
+fn verify_beside_writers_and_the_logs_thread_finds_nothing() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let config = LightningDbConfig {
+        wal_segment_size: 16 << 10,
+        max_wal_size: 256 << 10,
+        write_buffer_size: 64 << 10,
+        wal_sync_mode: lightning_db::WalSyncMode::Async,
+        background_threads: 2,
+        ..LightningDbConfig::default()
+    };
+    let vfs = Arc::new(SimulatedVfs::new(1)) as Arc<dyn Vfs>;
+    let db = Database::open_with_vfs(vfs, "/db", config, OpenAs::Create).expect("a database");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2_u64 {
+            let (db, done) = (&db, &done);
+            scope.spawn(move || {
+                for n in 0_u64.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    db.put((n % 200 * 2 + thread).to_be_bytes(), [7; 900]).expect("a put");
+                }
+            });
+        }
+        let mut round = 0;
+        while db.last_commit() < 30_000 {
+            round += 1;
+            let report = db.verify(VerifyOptions::default()).expect("a report");
+            if !report.is_clean() {
+                done.store(true, Ordering::Relaxed);
+                panic!("round {round}: {:?}", report.problems);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

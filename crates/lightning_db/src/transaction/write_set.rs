@@ -2,8 +2,7 @@
 //! merged into it since. Where there are savepoints, what a write replaced is kept, so that it can be put
 //! back.
 //!
-//! A range delete takes the writes in it out; what is written there after it counts. A keyspace with a
-//! merge operator takes none.
+//! A range delete takes the writes in it out; what is written there after it counts.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,7 +1,7 @@
 //! Keeps a count of words up to date from a stream of changes, over a closing of the database: what was
 //! committed meanwhile is met when the stream goes on from its cursor.
 //!
-//! `cargo run --example change_feed`
+//! `cargo run --release -p lightning_cli --example change_feed`
 
 use std::collections::BTreeMap;
 use std::time::Duration;

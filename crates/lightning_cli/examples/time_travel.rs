@@ -1,7 +1,7 @@
 //! Reads the past of a small shop: a price at an earlier commit, everything it ever was, and the whole
 //! stock as it stood before a mistake.
 //!
-//! `cargo run --example time_travel`
+//! `cargo run --release -p lightning_cli --example time_travel`
 
 use std::time::Duration;
 
