@@ -15,6 +15,7 @@
 //! | `write_now` | a write that waits for nothing, or is not done |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
+//! | `rekey` | the data keys of an encrypted database changed, everything written anew |
 //! | `pacing` | how writers are slowed, smoothly, when the work is behind |
 
 pub mod catalog;
@@ -26,6 +27,7 @@ pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
 pub mod put_stream;
+pub mod rekey;
 pub mod row_by_row;
 pub mod scheduler;
 pub mod work;
