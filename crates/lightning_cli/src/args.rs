@@ -72,6 +72,10 @@ pub struct NewKey {
     /// An environment variable with a new passphrase.
     #[arg(long = "new-passphrase-variable", value_name = "NAME")]
     pub passphrase_variable: Option<String>,
+    /// Change the data keys instead: everything is written anew under a new one, and the old ones are
+    /// destroyed. Goes on with a change that was cut short.
+    #[arg(long)]
+    pub data_key: bool,
 }
 
 /// The keyspace that a command works on.
@@ -350,7 +354,7 @@ pub enum Command {
     },
     /// Measure this engine on this machine, in a database made for it and removed afterwards.
     Bench(BenchArgs),
-    /// Change the key that opens an encrypted database; no data is written anew.
+    /// Change the key that opens an encrypted database, without writing data anew, or its data keys.
     RotateKey {
         #[command(flatten)]
         target: Target,

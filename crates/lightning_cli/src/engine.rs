@@ -51,8 +51,19 @@ pub fn create(target: &Target) -> Result<()> {
     Database::create(&target.db, options(target)?)?.close()
 }
 
-/// Changes the key of an encrypted database.
+/// Changes the key of an encrypted database, or its data keys.
 pub fn rotate_key(target: &Target, new: &NewKey) -> Result<()> {
+    if new.data_key {
+        let db = open(target)?;
+        if !db.is_rotating_data_key() {
+            db.rotate_data_key()?;
+        }
+        let done = db.finish_data_key_rotation()?;
+        db.close()?;
+        let message = "a cursor of changes still needs what was logged under the old data keys; \
+                       everything else is under the new one; repeat this once the cursor has moved";
+        return if done { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, message)) };
+    }
     let file = new.file.as_ref().map(KeySource::file);
     let variable = new.variable.as_ref().map(KeySource::variable);
     let passphrase = new.passphrase_variable.as_ref().map(KeySource::passphrase_variable);

@@ -417,11 +417,21 @@ fn an_encrypted_database_takes_its_key_and_a_new_one() {
     assert_eq!(shop.fails(&["get", "DB", "apple", "--key-file", &old]).0, 17);
     assert_eq!(shop.ok(&["get", "DB", "apple", "--key-file", &new]).trim_end(), "green");
     let key = "18".repeat(32);
+    let keys = || std::fs::read(shop.path("DB").join("KEYS")).expect("there");
+    let before = keys();
+    shop.ok(&["rotate-key", "DB", "--key-file", &new, "--data-key"]);
+    assert_ne!(before, keys());
+    std::fs::write(shop.path("old KEYS"), before).expect("a file of ours");
+    assert_eq!(shop.fails(&["rotate-key", "DB", "--data-key"]).0, 17);
     let variables = [("LIGHTNING_DB_ENCRYPTION", "variable:SHOP_KEY"), ("SHOP_KEY", &*key)];
     let output = shop.run_with(&["get", "DB", "apple"], b"", &variables);
     assert_eq!(text(&output.stdout).trim_end(), "green", "{}", text(&output.stderr));
+    std::fs::copy(shop.path("old KEYS"), shop.path("DB").join("KEYS")).expect("a file of ours");
+    let (code, _) = shop.fails(&["get", "DB", "apple", "--key-file", &new]);
+    assert_ne!(code, 17, "the key is right, and what it opens is of no use");
     shop.ok(&["create", "PLAIN"]);
     assert_eq!(shop.fails(&["get", "PLAIN", "apple", "--key-file", &new]).0, 17);
+    assert_eq!(shop.fails(&["rotate-key", "PLAIN", "--data-key"]).0, 17);
 }
 
 #[test]

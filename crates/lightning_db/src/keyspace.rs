@@ -117,7 +117,9 @@ impl Keyspace {
     /// from its last merge or flush).
     ///
     /// # Errors
-    /// `InvalidArgument` where `ttl` is zero. A lifetime that is too long to be told is as long as can
+    /// `InvalidArgument` where `ttl` is zero, and in a keyspace with a
+    /// [merge operator](crate::KeyspaceOptions::merge_operator): what is merged into a value could not end
+    /// with it. A lifetime that is too long to be told is as long as can
     /// be, some hundred million years; `Duration::MAX` is for keys that stay in a keyspace with a
     /// default.
     ///
@@ -172,7 +174,7 @@ impl Keyspace {
     /// it is overwritten or deleted. What is there keeps the lifetime it has. Durable once this returns.
     ///
     /// # Errors
-    /// `InvalidArgument` where it is zero; what writing the manifest gives.
+    /// `InvalidArgument` where it is zero, and where the keyspace has a merge operator; what writing the manifest gives.
     pub fn set_default_ttl(&self, ttl: Option<Duration>) -> Result<()> {
         self.check()?;
         if ttl.is_some_and(|ttl| ttl.is_zero()) {

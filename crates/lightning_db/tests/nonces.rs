@@ -66,6 +66,8 @@ fn no_nonce_is_used_twice_under_one_key() {
                     0 => failures += u32::from(db.flush().is_err()),
                     1 => failures += u32::from(db.compact().is_err()),
                     2 => failures += u32::from(db.rotate_key(&KeySource::key([7; 32])).is_err()),
+                    3 => failures += u32::from(db.rotate_data_key().is_err()),
+                    4 => failures += u32::from(db.finish_data_key_rotation().is_err()),
                     _ => {}
                 }
             }

@@ -19,14 +19,16 @@ pub struct KeyspaceOptions {
     pub compression_type: Option<CompressionType>,
     /// How long what is put without a lifetime of its own lives, counted from its commit; longer than
     /// zero. `None`: until it is overwritten or deleted. Kept with the keyspace;
-    /// [`Keyspace::set_default_ttl`](crate::Keyspace::set_default_ttl) changes it.
+    /// [`Keyspace::set_default_ttl`](crate::Keyspace::set_default_ttl) changes it. Not beside a merge
+    /// operator.
     pub default_ttl: Option<Duration>,
     /// The level of that codec, with the same range as the database's option. `None`: the codec's
     /// own. A level without a codec is refused: it could not outlive the database's.
     pub compression_level: Option<i32>,
     /// The name of its merge operator, 1 to 64 bytes, which `merge` needs; `None`: it has none. A
     /// keyspace that exists without one gets it when it is asked for with one; where it has another,
-    /// asking for it fails with `InvalidArgument`. Whether an operator of that name is registered is
+    /// asking for it fails with `InvalidArgument`, as it does where the keyspace gives lifetimes. Values put
+    /// with lifetimes before end all the same: what was merged into them stays. Whether an operator of that name is registered is
     /// found out by the first call that needs it.
     pub merge_operator: Option<String>,
 }

@@ -74,7 +74,7 @@ impl Keyring {
             epochs: RwLock::new(vec![(1, first)]),
             outer: Mutex::new(outer),
         };
-        ring.write_both(&*file, &mut ring.outer.lock())?;
+        ring.write_both(&*file, &mut ring.outer.lock(), &ring.epochs.read())?;
         vfs.sync_dir(dir).map_err(|e| Error::io(dir, "sync the directory", e))?;
         Ok(ring)
     }
@@ -127,10 +127,15 @@ impl Keyring {
         })
     }
 
-    /// Finishes a change that a crash cut short; for a handle that may write.
+    /// Finishes a change that a crash cut short; for a handle that may write. What was read may lie in
+    /// the system's memory only, so it is synced even where nothing is left to be written.
     pub fn finish_change(&self) -> Result<()> {
         let mut outer = self.outer.lock();
-        if outer.unfinished { self.write_both(&*self.open_file()?, &mut outer) } else { Ok(()) }
+        let file = self.open_file()?;
+        if outer.unfinished {
+            return self.write_both(&*file, &mut outer, &self.epochs.read());
+        }
+        file.sync_data().map_err(|e| Error::io(&self.path, "sync", e))
     }
 
     /// The epoch that new files are written under.
@@ -155,7 +160,7 @@ impl Keyring {
         let mut outer = self.outer.lock();
         let Outer { generation, next, unfinished, .. } = *outer;
         let mut changed = Outer { key, making, generation, next, unfinished };
-        let written = self.write_both(&*file, &mut changed);
+        let written = self.write_both(&*file, &mut changed, &self.epochs.read());
         if written.is_err() {
             // What was begun stays in doubt; this handle goes on with the key it knows.
             outer.generation = changed.generation;
@@ -167,13 +172,53 @@ impl Keyring {
         Ok(())
     }
 
+    /// Whether there are data keys besides the newest: a change of them is under way.
+    pub fn is_changing(&self) -> bool {
+        self.epochs.read().len() > 1
+    }
+
+    /// Draws another data key, under which new files are written once this returns.
+    pub fn add_data_key(&self) -> Result<()> {
+        let drawn = Secret::new(draw(&*self.vfs, &self.path)?);
+        self.change(|epochs| {
+            let newest = epochs.last().map_or(0, |e| e.0);
+            if epochs.len() == slots::MAX_EPOCHS || newest == u32::MAX {
+                let message = "too many data keys wait for what is under them to be written anew";
+                return Err(Error::new(ErrorKind::InvalidArgument, message).in_file(&self.path));
+            }
+            epochs.push((newest + 1, drawn));
+            Ok(())
+        })
+    }
+
+    /// Drops every data key older than `newest`: nothing may be left under them.
+    pub fn drop_old_data_keys(&self, newest: u32) -> Result<()> {
+        self.change(|epochs| {
+            epochs.retain(|(epoch, _)| *epoch >= newest);
+            Ok(())
+        })
+    }
+
+    /// Changes the data keys in both slots, and only then in memory. Where that fails on the way to the
+    /// device, the next opening finds them as they were or as they were to be; here they stay.
+    fn change(&self, change: impl FnOnce(&mut Vec<Epoch>) -> Result<()>) -> Result<()> {
+        let file = self.open_file()?;
+        let mut outer = self.outer.lock();
+        let mut epochs = self.epochs.read().clone();
+        change(&mut epochs)?;
+        let written = self.write_both(&*file, &mut outer, &epochs);
+        written.map_err(|e| e.with_kind(ErrorKind::CommitUnknown))?;
+        *self.epochs.write() = epochs;
+        Ok(())
+    }
+
     fn open_file(&self) -> Result<Arc<dyn VfsFile>> {
         let opened = self.vfs.open(&self.path, OpenMode::ReadWrite);
         opened.map_err(|e| Error::io(&self.path, "open", e))
     }
 
-    /// Writes what is known to both slots, one after the other.
-    fn write_both(&self, file: &dyn VfsFile, outer: &mut Outer) -> Result<()> {
+    /// Writes the data keys to both slots, one after the other.
+    fn write_both(&self, file: &dyn VfsFile, outer: &mut Outer, epochs: &[Epoch]) -> Result<()> {
         outer.unfinished = true;
         // So that the second of the two has an even generation.
         outer.generation += outer.generation % 2;
@@ -181,16 +226,8 @@ impl Keyring {
             outer.generation += 1;
             let drawn =
                 Drawn { salt: draw(&*self.vfs, &self.path)?, nonce: draw(&*self.vfs, &self.path)? };
-            let epochs = self.epochs.read();
-            let bytes = slots::encode(
-                self.db,
-                outer.generation,
-                outer.making,
-                &outer.key,
-                &epochs,
-                &drawn,
-            )?;
-            drop(epochs);
+            let bytes =
+                slots::encode(self.db, outer.generation, outer.making, &outer.key, epochs, &drawn)?;
             write_all_at(file, &bytes[..], (outer.next * SLOT_BYTES) as u64)?;
             file.sync_data().map_err(|e| Error::io(&self.path, "sync", e))?;
             outer.next = 1 - outer.next;

@@ -30,7 +30,7 @@ mod unlock;
 mod witness;
 
 pub use file_key::{FileKey, FileKind, FileSalt, Sealer};
-pub use keyring::KEYS_FILE;
+pub use keyring::{KEYS_FILE, Keyring};
 pub use owner::Owner;
 pub use secret::TAG_BYTES;
 #[cfg(feature = "fuzzing")]

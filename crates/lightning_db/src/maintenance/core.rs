@@ -70,6 +70,8 @@ pub struct Core {
     pub flush_all_latch: Mutex<()>,
     /// Held while the log is shortened.
     pub retire_latch: Mutex<()>,
+    /// Held by a step of a change of the data keys.
+    pub rekey_latch: Mutex<()>,
     /// The last failure of each kind of work, cleared by its success.
     pub failures: Mutex<BTreeMap<Work, (ErrorKind, String)>>,
     /// Whether there are any.

@@ -11,6 +11,7 @@
 //! | `write` | the way of a write |
 //! | `work` | one step of each kind of work |
 //! | `scheduler` | the threads that take the steps |
+//! | `rekey` | the data keys of an encrypted database changed, everything written anew |
 //! | `pacing` | how writers are slowed, smoothly, when the work is behind |
 
 pub mod catalog;
@@ -19,6 +20,7 @@ pub mod indexes;
 pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;
+pub mod rekey;
 pub mod row_by_row;
 pub mod scheduler;
 pub mod work;

@@ -176,6 +176,8 @@ fn step(core: &Core, role: Role) -> Result<bool> {
     }
     if role != Role::Flush && core.config.background_compaction {
         done |= core.noting(Work::Merge, || Ok(core.merge_step()? | core.clean_blobs()?))?;
+        // After all that is due.
+        done = done || core.noting(Work::Merge, || core.rekey_step(false))?;
     }
     Ok(done)
 }

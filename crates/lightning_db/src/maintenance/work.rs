@@ -249,12 +249,15 @@ impl Core {
             }
             in_memory.extend(self.pinned_for_changes());
             let settled = |id: &SegmentId| !in_memory.contains(id) && !self.env.blobs.is_young(*id);
+            // While the data keys are changed, all that lives moves.
+            let keys = self.env.db.keys().filter(|k| k.is_changing());
+            let aged = |id| keys.is_some_and(|k| self.env.blobs.is_aged(id, k.newest_epoch()));
             let unused: Vec<SegmentId> =
                 known.keys().filter(|id| !live.contains_key(id) && settled(id)).copied().collect();
             let half_dead: BTreeSet<SegmentId> = known
                 .iter()
                 .filter(|(id, _)| settled(id))
-                .filter(|(id, bytes)| live.get(id).is_some_and(|l| l * 2 < **bytes))
+                .filter(|(id, bytes)| live.get(id).is_some_and(|l| l * 2 < **bytes || aged(**id)))
                 .map(|(id, _)| *id)
                 .collect();
             if !unused.is_empty() {

@@ -197,6 +197,18 @@ impl Manifest {
         Ok(())
     }
 
+    /// Whether the file is under an older data key than `newest`.
+    pub fn is_aged(&self, newest: u32) -> bool {
+        self.sealer.as_ref().is_some_and(|s| s.key().epoch() < newest)
+    }
+
+    /// Goes on in a new file. Fails as [`commit`](Self::commit) does.
+    pub fn renew(&mut self) -> Result<()> {
+        let next = self.state.applied(&Edit::default());
+        let unfit = |m| Error::new(ErrorKind::InvalidArgument, format!("an empty edit: {m}"));
+        self.roll(&next.map_err(unfit)?)
+    }
+
     /// Reserves space up to `need`.
     fn reserve(&mut self, need: u64) -> Result<()> {
         if need > self.reserved {

@@ -484,6 +484,7 @@ fn assemble(
         pacer: Pacer::default(),
         flush_all_latch: Mutex::new(()),
         retire_latch: Mutex::new(()),
+        rekey_latch: Mutex::new(()),
         failures: Mutex::new(BTreeMap::new()),
         failing: AtomicBool::new(false),
         closed: AtomicBool::new(false),

@@ -114,6 +114,11 @@ impl Segment {
         Ok((dictionary, stored_bytes))
     }
 
+    /// Whether it is under an older data key than `newest`.
+    pub fn is_aged(&self, newest: u32) -> bool {
+        self.header.salt.is_some_and(|s| s.epoch < newest)
+    }
+
     /// The segment's id.
     pub fn id(&self) -> SegmentId {
         self.header.id

@@ -117,6 +117,11 @@ impl SegmentWriter {
         Ok(writer)
     }
 
+    /// Whether it is written under an older data key than `newest`.
+    pub fn is_aged(&self, newest: u32) -> bool {
+        self.header.salt.is_some_and(|s| s.epoch < newest)
+    }
+
     /// How large values are compressed; not at all, unless told.
     #[cfg(test)]
     pub fn set_blob_codec(&mut self, codec: Codec) {

@@ -157,6 +157,21 @@ impl BlobStore {
         Ok(())
     }
 
+    /// Seals the active segment where it is under an older data key than `newest`.
+    pub fn seal_aged(&self, newest: u32) -> Result<()> {
+        let mut active = self.active.lock();
+        if active.as_ref().is_some_and(|w| w.is_aged(newest)) {
+            self.seal(&mut active)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the segment is under an older data key than `newest`.
+    pub fn is_aged(&self, id: SegmentId, newest: u32) -> bool {
+        self.readable.read().get(&id).is_some_and(|s| s.is_aged(newest))
+    }
+
     /// Makes every value written so far durable.
     pub fn sync(&self) -> Result<()> {
         match self.active.lock().as_mut() {

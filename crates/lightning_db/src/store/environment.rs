@@ -241,6 +241,23 @@ impl Environment {
         Ok(show())
     }
 
+    /// Goes on in a new manifest where the present one is under an older data key than `newest`.
+    pub fn renew_manifest(&self, newest: u32) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.check_writable()?;
+        let Some(manifest) = manifest.as_mut().filter(|m| m.is_aged(newest)) else { return Ok(()) };
+        if let Err(e) = manifest.renew() {
+            if manifest.has_failed() {
+                self.poison(&e);
+            }
+            return Err(e);
+        }
+        if let Some(log) = &self.log {
+            log.note_manifest_edit(manifest.state().edit);
+        }
+        Ok(())
+    }
+
     /// Lets go of the segments of `removed` that none of `kept` uses; their files are removed when
     /// the last reader of them is done.
     pub fn release(&self, removed: &[Arc<PartitionReader>], kept: &[Arc<PartitionReader>]) {

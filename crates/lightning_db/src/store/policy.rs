@@ -268,6 +268,17 @@ fn cleaning_job(version: &Version, options: &StoreOptions, views: &LiveViews) ->
     None
 }
 
+/// The next partitions that have pages under an older data key than `newest`, to be written anew.
+pub fn aged_job(version: &Version, newest: u32) -> Option<Job> {
+    let aged = |p: &PartitionReader| p.segments().iter().any(|s| s.is_aged(newest));
+    if let Some(run) = version.runs.iter().find(|r| r.partitions().any(|p| aged(p))) {
+        return Some(Job::Tier(vec![run.id]));
+    }
+    let i = version.base.partitions.iter().position(|p| aged(p))?;
+    let partitions = vec![version.base.partitions[i].meta().id];
+    Some(Job::Base { range: range_of(version, i), partitions, whole: true })
+}
+
 /// Whether a file is held for too little, or 10% is of no use to any view any more, or has expired.
 fn wants_cleaning(p: &PartitionReader, limits: &Limits, views: &LiveViews) -> bool {
     let m = p.meta();

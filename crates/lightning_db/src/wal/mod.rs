@@ -24,7 +24,7 @@ pub use kept::{LogFile, LogFiles};
 pub use layout::FILE_HEADER_BYTES;
 #[cfg(feature = "fuzzing")]
 pub use layout::repair;
-pub use reader::LogReader;
+pub use reader::{LogReader, epoch_of};
 pub use recovery::{LogRecovery, Visit};
 pub use sync::LogSync;
 pub use writer::{Log, LogOptions, LogWriter, log_path};

@@ -6,7 +6,7 @@
 //!
 //! One thread each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::kept::LogFiles;
@@ -21,6 +21,22 @@ use crate::vfs::{OpenMode, Vfs, VfsFile, read_exact_at};
 
 /// So much is read at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The data key that a log file is under; none where it is not encrypted, or not there.
+pub fn epoch_of(vfs: &dyn Vfs, dir: &Path, id: LogId) -> Result<Option<u32>> {
+    let path = log_path(dir, id);
+    let file = match vfs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(&path, "open", e)),
+    };
+    let mut head = vec![0; FILE_HEADER_BYTES];
+    read_exact_at(&*file, &mut head, 0)?;
+    match FileHeader::decode(&head) {
+        HeaderFound::Valid(header, _) => Ok(header.key_salt.map(|s| s.epoch)),
+        _ => Ok(None),
+    }
+}
 
 /// The file being read.
 #[derive(Debug)]

@@ -64,6 +64,8 @@ pub struct Log {
 #[derive(Debug, Clone, Copy)]
 struct LiveFile {
     id: LogId,
+    /// The data key that it is under, where it is encrypted.
+    epoch: Option<u32>,
     last: Seq,
     bytes: u64,
 }
@@ -136,6 +138,7 @@ impl Log {
             first_seq,
             chain: 0,
         };
+        let epoch = header.key_salt.map(|s| s.epoch);
         let begun = begin(vfs, dir, db, &header, capacity, None).map_err(|e| e.error)?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
@@ -156,7 +159,7 @@ impl Log {
             chain: begun.chain,
             last,
             next_id: id.next(),
-            live: VecDeque::from([LiveFile { id, last, bytes: capacity }]),
+            live: VecDeque::from([LiveFile { id, epoch, last, bytes: capacity }]),
             spares: Vec::new(),
             next: None,
             preparing: false,
@@ -325,9 +328,25 @@ impl LogWriter {
         self.salt_crc = begun.salt_crc;
         self.sealer = begun.sealer;
         self.chain = begun.chain;
-        self.live.push_back(LiveFile { id, last: self.last, bytes: capacity });
+        let epoch = header.key_salt.map(|s| s.epoch);
+        self.live.push_back(LiveFile { id, epoch, last: self.last, bytes: capacity });
         self.files.add(listed(id, first_seq, capacity));
         Ok(())
+    }
+
+    /// Whether a file that may be needed is under an older data key than `newest`.
+    pub fn has_aged(&self, newest: u32) -> bool {
+        self.live.iter().any(|f| f.epoch.is_some_and(|e| e < newest))
+    }
+
+    /// Goes on in a new file where the current one is under an older data key than `newest`.
+    pub fn leave_aged(&mut self, newest: u32) -> Result<()> {
+        let current = self.live.back().expect("the current file is live");
+        if current.epoch.is_some_and(|e| e < newest) {
+            self.roll(self.last.next(), 0)
+        } else {
+            Ok(())
+        }
     }
 
     fn new_id(&mut self) -> LogId {

@@ -1,5 +1,5 @@
 //! Encryption at rest, from outside: nothing of a user's data is on the disk, the right key opens and
-//! no other does, files cannot be mixed, and a change of the key survives a crash at every operation.
+//! no other does, files cannot be mixed, and changes of the keys survive a crash at every operation.
 //! (`nonces.rs` is a test of its own, since it watches its whole process; `corruption.rs`,
 //! `crash_images.rs`, `model` and `sequences` run encrypted too.)
 #![cfg(feature = "encryption")]
@@ -17,6 +17,7 @@
 mod keys;
 mod leaks;
 mod refusals;
+mod rekey;
 mod rotation;
 
 use std::sync::Arc;
@@ -57,7 +58,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, an index, operands, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, range deletes, a cursor, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
@@ -76,14 +77,25 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         if round % 5 == 1 {
             db.put("canary-large", format!("canary-blob-{round}-").repeat(1500))?;
         }
+        let life = std::time::Duration::from_secs(3600);
+        db.put_with_ttl(format!("canary-mortal-{round}"), "canary-value-mortal", life)?;
         if round % 4 == 3 {
             db.delete(format!("canary-key-{round:03}"))?;
+            db.delete_range(Some(b"canary-key-04"), Some(b"canary-key-045"))?;
             db.flush()?;
         }
         if round % 7 == 6 {
             db.compact()?;
         }
+        if round % 4 == 1 {
+            db.commit_cursor("canary-cursor", db.last_commit())?;
+        }
+        if round % 9 == 8 && db.is_encrypted() {
+            db.rotate_data_key()?;
+            db.finish_data_key_rotation()?;
+        }
     }
+    db.drop_cursor("canary-cursor")?;
     db.close()?;
     let db = open(vfs, key, OpenAs::Open)?;
     db.put("canary-last", "canary-value-last")?;
