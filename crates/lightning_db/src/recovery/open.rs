@@ -491,6 +491,7 @@ fn assemble(
         default_ttls: AtomicBool::new(state.keyspaces.values().any(|k| k.default_ttl > 0)),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
+        file_jobs: Default::default(),
         indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
