@@ -19,6 +19,7 @@ use crate::history::{Clocks, History};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::file_jobs::FileJobs;
 use crate::maintenance::indexes::{self, IndexTable};
 use crate::maintenance::kept_log::KeptPlan;
 use crate::maintenance::open_transactions::OpenTransactions;
@@ -491,7 +492,7 @@ fn assemble(
         default_ttls: AtomicBool::new(state.keyspaces.values().any(|k| k.default_ttl > 0)),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
-        file_jobs: Default::default(),
+        file_jobs: FileJobs::default(),
         indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
