@@ -249,7 +249,7 @@ fn recover(
         kept,
         log_files: log_files
             .into_iter()
-            .map(|(id, first, bytes)| listed(id, first, bytes))
+            .map(|(id, first, bytes)| LogFile::new(id, first, bytes))
             .collect(),
         dictionaries,
     };
@@ -496,10 +496,6 @@ fn assemble(
         indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
-}
-
-fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
-    LogFile { id, first, bytes, blobs: BTreeMap::new() }
 }
 
 fn listed_kept(kept: &KeptLog) -> LogFile {
