@@ -444,3 +444,30 @@ fn an_old_key_stays_while_an_ingest_may_name_files_under_it() {
     let db = open(&vfs, Some(key(1)), OpenAs::Open).expect("opens");
     assert!(contents(&db) == before);
 }
+
+/// The same of a large value that comes as a stream.
+#[test]
+fn an_old_key_stays_while_a_stream_may_name_files_under_it() {
+    struct Rotating<'a>(usize, &'a Database);
+    impl std::io::Read for Rotating<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let half = self.0 == 10 << 20;
+            let n = buffer.len().min(if half { 1 } else { self.0 % (10 << 20) }).max(1).min(self.0);
+            if half {
+                self.1.rotate_data_key().map_err(std::io::Error::other)?;
+                let gone = self.1.finish_data_key_rotation().map_err(std::io::Error::other)?;
+                assert!(!gone, "the old key is needed");
+            }
+            self.0 -= n;
+            Ok(n)
+        }
+    }
+    let vfs = SimulatedVfs::new(1);
+    let db = open(&vfs, Some(key(1)), OpenAs::Create).expect("creates");
+    db.put_reader(b"film", Rotating(20 << 20, &db), None).expect("writes");
+    finish(&db);
+    db.close().expect("closes");
+    assert_eq!(epochs(&vfs).len(), 1);
+    let db = open(&vfs, Some(key(1)), OpenAs::Open).expect("opens");
+    assert_eq!(db.get(b"film").expect("reads").map(|v| v.len()), Some(20 << 20));
+}
