@@ -561,6 +561,9 @@ pub struct BenchArgs {
     /// An option file; `wal_sync_mode` is set by each row.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Measure each row again on an encrypted database, right after the plain one, and show the ratio.
+    #[arg(long)]
+    pub encrypted: bool,
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    ChangeKind, ChangesFrom, Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig,
-    OpenAs, VerifyOptions, WriteBatch, WriteOptions,
+    ChangeKind, ChangesFrom, CompressionType, Database, Durability, IndexPart, IndexSpec,
+    KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -23,6 +23,11 @@ const PATH: &str = "/db";
 /// Lives that have ended when an image is looked at, and such as have not.
 const SHORT: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(1 << 30);
+
+/// Some workloads have an index.
+fn indexes(seed: u64) -> bool {
+    seed % 7 == 3
+}
 
 /// Half of the workloads keep every moment, another half is encrypted.
 fn config(seed: u64) -> LightningDbConfig {
@@ -33,6 +38,11 @@ fn config(seed: u64) -> LightningDbConfig {
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
+        compression_type: match seed % 7 {
+            5 => CompressionType::Zstd,
+            6 => CompressionType::None,
+            _ => CompressionType::Lz4,
+        },
         encryption: (!(seed / 2).is_multiple_of(2)).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
@@ -62,6 +72,14 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     let mut history = History { seed, states: vec![State::new()], ..History::default() };
     let Ok(db) = open(vfs, seed, OpenAs::Create) else { return history };
     history.created = true;
+    if indexes(seed) {
+        // `verify` compares it with the rows of every image.
+        let spec =
+            IndexSpec::parts([IndexPart::ValueBytes(0, Some(2)), IndexPart::KeyBytes(3, None)]);
+        if db.create_index("by_value", spec).is_err() {
+            return history;
+        }
+    }
     if follows(seed) && db.commit_cursor("all", 0).is_err() {
         return history;
     }
@@ -130,8 +148,8 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
             }
             next.insert((which, key), value);
         }
-        if rng.u8(0..40) == 0 {
-            // In place of the batch.
+        if rng.u8(0..40) == 0 && !follows(seed) && !indexes(seed) {
+            // In place of the batch. Indexes refuse it, and streams of changes only tell that it was.
             let mut next = history.states.last().expect("never empty").clone();
             let which = rng.u8(0..2);
             let from = rng.u16(0..400);

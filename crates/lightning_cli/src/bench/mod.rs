@@ -17,7 +17,7 @@ mod workload;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lightning_db::{Database, DatabaseStats, Error, LightningDbConfig, WalSyncMode};
+use lightning_db::{Database, DatabaseStats, Error, KeySource, LightningDbConfig, WalSyncMode};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, Format};
@@ -33,7 +33,6 @@ pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
     let selected = select(&args.rows)?;
     let place = Place::new(args)?;
     let base = engine::config(args.config.as_deref())?;
-    let with = |wal_sync_mode| LightningDbConfig { wal_sync_mode, ..base.clone() };
     let mut out = Output::new(format, false);
     let about = json!({
         "keys": args.keys,
@@ -41,11 +40,7 @@ pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
         "seconds": args.seconds,
         "directory": place.database.display().to_string(),
     });
-    let db = Database::create(&place.database, with(WalSyncMode::Async))?;
-    out.result(&about, &headline(args, &place))?;
-    out.flush()?;
-    let reopen = || Database::open(&place.database, with(WalSyncMode::Sync));
-    let done = rows_in_order(db, &reopen, args, &selected, &mut out);
+    let done = measure_in(&place, &base, args, &selected, &mut out, &about);
     // The database goes either way; the first failure is the one to tell.
     let removed = place.remove();
     done.and(removed)?;
@@ -53,46 +48,100 @@ pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
     Ok(0)
 }
 
+/// A database that is measured.
+struct Subject {
+    db: Database,
+    path: PathBuf,
+    config: LightningDbConfig,
+    synced: bool,
+}
+
+impl Subject {
+    fn create(path: PathBuf, config: LightningDbConfig) -> lightning_db::Result<Self> {
+        let config = LightningDbConfig { wal_sync_mode: WalSyncMode::Async, ..config };
+        Ok(Self { db: Database::create(&path, config.clone())?, path, config, synced: false })
+    }
+
+    /// Has every write wait for the device from now on.
+    fn sync_writes(&mut self) -> lightning_db::Result<()> {
+        if !self.synced {
+            self.db.clone().close()?;
+            self.config.wal_sync_mode = WalSyncMode::Sync;
+            self.db = Database::open(&self.path, self.config.clone())?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+}
+
+fn measure_in(
+    place: &Place,
+    base: &LightningDbConfig,
+    args: &BenchArgs,
+    selected: &[&str],
+    out: &mut Output,
+    about: &Value,
+) -> Outcome<()> {
+    let mut subjects = Vec::new();
+    if args.encrypted {
+        // What is measured is nobody's secret.
+        let key = base.encryption.clone().unwrap_or_else(|| KeySource::key([0x5A; 32]));
+        let plain = LightningDbConfig { encryption: None, ..base.clone() };
+        subjects.push(Subject::create(place.database.clone(), plain)?);
+        let encrypted = LightningDbConfig { encryption: Some(key), ..base.clone() };
+        subjects.push(Subject::create(place.encrypted(), encrypted)?);
+    } else {
+        subjects.push(Subject::create(place.database.clone(), base.clone())?);
+    }
+    out.result(about, &headline(args, place))?;
+    out.flush()?;
+    rows_in_order(&mut subjects, args, selected, out)?;
+    subjects.into_iter().try_for_each(|s| Ok(s.db.close()?))
+}
+
 fn rows_in_order(
-    mut db: Database,
-    reopen: &dyn Fn() -> lightning_db::Result<Database>,
+    subjects: &mut [Subject],
     args: &BenchArgs,
     selected: &[&str],
     out: &mut Output,
 ) -> Outcome<()> {
     let zipf = Zipf::new(args.keys);
-    let mut synced = false;
     for row in ROWS {
         // The other rows need the keys, so loading is always done, and shown where asked for.
         let asked = selected.contains(&row.name);
         if !asked && row.name != "load" {
             continue;
         }
-        if row.synced && !synced {
-            db.close()?;
-            db = reopen()?;
-            synced = true;
-        }
-        let ground = Ground {
-            db: &db,
-            keys: args.keys,
-            value_bytes: args.value_bytes as usize,
-            time: Duration::from_secs(args.seconds.into()),
-            threads: args.threads.map(usize::from),
-            zipf: &zipf,
-        };
-        let before = db.stats();
-        let measured = ground.run(row)?;
-        if asked {
-            let aborted = aborted(&before, &db.stats());
-            out.result(&document(row, &measured, aborted), &line(row, &measured, aborted))?;
-            out.flush()?;
-        }
-        if row.name == "load" {
-            engine::settle(&db)?;
+        let mut plain = None;
+        for subject in &mut *subjects {
+            if row.synced {
+                subject.sync_writes()?;
+            }
+            let ground = Ground {
+                db: &subject.db,
+                keys: args.keys,
+                value_bytes: args.value_bytes as usize,
+                time: Duration::from_secs(args.seconds.into()),
+                threads: args.threads.map(usize::from),
+                zipf: &zipf,
+            };
+            let before = subject.db.stats();
+            let measured = ground.run(row)?;
+            let of_plain = plain.map(|rate: f64| measured.per_second() / rate);
+            plain = Some(measured.per_second());
+            if asked {
+                let aborted = aborted(&before, &subject.db.stats());
+                let text = line(row, &measured, aborted, of_plain);
+                out.result(&document(row, &measured, aborted, of_plain), &text)?;
+                out.flush()?;
+            }
+            // Merges of one database are not to take the time of the other.
+            if row.name == "load" || args.encrypted {
+                engine::settle(&subject.db)?;
+            }
         }
     }
-    Ok(db.close()?)
+    Ok(())
 }
 
 /// The names of the rows that `asked` means.
@@ -133,9 +182,19 @@ impl Place {
         Ok(Self { database: dir.path().join("db"), temporary: Some(dir) })
     }
 
+    /// Where the encrypted one is.
+    fn encrypted(&self) -> PathBuf {
+        self.database.with_extension("encrypted")
+    }
+
     fn remove(self) -> Outcome<()> {
+        let encrypted = self.encrypted();
         let (path, removed) = match self.temporary {
             Some(dir) => (dir.path().to_path_buf(), dir.close()),
+            None if encrypted.exists() => {
+                let both = std::fs::remove_dir_all(&self.database);
+                (self.database, both.and(std::fs::remove_dir_all(encrypted)))
+            }
             None => (self.database.clone(), std::fs::remove_dir_all(&self.database)),
         };
         Ok(removed.map_err(|e| Error::io(&path, "remove", e))?)
@@ -168,12 +227,12 @@ fn aborted(before: &DatabaseStats, after: &DatabaseStats) -> Option<f64> {
     (ended > 0).then(|| aborted as f64 / ended as f64)
 }
 
-fn line(row: &Row, measured: &Measured, aborted: Option<f64>) -> String {
+fn line(row: &Row, measured: &Measured, aborted: Option<f64>, of_plain: Option<f64>) -> String {
     let micros = |nanos: u64| format!("{:.1}", nanos as f64 / 1000.0);
     let quantile = |share| micros(measured.latencies.quantile(share));
     format!(
         "{:<48}{:>12.0}{:>10}{:>10}{:>10}{:>12}{:>10}",
-        row.about,
+        of_plain.map_or(row.about.to_owned(), |r| format!("    encrypted: {r:.2} of that")),
         measured.per_second(),
         quantile(0.5),
         quantile(0.99),
@@ -183,7 +242,7 @@ fn line(row: &Row, measured: &Measured, aborted: Option<f64>) -> String {
     )
 }
 
-fn document(row: &Row, measured: &Measured, aborted: Option<f64>) -> Value {
+fn document(row: &Row, measured: &Measured, aborted: Option<f64>, of_plain: Option<f64>) -> Value {
     json!({
         "row": row.name,
         "about": row.about,
@@ -195,6 +254,7 @@ fn document(row: &Row, measured: &Measured, aborted: Option<f64>) -> Value {
         "p999_ns": measured.latencies.quantile(0.999),
         "max_ns": measured.latencies.longest(),
         "aborted_share": aborted,
+        "of_plain": of_plain,
     })
 }
 

@@ -334,9 +334,13 @@ impl RowCache {
     /// where these are many, and may be others in between too.
     pub fn note_span(&self, keyspace: KeyspaceId, first: &[u8], last: &[u8], seq: Seq) {
         let Some(table) = self.table.get() else { return };
+        let ranges = self.ranges.newest();
         for bucket in &table.buckets {
             let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
             bucket.latched(|inner, marks| {
+                if inner.last_write < ranges {
+                    self.catch_up(inner, marks, ranges);
+                }
                 inner.last_write = seq;
                 for (i, gone) in gone.iter_mut().enumerate() {
                     let inside = inner.rows[i].as_ref().is_some_and(|row| {
