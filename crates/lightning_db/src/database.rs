@@ -179,7 +179,7 @@ impl Database {
             temporary,
         });
         let keyspace =
-            Keyspace { core: Arc::clone(&handle.core), _keep: handle.clone(), store: default };
+            Keyspace { core: Arc::clone(&handle.core), keep: handle.clone(), store: default };
         Ok(Self { handle, keyspace })
     }
 
@@ -282,7 +282,7 @@ impl Database {
         let core = Arc::clone(&self.handle.core);
         core.check_open()?;
         let store = catalog::open_or_create(&core, name, options)?;
-        Ok(Keyspace { core, _keep: self.handle.clone(), store })
+        Ok(Keyspace { core, keep: self.handle.clone(), store })
     }
 
     /// The names of all keyspaces, sorted; `"default"` is always among them.

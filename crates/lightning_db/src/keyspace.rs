@@ -41,7 +41,7 @@ use crate::types::{EntryValue, KeyspaceId};
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     pub(crate) core: Arc<Core>,
-    pub(crate) _keep: Keep,
+    pub(crate) keep: Keep,
     pub(crate) store: Arc<KeyspaceStore>,
 }
 

@@ -19,23 +19,23 @@ use crate::store::view::View;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) core: Arc<Core>,
-    _keep: Keep,
+    keep: Keep,
     pub(crate) view: Arc<View>,
 }
 
 impl Snapshot {
     pub(crate) fn new(core: Arc<Core>, keep: Keep) -> Self {
         let view = Arc::new(core.view());
-        Self { core, _keep: keep, view }
+        Self { core, keep, view }
     }
 
     /// A snapshot of a moment whose view is registered.
     pub(crate) fn at(core: Arc<Core>, keep: Keep, view: View) -> Self {
-        Self { core, _keep: keep, view: Arc::new(view) }
+        Self { core, keep, view: Arc::new(view) }
     }
 
     pub(crate) fn keep(&self) -> &Keep {
-        &self._keep
+        &self.keep
     }
 
     /// The number of the last commit that it sees.

@@ -182,7 +182,7 @@ impl Keyspace {
         let (version, at) = lookup::moment(env, &self.store);
         let now = env.lifetimes.moment();
         let found = lookup::find_at(env, &self.store, &version, key.as_ref(), at, now)?;
-        Ok(found.map(|stored| ValueReader::new(stored, self._keep.clone())))
+        Ok(found.map(|stored| ValueReader::new(stored, self.keep.clone())))
     }
 }
 
