@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::Result as IoResult;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{Thread, ThreadId};
@@ -101,8 +101,8 @@ struct Held {
 struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
-    /// Uses of the disk by the thread that polls.
-    wrong: AtomicU64,
+    /// What the thread that polls did with the disk.
+    wrong: Mutex<Vec<&'static str>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,10 +113,10 @@ struct GateState {
 }
 
 impl Gate {
-    fn pass(&self) {
+    fn pass(&self, what: &'static str) {
         let mut state = self.state.lock().expect("no panic");
         if state.polls == Some(std::thread::current().id()) {
-            self.wrong.fetch_add(1, Ordering::Relaxed);
+            self.wrong.lock().expect("no panic").push(what);
             return;
         }
         state.waiting += 1;
@@ -171,43 +171,43 @@ impl Held {
 
 impl Vfs for Held {
     fn create(&self, path: &Path) -> IoResult<Arc<dyn VfsFile>> {
-        self.gate.pass();
+        self.gate.pass("create");
         self.file(path, self.disk.create(path))
     }
     fn open(&self, path: &Path, mode: OpenMode) -> IoResult<Arc<dyn VfsFile>> {
-        self.gate.pass();
+        self.gate.pass("open");
         self.file(path, self.disk.open(path, mode))
     }
     fn exists(&self, path: &Path) -> IoResult<bool> {
-        self.gate.pass();
+        self.gate.pass("exists");
         self.disk.exists(path)
     }
     fn list(&self, dir: &Path) -> IoResult<Vec<String>> {
-        self.gate.pass();
+        self.gate.pass("list");
         self.disk.list(dir)
     }
     fn create_dir_all(&self, dir: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("create_dir_all");
         self.disk.create_dir_all(dir)
     }
     fn remove_file(&self, path: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("remove_file");
         self.disk.remove_file(path)
     }
     fn remove_dir(&self, dir: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("remove_dir");
         self.disk.remove_dir(dir)
     }
     fn rename(&self, from: &Path, to: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("rename");
         self.disk.rename(from, to)
     }
     fn hard_link(&self, from: &Path, to: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("hard_link");
         self.disk.hard_link(from, to)
     }
     fn sync_dir(&self, dir: &Path) -> IoResult<()> {
-        self.gate.pass();
+        self.gate.pass("sync_dir");
         self.disk.sync_dir(dir)
     }
     fn try_lock(&self, path: &Path, exclusive: bool) -> IoResult<Option<Box<dyn VfsLock>>> {
@@ -220,7 +220,7 @@ impl Vfs for Held {
         self.disk.wall_clock()
     }
     fn sleep(&self, time: Duration) {
-        self.gate.pass();
+        self.gate.pass("sleep");
         self.disk.sleep(time);
     }
     fn fill_random(&self, bytes: &mut [u8]) -> IoResult<()> {
@@ -233,32 +233,32 @@ impl Vfs for Held {
 
 impl VfsFile for HeldFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> IoResult<usize> {
-        self.1.pass();
+        self.1.pass("read_at");
         self.0.read_at(bytes, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> IoResult<usize> {
         if !self.2 {
-            self.1.pass();
+            self.1.pass("write_at");
         }
         self.0.write_at(bytes, offset)
     }
     fn sync_data(&self) -> IoResult<()> {
-        self.1.pass();
+        self.1.pass("sync_data");
         self.0.sync_data()
     }
     fn len(&self) -> IoResult<u64> {
         self.0.len()
     }
     fn set_len(&self, len: u64) -> IoResult<()> {
-        self.1.pass();
+        self.1.pass("set_len");
         self.0.set_len(len)
     }
     fn allocate(&self, len: u64) -> IoResult<()> {
-        self.1.pass();
+        self.1.pass("allocate");
         self.0.allocate(len)
     }
     fn prefetch(&self, offset: u64, len: u64) {
-        self.1.pass();
+        self.1.pass("prefetch");
         self.0.prefetch(offset, len);
     }
     fn path(&self) -> &Path {
@@ -385,7 +385,7 @@ fn what_is_in_memory_is_answered_at_once_and_the_rest_by_a_thread() {
     let ready = (0..300).filter(|n| poll_once(pin!(db.put(key(*n), b"new"))).is_ready()).count();
     assert!(ready > 200, "{ready} of 300 writes were done at once");
     held.gate.set(false);
-    assert_eq!(held.gate.wrong.load(Ordering::Relaxed), 0, "a poll used the disk");
+    assert_eq!(*held.gate.wrong.lock().expect("no panic"), [""; 0], "a poll used the disk");
     held.gate.allow_all();
     block_on(db.close()).expect("closes");
 }
@@ -426,7 +426,11 @@ fn polls_never_use_the_disk() {
             })
             .collect();
         run(tasks).into_iter().for_each(|(_, done)| done.expect("goes well"));
-        assert_eq!(held.gate.wrong.load(Ordering::Relaxed), 0, "{sync:?}: a poll used the disk");
+        assert_eq!(
+            *held.gate.wrong.lock().expect("no panic"),
+            [""; 0],
+            "{sync:?}: a poll used the disk"
+        );
         held.gate.allow_all();
         let report = db.database().verify(VerifyOptions::default()).expect("verifies");
         assert!(report.is_clean(), "{:?}", report.problems);
@@ -641,7 +645,11 @@ fn the_last_handle_closes_behind_the_caller() {
         }
         std::thread::yield_now();
     };
-    assert_eq!(held.gate.wrong.load(Ordering::Relaxed), 0, "the caller's thread used the disk");
+    assert_eq!(
+        *held.gate.wrong.lock().expect("no panic"),
+        [""; 0],
+        "the caller's thread used the disk"
+    );
     assert_eq!(db.get(b"last").expect("reads"), Some(b"words".to_vec()), "it had begun");
     drop(db);
     // Opened by a future, and dropped before it is done.

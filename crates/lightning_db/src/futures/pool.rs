@@ -77,7 +77,7 @@ impl Pool {
             // The same number is kept, and the place that goes with it.
             let number = match place {
                 Some(at) => {
-                    state.waiting[at].1 = waker.clone();
+                    state.waiting[at].1.clone_from(waker);
                     state.waiting[at].0
                 }
                 None => {

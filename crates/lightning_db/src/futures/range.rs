@@ -111,6 +111,8 @@ fn piece(
 impl std::fmt::Debug for AsyncRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("AsyncRange");
-        out.field("in_memory", &self.piece.len()).field("ended", &self.ended).finish()
+        out.field("in_memory", &self.piece.len())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
