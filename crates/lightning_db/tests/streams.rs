@@ -91,28 +91,29 @@ fn come_back(config: LightningDbConfig) {
     let lengths =
         [0, 1, 16_383, 16_384, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 4 * CHUNK, 17 << 20];
     let value = |n: usize| noise(lengths[n], n as u64);
-    for n in 0..lengths.len() {
-        let len = (n % 2 == 0).then_some(lengths[n] as u64);
+    for (n, &bytes) in lengths.iter().enumerate() {
+        let len = (n % 2 == 0).then_some(bytes as u64);
         let put = db.put_reader([n as u8], pieces(&value(n)), len).expect("writes");
-        assert_eq!(put, lengths[n] as u64);
+        assert_eq!(put, bytes as u64);
     }
     let check = |db: &Database| {
         let snapshot = db.snapshot().expect("a snapshot");
         let mut rng = fastrand::Rng::with_seed(1);
-        for n in 0..lengths.len() {
+        for (n, &bytes) in lengths.iter().enumerate() {
             let expected = value(n);
             assert!(db.get([n as u8]).expect("reads").as_ref() == Some(&expected), "{n}");
             for reader in [db.get_reader([n as u8]), snapshot.get_reader([n as u8])] {
                 let mut reader = reader.expect("reads").expect("is there");
-                assert_eq!((reader.len(), reader.is_empty()), (lengths[n] as u64, n == 0));
+                assert_eq!((reader.len(), reader.is_empty()), (bytes as u64, n == 0));
                 for _ in 0..20 {
-                    let at = rng.usize(0..lengths[n] + 10);
+                    let at = rng.usize(0..bytes + 10);
                     let mut part = vec![0; rng.usize(0..2 * CHUNK)];
                     let got = reader.read_at(&mut part, at as u64).expect("reads");
                     let from = at.min(expected.len());
                     let to = (at + part.len()).min(expected.len()).max(from);
                     assert!(part[..got] == expected[from..to], "{n}: {at}");
-                    let end = reader.seek(SeekFrom::End(-(rng.usize(0..=lengths[n]) as i64)));
+                    let end = reader
+                        .seek(SeekFrom::End(-rng.i64(0..=i64::try_from(bytes).expect("short"))));
                     let end = end.expect("seeks") as usize;
                     let mut rest = Vec::new();
                     (&mut reader).take(1000).read_to_end(&mut rest).expect("reads");
