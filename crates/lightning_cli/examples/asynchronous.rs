@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use lightning_db::{AsyncDatabase, Database, Result};
+use lightning_db::{AsyncDatabase, Database, Result, TransactionOptions};
 
 /// What a request does: remembers a visitor, and counts the visit.
 async fn visit(db: AsyncDatabase, visitor: usize) -> Result<u64> {
     db.put(format!("visitor{visitor:06}"), b"was here").await?;
     // A transaction runs on one of the database's threads, and is tried again where it meets another.
-    db.execute_transaction(Default::default(), |tx| {
+    db.execute_transaction(TransactionOptions::default(), |tx| {
         let before = tx.get(b"visits")?.and_then(|v| v.try_into().ok());
         let count = before.map_or(0, u64::from_le_bytes) + 1;
         tx.put(b"visits", count.to_le_bytes())?;
