@@ -14,7 +14,7 @@ use std::time::Duration;
 use lightning_db::vfs::{OpenMode, SimulatedVfs, Vfs, VfsFile, VfsLock};
 use lightning_db::{
     AsyncDatabase, AsyncOptions, Database, ErrorKind, KeyspaceOptions, LightningDbConfig, OpenAs,
-    VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
+    TransactionOptions, VerifyOptions, WalSyncMode, WriteBatch, WriteOptions,
 };
 
 /// Wakes a thread, and says that it did.
@@ -330,9 +330,10 @@ fn calls_answer_as_those_that_block() {
         batch.put_in(counts.keyspace(), b"y", 2_i64.to_le_bytes());
         db.write(batch, WriteOptions::default()).await?;
         assert_eq!(db.get_batch(&[b"x", b"y"]).await?, [Some(b"1".to_vec()), None]);
-        let length = db.call(|db| db.put_reader(b"film", &[3; 600_000][..], None)).await?;
+        let film = vec![3; 600_000];
+        let length = db.call(move |db| db.put_reader(b"film", &film[..], None)).await?;
         assert_eq!(length, 600_000);
-        let moved = db.execute_transaction(Default::default(), |tx| {
+        let moved = db.execute_transaction(TransactionOptions::default(), |tx| {
             let x = tx.get(b"x")?;
             tx.delete(b"x")?;
             Ok(x)
@@ -351,7 +352,7 @@ fn calls_answer_as_those_that_block() {
     })
     .expect("all goes well");
     for wrong in [few(0, 5), few(5, 0), few(2000, 5)] {
-        let db = Database::open_in_memory(Default::default()).expect("opens");
+        let db = Database::open_in_memory(LightningDbConfig::default()).expect("opens");
         let e = AsyncDatabase::with_options(db, &wrong).expect_err("refused");
         assert_eq!(e.kind(), ErrorKind::InvalidConfig);
     }
@@ -425,7 +426,9 @@ fn polls_never_use_the_disk() {
                 Box::pin(task) as Task<'_, _>
             })
             .collect();
-        run(tasks).into_iter().for_each(|(_, done)| done.expect("goes well"));
+        for (_, done) in run(tasks) {
+            done.expect("goes well");
+        }
         assert_eq!(
             *held.gate.wrong.lock().expect("no panic"),
             [""; 0],
@@ -571,13 +574,13 @@ fn a_range_whose_futures_are_dropped_loses_nothing() {
 #[test]
 fn a_panic_comes_to_who_awaits_and_the_threads_go_on() {
     let db = AsyncDatabase::with_options(
-        Database::open_in_memory(Default::default()).expect("opens"),
+        Database::open_in_memory(LightningDbConfig::default()).expect("opens"),
         &few(1, 1),
     )
     .expect("possible options");
     for _ in 0..3 {
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            block_on(db.execute_transaction(Default::default(), |tx| {
+            block_on(db.execute_transaction(TransactionOptions::default(), |tx| {
                 tx.put(b"key", b"value")?;
                 assert!(tx.get(b"other")?.is_some(), "the caller's");
                 Ok(())
@@ -601,7 +604,7 @@ fn many_tasks_on_many_threads_lose_no_update() {
                     let db = db.clone();
                     let counter = format!("counter{}", (n + t) % 7);
                     let task = async move {
-                        let mut options = lightning_db::TransactionOptions::default();
+                        let mut options = TransactionOptions::default();
                         options.max_retries = 10_000;
                         db.execute_transaction(options, move |tx| {
                             let n = tx.get(&counter)?.map_or(0, |v| v[0]);
@@ -611,7 +614,9 @@ fn many_tasks_on_many_threads_lose_no_update() {
                     };
                     Box::pin(task) as Task<'_, lightning_db::Result<()>>
                 });
-                run(tasks.collect()).into_iter().for_each(|(_, done)| done.expect("commits"));
+                for (_, done) in run(tasks.collect()) {
+                    done.expect("commits");
+                }
             });
         }
     });

@@ -145,12 +145,6 @@ impl Pool {
         self.work.notify_all();
     }
 
-    /// Threads that were begun.
-    #[cfg(test)]
-    fn threads(&self) -> usize {
-        self.state.lock().threads
-    }
-
     fn run(&self) {
         let mut state = self.state.lock();
         loop {
