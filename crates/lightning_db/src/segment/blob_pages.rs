@@ -146,11 +146,11 @@ mod tests {
         writer.set_blob_codec(codec);
         let mut rng = fastrand::Rng::with_seed(1);
         let value: Vec<u8> = (0..5 * BLOB_CHUNK_BYTES + 77)
-            .map(|i| if i / BLOB_CHUNK_BYTES % 2 == 0 { rng.u8(..) } else { 5 })
+            .map(|i| if (i / BLOB_CHUNK_BYTES).is_multiple_of(2) { rng.u8(..) } else { 5 })
             .collect();
-        writer.append_blob(&[1; 20_000]).unwrap();
+        writer.append_blob(&vec![1; 20_000]).unwrap();
         let blob = writer.append_blob(&value).unwrap();
-        writer.append_blob(&[2; 20_000]).unwrap();
+        writer.append_blob(&vec![2; 20_000]).unwrap();
         writer.finish().unwrap();
         let segment = Arc::new(Segment::open(&vfs, dir, db, id).unwrap());
         (vfs, segment, blob, value)
