@@ -541,9 +541,11 @@ fn a_range_whose_futures_are_dropped_loses_nothing() {
     for reverse in [false, true] {
         let held = Held::new();
         let db = cold(&held, config(WalSyncMode::Async), few(2, 10));
-        let mut range = match reverse {
-            false => db.range(Some(&key(10)), Some(&key(2900))),
-            true => db.scan_reverse(Some(&key(10)), Some(&key(2900))),
+        let (start, end) = (key(10), key(2900));
+        let mut range = if reverse {
+            db.scan_reverse(Some(&start), Some(&end))
+        } else {
+            db.range(Some(&start), Some(&end))
         }
         .expect("a range");
         let (mut found, mut dropped) = (Vec::new(), 0);
@@ -604,8 +606,10 @@ fn many_tasks_on_many_threads_lose_no_update() {
                     let db = db.clone();
                     let counter = format!("counter{}", (n + t) % 7);
                     let task = async move {
-                        let mut options = TransactionOptions::default();
-                        options.max_retries = 10_000;
+                        let options = TransactionOptions {
+                            max_retries: 10_000,
+                            ..TransactionOptions::default()
+                        };
                         db.execute_transaction(options, move |tx| {
                             let n = tx.get(&counter)?.map_or(0, |v| v[0]);
                             tx.put(&counter, [n + 1])
