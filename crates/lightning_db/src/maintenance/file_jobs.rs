@@ -1,11 +1,12 @@
 //! Calls that write files of their own on the caller's thread and take long: closing waits for them,
-//! so that none meets the files of whoever opens the directory next.
+//! so that none meets the files of whoever opens the directory next; and while one runs, no old data key
+//! goes, under which its files may be.
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::maintenance::core::Core;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How many such calls there are.
 #[derive(Debug, Default)]
@@ -39,6 +40,11 @@ impl Drop for FileJob {
 }
 
 impl FileJobs {
+    /// Keeps others from beginning, if there are none.
+    pub fn none(&self) -> Option<MutexGuard<'_, usize>> {
+        Some(self.running.lock()).filter(|running| **running == 0)
+    }
+
     /// Waits until there are none; no more begin.
     pub fn wait_for_end(&self) {
         let mut running = self.running.lock();
