@@ -450,3 +450,20 @@ fn a_default_lifetime_holds_for_a_stream() {
     }
     clean(&db);
 }
+
+/// Where the commit made work due, it waited for the writer's own hold on the segments.
+#[test]
+fn a_commit_that_fills_the_memtable_does_the_work_that_is_due() {
+    let vfs = SimulatedVfs::new(1);
+    let db = simulated(&vfs, config()).expect("opens");
+    let value = noise(CHUNK + 1, 1);
+    let key = |n: u8| [&[n], &[b'k'; 1000][..]].concat();
+    for n in 0..100 {
+        db.put_reader(key(n), &value[..], None).expect("writes");
+    }
+    assert!(db.stats().flushes > 0, "memtables were filled by these commits alone");
+    for n in 0..100 {
+        assert!(whole(&mut db.get_reader(key(n)).expect("reads").expect("is there")) == value);
+    }
+    clean(&db);
+}

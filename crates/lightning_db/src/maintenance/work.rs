@@ -238,6 +238,8 @@ impl Core {
             if known.is_empty() {
                 return Ok(false);
             }
+            // Before memtables and versions, in which what is held now may be named later.
+            let pinned = self.env.blobs.pinned();
             let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
             let mut in_memory: BTreeSet<SegmentId> = BTreeSet::new();
             for keyspace in self.all() {
@@ -248,7 +250,9 @@ impl Core {
                 }
             }
             in_memory.extend(self.pinned_for_changes());
-            let settled = |id: &SegmentId| !in_memory.contains(id) && !self.env.blobs.is_young(*id);
+            let settled = |id: &SegmentId| {
+                !in_memory.contains(id) && !pinned.contains(id) && !self.env.blobs.is_young(*id)
+            };
             // While the data keys are changed, all that lives moves.
             let keys = self.env.db.keys().filter(|k| k.is_changing());
             let aged = |id| keys.is_some_and(|k| self.env.blobs.is_aged(id, k.newest_epoch()));
