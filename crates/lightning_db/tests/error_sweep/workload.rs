@@ -199,9 +199,9 @@ fn stream(rng: &mut fastrand::Rng) -> Step {
         return Step::ReadStream(keyspace, key);
     }
     // Shorter than a page, of some pages, and with a file of its own.
-    let len = match rng.u8(0..20) {
+    let len = match rng.u8(0..40) {
         0 => 17 << 20,
-        1..8 => rng.usize(0..40_000),
+        1..16 => rng.usize(0..40_000),
         _ => rng.usize(200_000..600_000),
     };
     Step::Stream { keyspace, key, len, given_up: rng.u8(0..4) == 0 }
@@ -211,8 +211,14 @@ fn stream(rng: &mut fastrand::Rng) -> Step {
 pub fn steps(setup: &Setup, seed: u64) -> Vec<Step> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
     let rng = &mut rng;
-    (0..setup.steps)
-        .map(|_| match rng.u8(0..60) {
+    // One of each kind, whatever is drawn.
+    let large = |key, len, given_up| Step::Stream { keyspace: 0, key, len, given_up };
+    let delete = Step::Write(vec![(0, 1, None)], Durability::Sync);
+    let first =
+        [large(1, 300_000, true), large(1, 17 << 20, false), Step::ReadStream(0, 1), delete];
+    let first = first.into_iter().filter(|_| setup.streams);
+    first
+        .chain((0..setup.steps).map(|_| match rng.u8(0..60) {
             16..=40 if setup.streams => stream(rng),
             0 | 1 => Step::Flush,
             2 => Step::Compact,
@@ -235,6 +241,6 @@ pub fn steps(setup: &Setup, seed: u64) -> Vec<Step> {
                 };
                 Step::Write(changes(rng, setup.one_large_in), durability)
             }
-        })
+        }))
         .collect()
 }
