@@ -290,6 +290,30 @@ fn readers_see_the_past_without_the_option() {
 }
 
 /// A clock that jumps ahead and back again drops nothing before its time, and keeps nothing after it.
+/// A range delete is in the history of the keys that had a value before it; what its own commit wrote to a
+/// key before it counts as written by that commit, and stays so through merges.
+#[test]
+fn what_a_commit_writes_and_deletes_by_a_range_is_written_by_it() {
+    let vfs = SimulatedVfs::new(1);
+    let db = open(&vfs, config(Some(HOUR)));
+    db.put(b"old", b"1").expect("a put");
+    let mut batch = lightning_db::WriteBatch::new();
+    batch.put(b"new", b"2");
+    batch.delete_range(None, None);
+    db.write(batch, lightning_db::WriteOptions::default()).expect("a write");
+    for _ in 0..3 {
+        let history = |key: &[u8]| -> Vec<(u64, Option<Vec<u8>>)> {
+            let all = db.history(key).expect("a history");
+            all.into_iter().map(|v| (v.commit, v.value)).collect()
+        };
+        assert_eq!(history(b"old"), vec![(2, None), (1, Some(b"1".to_vec()))]);
+        assert_eq!(history(b"new"), vec![(2, None)]);
+        assert_eq!(history(b"other"), vec![]);
+        db.flush().expect("a flush");
+        db.compact().expect("a merge");
+    }
+}
+
 #[test]
 fn clocks_that_jump_do_no_harm() {
     let vfs = SimulatedVfs::new(5);
