@@ -314,9 +314,11 @@ impl CommitSection {
         sealed
     }
 
-    /// Seals every memtable that holds anything; tells whether there was one.
-    pub fn seal_all(&self) -> bool {
-        seal_all(&self.state.lock())
+    /// Seals every memtable that holds anything; gives the last commit, up to which they are sealed.
+    pub fn seal_all(&self) -> Seq {
+        let state = self.state.lock();
+        seal_all(&state);
+        state.last
     }
 
     /// Seals the memtables of `keyspaces` that hold anything.
