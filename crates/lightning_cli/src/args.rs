@@ -94,6 +94,15 @@ pub struct DurabilityArg {
     pub durability: Option<DurabilityName>,
 }
 
+/// How rows get into the database.
+#[derive(Args, Debug)]
+pub struct SortedArg {
+    /// The rows come in strictly ascending order of key: they become one commit, written once. Where
+    /// they prove not to, nothing is imported.
+    #[arg(long, conflicts_with = "durability")]
+    pub sorted: bool,
+}
+
 /// A durability by name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum DurabilityName {
@@ -464,6 +473,8 @@ pub enum Import {
         keyspace: KeyspaceArg,
         #[command(flatten)]
         durability: DurabilityArg,
+        #[command(flatten)]
+        sorted: SortedArg,
     },
     /// One JSON object a line: {"key": …, "value": …}, or "key_hex", "value_hex" for bytes.
     Jsonl {
@@ -475,6 +486,8 @@ pub enum Import {
         keyspace: KeyspaceArg,
         #[command(flatten)]
         durability: DurabilityArg,
+        #[command(flatten)]
+        sorted: SortedArg,
     },
 }
 

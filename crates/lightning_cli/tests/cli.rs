@@ -208,6 +208,27 @@ fn an_imported_table_is_exported_equal() {
 }
 
 #[test]
+fn sorted_rows_are_imported_as_one_or_not_at_all() {
+    let shop = Shop::new();
+    let file = shop.file("t.csv", "id,n\na,1\nb,2\nc,3\n");
+    let said = shop.ok(&["import", "csv", &file, "--key", "id", "DB", "--sorted"]);
+    assert!(said.starts_with("3 rows under 3 keys"), "{said}");
+    assert_eq!(shop.ok(&["export", "csv", "DB"]), "id,n\na,1\nb,2\nc,3\n");
+    shop.ok(&["export", "jsonl", "DB", "--output", "out.jsonl"]);
+    shop.ok(&["import", "jsonl", "out.jsonl", "copy", "--sorted"]);
+    assert_eq!(shop.ok(&["get", "copy", "b"]), "{\"n\":\"2\"}\n");
+
+    for bad in ["id,n\nx,1\nz,2\ny,3\n", "id,n\nx,1\nz,2\nz,3\n", "id,n\nx,1\ny,2\n,3\n"] {
+        let file = shop.file("bad.csv", bad);
+        let import = ["import", "csv", &file, "--key", "id", "DB", "--sorted", "--keyspace", "bad"];
+        let (code, error) = shop.fails(&import);
+        assert_eq!(code, 5, "{error}");
+        assert!(error.contains("line 4") && error.contains("nothing was imported"), "{error}");
+        assert_eq!(shop.ok(&["export", "csv", "DB", "--keyspace", "bad"]), "key,value\n");
+    }
+}
+
+#[test]
 fn a_key_column_in_the_middle_keeps_its_place() {
     let shop = Shop::new();
     let file = shop.file("t.csv", "b,id,a\n1,y,\"x \"\"q\"\", z\"\n,x,naïve\n");

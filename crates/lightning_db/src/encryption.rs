@@ -64,7 +64,7 @@ impl Database {
 
     /// Does on this thread what is left of [`rotate_data_key`](Self::rotate_data_key); tells whether the
     /// old data keys are destroyed. It is `false` while a reader or cursor of changes still needs what was
-    /// logged under them, and can be where commits came in between: call it again later.
+    /// logged under them, or an ingest goes on, and can be where commits came in between: call it again later.
     ///
     /// ```
     /// use lightning_db::{Database, KeySource, LightningDbConfig};

@@ -359,6 +359,7 @@ fn partition() -> PartitionMeta {
             droppable
         },
         blobs: vec![BlobUse { segment: SegmentId(9), bytes: 20_016 }],
+        ingested: Seq(0),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iterators::{Bounds, Cursor, Range, prefix_end};
 use crate::maintenance::catalog::set_default_ttl;
 use crate::maintenance::core::{Core, Keep};
+use crate::maintenance::ingest::ingest;
 use crate::maintenance::write::{check_range, dropped, write_batch};
 use crate::manifest::KeyInterval;
 use crate::operators::Merger;
@@ -286,6 +287,54 @@ impl Keyspace {
             batch.push(self.store.id, key, EntryValue::Inline(value));
         }
         write_batch(&self.core, &batch, WriteOptions::default(), None, |_| Ok(()))
+    }
+
+    /// Sets many keys in one atomic commit; they must come in strictly ascending order. Gives their
+    /// number.
+    ///
+    /// The way to load much at once: pages are written as they will stay, without log, memtable or
+    /// merge, and memory is bounded whatever the number of entries; `max_transaction_size` does not
+    /// count. When this returns, everything is durable. Readers, snapshots and transactions see all of
+    /// it or nothing, newer than every commit before and older than every commit after.
+    ///
+    /// Where the keyspace has a [default lifetime](Self::set_default_ttl), it counts from this call.
+    ///
+    /// For locks and for transactions that validate, it counts as a write to every key from the first
+    /// to the last: it waits at most `lock_timeout` for locks of others there. Other writers are held up
+    /// only at the end, for some fsyncs. [`Database::close`](crate::Database::close) waits for the entry
+    /// at hand, after which the ingest fails with `Closed`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming the position, where a key is not greater than the one before, and where
+    /// the keyspace has secondary indexes (drop them, ingest, and create them again);
+    /// `TimedOut` where a lock could not be had; what limits, quota and the disk refuse. Nothing became
+    /// visible then, and no file is left; only with `CommitUnknown` may all of it be there after
+    /// opening anew.
+    ///
+    /// ```
+    /// # fn main() -> lightning_db::Result<()> {
+    /// let db = lightning_db::Database::open_in_memory(Default::default())?;
+    /// let squares = (0..1000_u32).map(|n| (n.to_be_bytes(), (n * n).to_be_bytes()));
+    /// assert_eq!(db.ingest(squares)?, 1000);
+    /// assert_eq!(db.get(9_u32.to_be_bytes())?, Some(81_u32.to_be_bytes().to_vec()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<u64> {
+        self.try_ingest(entries.into_iter().map(Ok::<_, Error>))
+    }
+
+    /// As [`ingest`](Self::ingest), of entries that may fail to come: the first error ends it, and
+    /// nothing becomes visible.
+    pub fn try_ingest<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
+        &self,
+        entries: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
+    ) -> std::result::Result<u64, E> {
+        self.check()?;
+        ingest(&self.core, &self.store, entries)
     }
 
     /// The values of several keys, all read at one moment.

@@ -79,6 +79,7 @@ mod database;
 mod database_indexes;
 mod encryption;
 mod indexes;
+mod ingest;
 mod iterators;
 mod keyspace;
 mod metrics;

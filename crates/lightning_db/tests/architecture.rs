@@ -33,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "update"],
     &["transaction"],
     &["database"],
-    &["changes", "encryption", "past", "database_indexes"],
+    &["changes", "encryption", "past", "ingest", "database_indexes"],
 ];
 /// Inside these lines modules may use each other: they are the crate's vocabulary.
 const VOCABULARY: usize = 0;

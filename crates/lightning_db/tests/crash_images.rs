@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    ChangeKind, ChangesFrom, Database, Durability, KeySource, KeyspaceOptions, LightningDbConfig,
-    OpenAs, VerifyOptions, WriteBatch, WriteOptions,
+    ChangeKind, ChangesFrom, CompressionType, Database, Durability, IndexPart, IndexSpec,
+    KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch, WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -23,6 +23,11 @@ const PATH: &str = "/db";
 /// Lives that have ended when an image is looked at, and such as have not.
 const SHORT: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(1 << 30);
+
+/// Some workloads have an index.
+fn indexes(seed: u64) -> bool {
+    seed % 7 == 3
+}
 
 /// Half of the workloads keep every moment, another half is encrypted.
 fn config(seed: u64) -> LightningDbConfig {
@@ -33,6 +38,11 @@ fn config(seed: u64) -> LightningDbConfig {
         max_wal_size: 256 * 1024,
         cache_size: 256 * 1024,
         background_threads: 0,
+        compression_type: match seed % 7 {
+            5 => CompressionType::Zstd,
+            6 => CompressionType::None,
+            _ => CompressionType::Lz4,
+        },
         encryption: (!(seed / 2).is_multiple_of(2)).then(|| KeySource::key([7; 32])),
         ..LightningDbConfig::default()
     }
@@ -51,6 +61,9 @@ struct History {
     acknowledged: usize,
     durable: usize,
     created: bool,
+    /// The last state is that of an ingest which was not acknowledged: its number may be taken by a
+    /// record of the log without what it ingested.
+    ingesting: bool,
 }
 
 /// Runs a workload until it ends or the machine goes down.
@@ -59,6 +72,14 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
     let mut history = History { seed, states: vec![State::new()], ..History::default() };
     let Ok(db) = open(vfs, seed, OpenAs::Create) else { return history };
     history.created = true;
+    if indexes(seed) {
+        // `verify` compares it with the rows of every image.
+        let spec =
+            IndexSpec::parts([IndexPart::ValueBytes(0, Some(2)), IndexPart::KeyBytes(3, None)]);
+        if db.create_index("by_value", spec).is_err() {
+            return history;
+        }
+    }
     if follows(seed) && db.commit_cursor("all", 0).is_err() {
         return history;
     }
@@ -126,6 +147,27 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
                 batch.put_in(&other, &key, &value);
             }
             next.insert((which, key), value);
+        }
+        if rng.u8(0..40) == 0 && !follows(seed) && !indexes(seed) {
+            // In place of the batch. Indexes refuse it, and streams of changes only tell that it was.
+            let mut next = history.states.last().expect("never empty").clone();
+            let which = rng.u8(0..2);
+            let from = rng.u16(0..400);
+            let keys = (from..400).step_by(rng.usize(1..4));
+            let entries: Vec<_> = keys
+                .map(|n| (format!("key{n:04}").into_bytes(), vec![n as u8; rng.usize(0..900)]))
+                .collect();
+            next.extend(entries.iter().map(|(k, v)| ((which, k.clone()), v.clone())));
+            history.states.push(next);
+            let keyspace = if which == 0 { db.default_keyspace() } else { &other };
+            history.ingesting = true;
+            if keyspace.ingest(entries).is_err() {
+                return history;
+            }
+            history.ingesting = false;
+            history.acknowledged = history.states.len() - 1;
+            history.durable = history.acknowledged;
+            continue;
         }
         let sync = rng.u8(0..3) == 0;
         let durability = if sync { Durability::Sync } else { Durability::Async };
@@ -261,7 +303,12 @@ fn check_past(db: &Database, history: &History, label: &str) {
                 state.insert((which, k), v);
             }
         }
-        assert!(state == history.states[at as usize], "{label}: moment {at} of {last} is another");
+        let at = at as usize;
+        let is_kept = state == history.states[at]
+            || (history.ingesting
+                && at + 1 == history.states.len()
+                && state == history.states[at - 1]);
+        assert!(is_kept, "{label}: moment {at} of {last} is another");
     }
 }
 

@@ -277,7 +277,19 @@ fn sequence(seed: u64, operator: &'static str, operations: usize) {
             84..87 if !run.snapshots.is_empty() => {
                 run.snapshots.swap_remove(rng.usize(0..run.snapshots.len()));
             }
-            87..92 => run.db.as_ref().expect("open").flush().expect("flushes"),
+            87 => {
+                let keyspace = run.keyspace.as_ref().expect("open");
+                let drawn = (0..rng.usize(1..9)).map(|_| change(&mut rng, operator));
+                let entries: Map = drawn
+                    .filter_map(|(key, change)| {
+                        let value = change.unwrap_or_else(Some);
+                        value.map(|v| (key, v))
+                    })
+                    .collect();
+                keyspace.ingest(&entries).expect("ingests");
+                run.map.extend(entries);
+            }
+            88..92 => run.db.as_ref().expect("open").flush().expect("flushes"),
             92..95 => run.keyspace.as_ref().expect("open").compact().expect("compacts"),
             95..97 => {
                 let end = format!("key{:02}", rng.u8(0..12)).into_bytes();

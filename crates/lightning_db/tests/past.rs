@@ -53,6 +53,17 @@ fn wall(vfs: &SimulatedVfs) -> SystemTime {
 /// Writes something, and keeps what the state is after each commit.
 fn write(db: &Database, rng: &mut fastrand::Rng, states: &mut Vec<State>) {
     let mut state = states.last().expect("never empty").clone();
+    if rng.u8(0..40) == 0 {
+        let step = rng.usize(1..5);
+        let entries: State = (rng.u16(0..150)..150)
+            .step_by(step)
+            .map(|n| (format!("key{n:03}").into_bytes(), vec![rng.u8(..); rng.usize(0..600)]))
+            .collect();
+        db.ingest(&entries).expect("ingest");
+        state.extend(entries);
+        states.push(state);
+        return;
+    }
     let key = format!("key{:03}", rng.u16(0..150)).into_bytes();
     if rng.u8(0..5) == 0 {
         db.delete(&key).expect("delete");

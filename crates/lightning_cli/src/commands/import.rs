@@ -5,7 +5,9 @@
 //! 2. The input is opened, and a table's header read, before the database is made or opened.
 //! 3. Where a key comes twice in the input, the last row wins and the repetition is counted, by
 //!    128-bit hashes of the keys under random seeds, 16 bytes a key.
+//! 4. Sorted rows are ingested as one commit instead; an error names the line, and nothing is stored.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -19,7 +21,7 @@ use lightning_db::{Database, Error, Keyspace, WriteBatch};
 use serde_json::{Map, Value, json};
 
 use super::table::Table;
-use crate::args::{DurabilityArg, Format, KeyspaceArg, Target};
+use crate::args::{DurabilityArg, Format, KeyspaceArg, SortedArg, Target};
 use crate::engine;
 use crate::exit::{Outcome, Stop};
 use crate::output::Output;
@@ -31,13 +33,27 @@ const BATCH_ROWS: usize = 1000;
 /// A batch is committed early once it holds this many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Where rows go, and how.
+pub struct Into<'a> {
+    pub keyspace: &'a KeyspaceArg,
+    pub durability: &'a DurabilityArg,
+    pub sorted: SortedArg,
+}
+
+/// A row of the input.
+struct Row {
+    line: u64,
+    /// Where in the input it begins or ends: for the bar.
+    byte: u64,
+    pair: engine::Pair,
+}
+
 pub fn csv(
     format: Format,
     file: &Path,
     target: &Target,
     key: &str,
-    keyspace: &KeyspaceArg,
-    durability: &DurabilityArg,
+    into: &Into<'_>,
 ) -> Outcome<u8> {
     let (input, bar) = open(file)?;
     let mut rows = csv::ReaderBuilder::new().flexible(true).from_reader(input);
@@ -53,58 +69,140 @@ pub fn csv(
     let table = Table::new(columns, key).map_err(|why| Stop::line(file, 1, why))?;
 
     let db = engine::open_or_create(target)?;
-    table.note(&db, &keyspace.keyspace, durability)?;
-    let mut sink = Sink::new(db, keyspace, durability, bar)?;
     let mut row = csv::ByteRecord::new();
-    while rows.read_byte_record(&mut row).map_err(|e| sink.stopped(unreadable(file, e)))? {
+    let next = || {
+        if !rows.read_byte_record(&mut row).map_err(|e| unreadable(file, e))? {
+            return Ok(None);
+        }
         let (line, byte) = row.position().map_or((0, 0), |p| (p.line(), p.byte()));
         let refuse = |why: String| Stop::line(file, line, why);
-        let value = if row.len() == table.columns().len() {
-            table.value(&row).map_err(refuse)
-        } else {
+        if row.len() != table.columns().len() {
             let (have, want) = (row.len(), table.columns().len());
-            Err(refuse(format!("{have} fields, where the header has {want}")))
-        };
-        let value = value.map_err(|e| sink.stopped(e))?;
-        if row[table.key()].is_empty() {
-            return Err(sink.stopped(refuse(format!("the key, column `{key}`, is empty"))));
+            return Err(refuse(format!("{have} fields, where the header has {want}")));
         }
-        sink.put(&row[table.key()], &value).map_err(|e| e.on_line(file, line))?;
-        sink.bar.set_position(byte);
-    }
-    finish(format, sink)
+        let value = table.value(&row).map_err(refuse)?;
+        let key_bytes = row[table.key()].to_vec();
+        if key_bytes.is_empty() {
+            return Err(refuse(format!("the key, column `{key}`, is empty")));
+        }
+        Ok(Some(Row { line, byte, pair: (key_bytes, value) }))
+    };
+    load(format, file, &db, into, &bar, Some(&table), next)
 }
 
-pub fn jsonl(
-    format: Format,
-    file: &Path,
-    target: &Target,
-    keyspace: &KeyspaceArg,
-    durability: &DurabilityArg,
-) -> Outcome<u8> {
+pub fn jsonl(format: Format, file: &Path, target: &Target, into: &Into<'_>) -> Outcome<u8> {
     let (mut input, bar) = open(file)?;
     let db = engine::open_or_create(target)?;
-    let mut sink = Sink::new(db, keyspace, durability, bar)?;
     let mut text = Vec::new();
-    let mut byte = 0;
-    for line in 1.. {
+    let (mut line, mut byte) = (0, 0);
+    let next = || loop {
         text.clear();
-        let read = input
-            .read_until(b'\n', &mut text)
-            .map_err(|e| sink.stopped(Error::io(file, "read", e).into()))?;
+        let read = input.read_until(b'\n', &mut text).map_err(|e| Error::io(file, "read", e))?;
         if read == 0 {
-            break;
+            return Ok(None);
         }
+        line += 1;
         byte += read as u64;
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let (key, value) =
-            parse_line(&text).map_err(|why| sink.stopped(Stop::line(file, line, why)))?;
-        sink.put(&key, &value).map_err(|e| e.on_line(file, line))?;
-        sink.bar.set_position(byte);
+        let pair = parse_line(&text).map_err(|why| Stop::line(file, line, why))?;
+        return Ok(Some(Row { line, byte, pair }));
+    };
+    load(format, file, &db, into, &bar, None, next)
+}
+
+/// Takes the rows that `next` gives into the database.
+fn load(
+    format: Format,
+    file: &Path,
+    db: &Database,
+    into: &Into<'_>,
+    bar: &ProgressBar,
+    table: Option<&Table>,
+    next: impl FnMut() -> Outcome<Option<Row>>,
+) -> Outcome<u8> {
+    let name = &into.keyspace.keyspace;
+    let report = if into.sorted.sorted {
+        if let Some(table) = table {
+            table.is_noted(db, name)?;
+        }
+        let report = ingest(file, db, into, bar, next)?;
+        if let Some(table) = table {
+            table.note(db, name, into.durability)?;
+        }
+        report
+    } else {
+        if let Some(table) = table {
+            table.note(db, name, into.durability)?;
+        }
+        put(file, db, into, bar, next)?
+    };
+    bar.finish_and_clear();
+    db.clone().close()?;
+    finish(format, &report)
+}
+
+/// Commits the rows in batches.
+fn put(
+    file: &Path,
+    db: &Database,
+    into: &Into<'_>,
+    bar: &ProgressBar,
+    mut next: impl FnMut() -> Outcome<Option<Row>>,
+) -> Outcome<Report> {
+    let mut sink = Sink::new(db, into, bar)?;
+    while let Some(row) = next().map_err(|e| sink.stopped(e))? {
+        let (key, value) = &row.pair;
+        sink.put(key, value).map_err(|e| e.on_line(file, row.line))?;
+        bar.set_position(row.byte);
     }
-    finish(format, sink)
+    sink.commit()?;
+    Ok(sink.report)
+}
+
+/// Takes the rows, which are sorted, as one commit.
+fn ingest(
+    file: &Path,
+    db: &Database,
+    into: &Into<'_>,
+    bar: &ProgressBar,
+    mut next: impl FnMut() -> Outcome<Option<Row>>,
+) -> Outcome<Report> {
+    let keyspace = engine::keyspace(db, &into.keyspace.keyspace)?;
+    let started = Instant::now();
+    let line = Cell::new(0);
+    let rows = std::iter::from_fn(|| {
+        let row = next().map_err(|stop| within(stop, "nothing was imported")).transpose()?;
+        Some(row.map(|row| {
+            line.set(row.line);
+            bar.set_position(row.byte);
+            row.pair
+        }))
+    });
+    match keyspace.try_ingest(rows) {
+        Ok(rows) => Ok(Report { rows, stored: rows, duplicates: 0, started }),
+        // Of the input's own errors none reaches the engine.
+        Err(Stop::Failed(e)) if e.file().is_none() => {
+            let message = format!("line {}: {} (nothing was imported)", line.get(), e.message());
+            Err(Stop::Failed(Error::new(e.kind(), message).in_file(file)))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// An error with what became of the rows.
+fn within(stop: Stop, became: &str) -> Stop {
+    match stop {
+        Stop::Failed(e) => {
+            let mut with = Error::new(e.kind(), format!("{} ({became})", e.message()));
+            if let Some(file) = e.file() {
+                with = with.in_file(file);
+            }
+            Stop::Failed(with)
+        }
+        Stop::PipeClosed => Stop::PipeClosed,
+    }
 }
 
 /// The key and value of a line; or what is wrong with it.
@@ -122,8 +220,7 @@ fn parse_line(line: &[u8]) -> Result<engine::Pair, String> {
     Ok((key, value))
 }
 
-fn finish(format: Format, sink: Sink<'_>) -> Outcome<u8> {
-    let report = sink.finish()?;
+fn finish(format: Format, report: &Report) -> Outcome<u8> {
     let seconds = report.started.elapsed().as_secs_f64();
     let (rows, duplicates) = (report.rows, report.duplicates);
     let keys = rows - duplicates;
@@ -142,7 +239,7 @@ fn finish(format: Format, sink: Sink<'_>) -> Outcome<u8> {
 
 /// Takes rows, commits them in batches.
 struct Sink<'a> {
-    db: Database,
+    db: &'a Database,
     keyspace: Keyspace,
     durability: &'a DurabilityArg,
     batch: WriteBatch,
@@ -150,7 +247,7 @@ struct Sink<'a> {
     seen: HashSet<u128>,
     seeds: [RandomState; 2],
     report: Report,
-    bar: ProgressBar,
+    bar: &'a ProgressBar,
 }
 
 struct Report {
@@ -178,16 +275,11 @@ impl Refused {
 }
 
 impl<'a> Sink<'a> {
-    fn new(
-        db: Database,
-        keyspace: &KeyspaceArg,
-        durability: &'a DurabilityArg,
-        bar: ProgressBar,
-    ) -> Outcome<Self> {
+    fn new(db: &'a Database, into: &Into<'a>, bar: &'a ProgressBar) -> Outcome<Self> {
         Ok(Self {
-            keyspace: engine::keyspace(&db, &keyspace.keyspace)?,
+            keyspace: engine::keyspace(db, &into.keyspace.keyspace)?,
             db,
-            durability,
+            durability: into.durability,
             batch: WriteBatch::new(),
             batch_bytes: 0,
             seen: HashSet::new(),
@@ -213,7 +305,7 @@ impl<'a> Sink<'a> {
 
     fn commit(&mut self) -> lightning_db::Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        engine::write(&self.db, batch, self.durability)?;
+        engine::write(self.db, batch, self.durability)?;
         self.batch_bytes = 0;
         self.report.stored = self.report.rows;
         self.bar.set_message(format!("{} rows", self.report.rows));
@@ -222,25 +314,7 @@ impl<'a> Sink<'a> {
 
     /// An error of the input, with what had been stored by then.
     fn stopped(&self, stop: Stop) -> Stop {
-        match stop {
-            Stop::Failed(e) => {
-                let message =
-                    format!("{} ({} rows before it were stored)", e.message(), self.report.stored);
-                let mut with = Error::new(e.kind(), message);
-                if let Some(file) = e.file() {
-                    with = with.in_file(file);
-                }
-                Stop::Failed(with)
-            }
-            Stop::PipeClosed => Stop::PipeClosed,
-        }
-    }
-
-    fn finish(mut self) -> Outcome<Report> {
-        self.commit()?;
-        self.bar.finish_and_clear();
-        self.db.close()?;
-        Ok(self.report)
+        within(stop, &format!("{} rows before it were stored", self.report.stored))
     }
 }
 

@@ -56,11 +56,13 @@ pub fn run(cli: Cli) -> Outcome<u8> {
             data::scan(format, &target, &keyspace, &bounds, hex)
         }
         Command::Import { from } => match from {
-            Import::Csv { file, target, key, keyspace, durability } => {
-                import::csv(format, &file, &target, &key, &keyspace, &durability)
+            Import::Csv { file, target, key, keyspace, durability, sorted } => {
+                let into = import::Into { keyspace: &keyspace, durability: &durability, sorted };
+                import::csv(format, &file, &target, &key, &into)
             }
-            Import::Jsonl { file, target, keyspace, durability } => {
-                import::jsonl(format, &file, &target, &keyspace, &durability)
+            Import::Jsonl { file, target, keyspace, durability, sorted } => {
+                let into = import::Into { keyspace: &keyspace, durability: &durability, sorted };
+                import::jsonl(format, &file, &target, &into)
             }
         },
         Command::Export { to } => match to {

@@ -99,23 +99,29 @@ impl Table {
 
     /// Notes that a keyspace holds this table; refuses where it holds one with other columns.
     pub fn note(&self, db: &Database, keyspace: &str, durability: &DurabilityArg) -> Outcome<()> {
+        if self.is_noted(db, keyspace)? {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        batch.put_in(&engine::keyspace(db, KEYSPACE)?, keyspace, self.encode());
+        engine::write(db, batch, durability)?;
+        Ok(())
+    }
+
+    /// Whether it is noted already; an error where another table is.
+    pub fn is_noted(&self, db: &Database, keyspace: &str) -> Outcome<bool> {
         if keyspace == KEYSPACE {
             return Err(Stop::invalid(format!("`{KEYSPACE}` is kept for what was imported")));
         }
         match Self::of(db, keyspace)? {
-            Some(held) if held == *self => Ok(()),
+            Some(held) if held == *self => Ok(true),
             Some(held) => Err(Stop::invalid(format!(
                 "keyspace `{keyspace}` holds a table with other columns ({}; key `{}`): import \
                  into another --keyspace",
                 held.columns.join(", "),
                 held.columns[held.key]
             ))),
-            None => {
-                let mut batch = WriteBatch::new();
-                batch.put_in(&engine::keyspace(db, KEYSPACE)?, keyspace, self.encode());
-                engine::write(db, batch, durability)?;
-                Ok(())
-            }
+            None => Ok(false),
         }
     }
 

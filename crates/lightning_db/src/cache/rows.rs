@@ -330,6 +330,34 @@ impl RowCache {
         }
     }
 
+    /// As [`note_write`](Self::note_write), for all keys from `first` to `last`: cheaper than key by key
+    /// where these are many, and may be others in between too.
+    pub fn note_span(&self, keyspace: KeyspaceId, first: &[u8], last: &[u8], seq: Seq) {
+        let Some(table) = self.table.get() else { return };
+        let ranges = self.ranges.newest();
+        for bucket in &table.buckets {
+            let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
+            bucket.latched(|inner, marks| {
+                if inner.last_write < ranges {
+                    self.catch_up(inner, marks, ranges);
+                }
+                inner.last_write = seq;
+                for (i, gone) in gone.iter_mut().enumerate() {
+                    let inside = inner.rows[i].as_ref().is_some_and(|row| {
+                        let header = row.header.header;
+                        let key = &row.slice[..header.key_bytes as usize];
+                        header.keyspace == keyspace && (first..=last).contains(&key)
+                    });
+                    if inside {
+                        *gone = inner.take(marks, i);
+                    }
+                }
+            });
+            let freed: u64 = gone.iter().flatten().map(charge).sum();
+            self.used.fetch_sub(freed, Ordering::Relaxed);
+        }
+    }
+
     fn note(&self, keyspace: KeyspaceId, hash: u64, seq: Seq) {
         let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.bucket(bucket) else { return };

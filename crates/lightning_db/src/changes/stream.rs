@@ -70,6 +70,10 @@ pub struct CommittedChanges {
     /// Its number.
     pub commit: u64,
     /// Its operations, in the order in which they were given: of several on one key the last counts.
+    ///
+    /// Empty for a sorted ingest ([`Keyspace::ingest`](crate::Keyspace::ingest)), or one that came to
+    /// nothing: the log does not hold what it brought, and whoever mirrors rows reads them anew. Such a
+    /// commit gets through every filter.
     pub changes: Vec<Change>,
 }
 
@@ -179,7 +183,8 @@ impl Changes {
             let visible = self.core.env.visible();
             let Some((seq, body)) = self.reader.read(visible)? else { return Ok(None) };
             let changes = self.decode(seq, &body)?;
-            if !changes.is_empty() {
+            // Without operations it is an ingest, which the log does not hold: to be told of, not passed by.
+            if !changes.is_empty() || body.is_empty() {
                 return Ok(Some(CommittedChanges { commit: seq.0, changes }));
             }
         }

@@ -83,6 +83,17 @@ pub struct Committed {
     pub log_upkeep: bool,
 }
 
+/// The keys from `first` to `last` of a keyspace.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    /// Where.
+    pub keyspace: KeyspaceId,
+    /// The first key.
+    pub first: &'a [u8],
+    /// The last key.
+    pub last: &'a [u8],
+}
+
 /// Poisons the handle when dropped by a panic.
 struct PanicGuard<'a>(&'a Environment);
 
@@ -177,6 +188,49 @@ impl CommitSection {
         Ok(Committed { seq, sealed, log_upkeep })
     }
 
+    /// Makes a change that goes past log and memtables a commit of its own, for the keys of `span`.
+    /// `prepare` sees every commit before it applied, and none comes in between. Then, with the change's
+    /// number, `publish` makes it durable and puts it into versions, or fails and leaves all as it was.
+    /// The log has a record without operations for it, so that numbers go on.
+    pub fn commit_outside_log(
+        &self,
+        span: &Span<'_>,
+        prepare: impl FnOnce(&mut SectionState) -> Result<()>,
+        publish: impl FnOnce(Seq) -> Result<()>,
+    ) -> Result<()> {
+        let env = &*self.env;
+        let mut state = self.state.lock();
+        let _guard = PanicGuard(env);
+        if state.closed {
+            return Err(Error::new(ErrorKind::Closed, "the database was closed"));
+        }
+        env.check_writable()?;
+        if !state.keyspaces.contains_key(&span.keyspace) {
+            return Err(Error::new(ErrorKind::NotFound, "the keyspace was dropped"));
+        }
+        prepare(&mut state)?;
+        let seq = state.last.next();
+        if let Some(log) = &mut state.log {
+            log.append(seq, &[], crc32c::crc32c(&[]))?;
+            state.last = seq;
+            // Before an edit says so: everything up to it is durable.
+            env.log.as_ref().expect("its other side is there").sync_to(seq)?;
+        }
+        state.last = seq;
+        state.required = seq;
+        let published = publish(seq);
+        if published.is_ok() {
+            for watch in &state.watches {
+                watch.note_span(span.keyspace, span.first, span.last);
+            }
+        }
+        self.applied.store(seq.0, Ordering::Release);
+        env.visible.fetch_max(seq.0, Ordering::AcqRel);
+        env.arrivals.tell_inside();
+        self.commits.fetch_add(u64::from(published.is_ok()), Ordering::Relaxed);
+        published
+    }
+
     /// The last commit whose entries are in the memtables: a version loaded after this was read
     /// holds it and all before it.
     pub fn applied(&self) -> Seq {
@@ -263,6 +317,14 @@ impl CommitSection {
     /// Seals every memtable that holds anything; tells whether there was one.
     pub fn seal_all(&self) -> bool {
         seal_all(&self.state.lock())
+    }
+
+    /// Seals the memtables of `keyspaces` that hold anything.
+    pub fn seal(&self, keyspaces: &[Arc<KeyspaceStore>]) {
+        let state = self.state.lock();
+        for keyspace in keyspaces.iter().filter(|k| !k.version().active.is_empty()) {
+            keyspace.seal(state.last);
+        }
     }
 
     /// Seals the active memtable of the keyspace that holds the oldest commit not yet flushed.

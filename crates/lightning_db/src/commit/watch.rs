@@ -67,6 +67,20 @@ impl Watch {
         }
     }
 
+    /// Marks the watch if it watches anything from `first` to `last`.
+    pub fn note_span(&self, keyspace: KeyspaceId, first: &[u8], last: &[u8]) {
+        let Some(space) = self.spaces.get(&keyspace) else { return };
+        let key = space.keys.partition_point(|k| k.as_slice() < first);
+        let range = |(start, end): &KeyRange| {
+            start.as_slice() <= last && end.as_ref().is_none_or(|e| first < e.as_slice())
+        };
+        if space.keys.get(key).is_some_and(|k| k.as_slice() <= last)
+            || space.ranges.iter().any(range)
+        {
+            self.hit.store(true, Ordering::Release);
+        }
+    }
+
     fn covers(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         let Some(space) = self.spaces.get(&keyspace) else { return false };
         if space.keys.binary_search_by(|k| k.as_slice().cmp(key)).is_ok() {

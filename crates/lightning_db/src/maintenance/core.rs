@@ -11,6 +11,7 @@ use crate::commit::section::CommitSection;
 use crate::config::LightningDbConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::LockTable;
+use crate::maintenance::file_jobs::FileJobs;
 use crate::maintenance::indexes::IndexTable;
 use crate::maintenance::open_transactions::OpenTransactions;
 use crate::maintenance::pacing::Pacer;
@@ -84,6 +85,8 @@ pub struct Core {
     pub transactions: OpenTransactions,
     /// Their locks.
     pub locks: LockTable,
+    /// Calls that write files of their own.
+    pub file_jobs: FileJobs,
     /// Secondary indexes.
     pub indexes: IndexTable,
 }

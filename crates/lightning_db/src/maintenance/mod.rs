@@ -16,7 +16,9 @@
 
 pub mod catalog;
 pub mod core;
+pub mod file_jobs;
 pub mod indexes;
+pub mod ingest;
 pub mod kept_log;
 pub mod open_transactions;
 pub mod pacing;

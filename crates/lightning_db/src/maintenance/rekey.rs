@@ -17,7 +17,8 @@
 //! About point 5: whoever drew a salt before the new key was there did so under a latch (of a flush or
 //! merge, the active large values, the commit section, the manifest), and each of these is taken here at
 //! some time after; flushes and merges are kept out from the judgement to the end. A commit whose large
-//! value is written and whose entry is not inserted yet is waited for before them.
+//! value is written and whose entry is not inserted yet is waited for before them. Calls that write files
+//! of their own (`file_jobs`) hold no latch while they do: while one runs, the old keys stay.
 
 use std::sync::Arc;
 
@@ -126,6 +127,8 @@ impl Core {
     fn drop_old_keys(&self, keys: &Keyring, newest: u32, wait: bool) -> Result<bool> {
         drop(self.env.blobs.judge());
         self.trim_kept()?;
+        // Those that begin from here on are under the newest key, and wait a moment.
+        let Some(_jobs) = self.file_jobs.none() else { return Ok(false) };
         // In the order in which the dropping of a keyspace takes them.
         let Some(_all) = take(&self.flush_all_latch, wait) else { return Ok(false) };
         let mut keyspaces = self.all();

@@ -64,8 +64,9 @@ pub fn start(core: &Arc<Core>) -> std::io::Result<Vec<JoinHandle<()>>> {
     started.map(|()| handles)
 }
 
-/// Ends the threads, and waits for them. A panic in one of them poisons the handle.
+/// Ends the threads, and calls that write files of their own, and waits for them. A panic in one of them poisons the handle.
 pub fn stop(core: &Core, handles: Vec<JoinHandle<()>>) {
+    core.file_jobs.wait_for_end();
     core.env.stopping.store(true, Ordering::Release);
     core.signal.raise();
     core.sync_signal.raise();

@@ -179,10 +179,12 @@ pub(super) fn commit(
 /// A single write while it waits for locks: what it got is given back when it is done.
 pub(super) struct WriteOwner<'a> {
     core: &'a Core,
+    /// Who has them.
     pub(super) owner: Arc<Owner>,
 }
 
 impl<'a> WriteOwner<'a> {
+    /// Holds none yet.
     pub(super) fn new(core: &'a Core) -> Self {
         Self { core, owner: Arc::new(Owner::new(core.transactions.next_number(), Duration::MAX)) }
     }

@@ -478,6 +478,9 @@ fn check_counts(p: &PartitionMeta) -> Applied {
     {
         return Err(Malformed("a partition counts more than there can be"));
     }
+    if p.ingested != Seq(0) && p.ingested != p.max_seq {
+        return Err(Malformed("an ingested partition holds other numbers than its own"));
+    }
     if p.segments.iter().any(|s| s.live_bytes > s.file_bytes) {
         return Err(Malformed("a segment has more bytes in use than its file has"));
     }

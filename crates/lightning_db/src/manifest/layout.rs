@@ -14,6 +14,8 @@ use crate::types::{KeyspaceId, LogId, PageAddress, PartitionId, RunId, SegmentId
 
 /// Set in a partition's height where it is told at the end when entries expire.
 const HAS_LIVES: u8 = 0x80;
+/// The one that says that it was ingested.
+const INGESTED: u8 = 0x40;
 
 type Decoded<T> = std::result::Result<T, Malformed>;
 
@@ -89,7 +91,9 @@ fn segment(r: &mut Reader<'_>) -> Decoded<PartitionSegment> {
 pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
     put_varint(out, p.id.0);
     out.extend_from_slice(&p.root.encode());
-    out.push(p.height | if p.lives.is_empty() { 0 } else { HAS_LIVES });
+    let lives = if p.lives.is_empty() { 0 } else { HAS_LIVES };
+    let ingested = if p.ingested == Seq(0) { 0 } else { INGESTED };
+    out.push(p.height | lives | ingested);
     put_bytes(out, &p.first_key);
     put_bytes(out, &p.last_key);
     put_varint(out, p.segments.len() as u64);
@@ -108,16 +112,19 @@ pub(super) fn put_partition(out: &mut Vec<u8>, p: &PartitionMeta) {
     if !p.lives.is_empty() {
         p.lives.encode(out);
     }
+    if p.ingested != Seq(0) {
+        put_varint(out, p.ingested.0);
+    }
 }
 
 pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
     let id = PartitionId(r.varint()?);
     let root = PageAddress::decode(&r.array()?);
     let height = u8_of(r)?;
-    Ok(PartitionMeta {
+    let mut partition = PartitionMeta {
         id,
         root,
-        height: height & !HAS_LIVES,
+        height: height & !(HAS_LIVES | INGESTED),
         first_key: r.bytes()?.to_vec(),
         last_key: r.bytes()?.to_vec(),
         segments: list(r, 4, segment)?,
@@ -129,7 +136,15 @@ pub(super) fn partition(r: &mut Reader<'_>) -> Decoded<PartitionMeta> {
         droppable: Droppable::decode(r)?,
         blobs: list(r, 2, blob_use)?,
         lives: if height & HAS_LIVES == 0 { Lives::default() } else { Lives::decode(r)? },
-    })
+        ingested: Seq(0),
+    };
+    if height & INGESTED != 0 {
+        partition.ingested = Seq(r.varint()?);
+        if partition.ingested == Seq(0) {
+            return Err(Malformed("a partition was ingested by no commit"));
+        }
+    }
+    Ok(partition)
 }
 
 pub(super) fn put_run(out: &mut Vec<u8>, run: &RunMeta) {

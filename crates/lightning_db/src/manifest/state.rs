@@ -87,6 +87,9 @@ pub struct PartitionMeta {
     pub lives: Lives,
     /// The large values that it refers to.
     pub blobs: Vec<BlobUse>,
+    /// The commit that all of it is of, where it was ingested: its leaves hold no numbers, and to
+    /// those who read at less nothing of it is there. 0 elsewhere.
+    pub ingested: Seq,
 }
 
 /// One run.

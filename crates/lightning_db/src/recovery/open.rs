@@ -19,6 +19,7 @@ use crate::history::{Clocks, History};
 use crate::locks::LockTable;
 use crate::maintenance::catalog::{self, DEFAULT};
 use crate::maintenance::core::Core;
+use crate::maintenance::file_jobs::FileJobs;
 use crate::maintenance::indexes::{self, IndexTable};
 use crate::maintenance::kept_log::KeptPlan;
 use crate::maintenance::open_transactions::OpenTransactions;
@@ -248,7 +249,7 @@ fn recover(
         kept,
         log_files: log_files
             .into_iter()
-            .map(|(id, first, bytes)| listed(id, first, bytes))
+            .map(|(id, first, bytes)| LogFile::new(id, first, bytes))
             .collect(),
         dictionaries,
     };
@@ -491,13 +492,10 @@ fn assemble(
         default_ttls: AtomicBool::new(state.keyspaces.values().any(|k| k.default_ttl > 0)),
         transactions: OpenTransactions::default(),
         locks: LockTable::default(),
+        file_jobs: FileJobs::default(),
         indexes: IndexTable::new(indexes),
     };
     Ok((core, keyspaces))
-}
-
-fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
-    LogFile { id, first, bytes, blobs: BTreeMap::new() }
 }
 
 fn listed_kept(kept: &KeptLog) -> LogFile {

@@ -173,12 +173,18 @@ impl SegmentWriter {
     fn write_chunks(&mut self, value: &[u8]) -> Result<u32> {
         let mut checksum = 0;
         for chunk in value.chunks(BLOB_CHUNK_BYTES) {
-            let page = self.seal(PageType::Blob, chunk, self.blob_codec.into())?;
-            checksum = add_checksum(checksum, page.checksum);
-            self.write_full_buffer()?;
+            checksum = add_checksum(checksum, self.append_blob_page(chunk)?);
         }
         self.flush_buffer()?;
         Ok(checksum)
+    }
+
+    /// Adds the next page of a large value and gives its checksum: for values that come in pieces, in a
+    /// segment that is given up where a value does not come to its end.
+    pub fn append_blob_page(&mut self, chunk: &[u8]) -> Result<u32> {
+        let page = self.seal(PageType::Blob, chunk, self.blob_codec.into())?;
+        self.write_full_buffer()?;
+        Ok(page.checksum)
     }
 
     fn seal(&mut self, ty: PageType, raw: &[u8], packing: Packing) -> Result<PageAddress> {

@@ -29,7 +29,7 @@ use crate::types::{BlobRef, KeyspaceId, SegmentId};
 use crate::vfs::Vfs;
 
 /// A blob segment is sealed once it is this long.
-const BLOB_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const BLOB_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The large values of a database.
 #[derive(Debug)]
@@ -120,25 +120,10 @@ impl BlobStore {
             self.seal(&mut active)?;
         }
         if active.is_none() {
-            let id = SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed));
-            let mut writer = SegmentWriter::create(
-                &self.vfs,
-                &self.dir,
-                &self.db,
-                id,
-                SegmentKind::Blob,
-                KeyspaceId(0),
-                Codec::None,
-            )?;
+            let mut writer = self.new_segment()?;
             writer.flush_buffer()?;
-            let seg_dir = self.dir.join("seg");
-            self.vfs.sync_dir(&seg_dir).map_err(|e| {
-                let e = Error::io(&seg_dir, "sync the directory", e);
-                // Names of other files may be lost with this one's.
-                self.failed.get_or_init(|| e.to_string());
-                e
-            })?;
-            self.open_segment(id)?;
+            self.sync_dir()?;
+            self.open_segment(writer.id())?;
             *active = Some(writer);
         }
         let writer = active.as_mut().expect("made above");
@@ -146,6 +131,50 @@ impl BlobStore {
             self.note(writer, e);
             writer.give_back_space();
         })
+    }
+
+    /// Begins a segment; the directory is not synced.
+    pub(super) fn new_segment(&self) -> Result<SegmentWriter> {
+        let id = SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed));
+        let (kind, keyspace) = (SegmentKind::Blob, KeyspaceId(0));
+        SegmentWriter::create(&self.vfs, &self.dir, &self.db, id, kind, keyspace, Codec::None)
+    }
+
+    /// Makes the names of segments durable.
+    pub(super) fn sync_dir(&self) -> Result<()> {
+        let seg_dir = self.dir.join("seg");
+        self.vfs.sync_dir(&seg_dir).map_err(|e| {
+            let e = Error::io(&seg_dir, "sync the directory", e);
+            // Names of other files may be lost with this one's.
+            self.failed.get_or_init(|| e.to_string());
+            e
+        })
+    }
+
+    /// Takes over segments that are whole and durable, each with its bytes: they are readable from now
+    /// on, and named with the next edit that refers to them.
+    pub(super) fn take_in(&self, segments: &[(SegmentId, u64)]) -> Result<()> {
+        for (id, _) in segments {
+            self.open_segment(*id)?;
+        }
+        self.sealed.lock().extend(segments.iter().copied());
+        Ok(())
+    }
+
+    /// Gives up segments taken in, which nothing came to refer to: their files go once nobody reads
+    /// them.
+    pub fn give_up(&self, segments: &BTreeSet<SegmentId>) {
+        for id in segments {
+            self.sealed.lock().remove(id);
+            if let Some(segment) = self.readable.write().remove(id) {
+                segment.mark_obsolete(&self.leaving);
+            }
+        }
+    }
+
+    /// Removes the file of a segment that was never taken in; a hint, as the next opening does it again.
+    pub(super) fn remove(&self, id: SegmentId) {
+        let _ = self.vfs.remove_file(&crate::segment::segment_path(&self.dir, id));
     }
 
     /// Seals the active segment, if there is one.

@@ -59,7 +59,7 @@ pub fn changed_since(
                 if !within(span.start()) {
                     break;
                 }
-                if span.max_seq() <= since {
+                if span.max_seq().max(m.ingested) <= since {
                     continue;
                 }
                 let alone = Row { partitions: Arc::new([Arc::clone(partition)]) };

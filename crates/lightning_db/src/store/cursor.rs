@@ -85,7 +85,7 @@ impl MergedCursor {
         }
         let add = |sources: &mut Vec<VisibleSource>, row: &Row, consumed: &[KeyInterval]| {
             if !row.partitions.is_empty() {
-                let cursor = RowCursor::new(row.clone(), consumed, pager.clone(), options);
+                let cursor = RowCursor::new(row.seen_at(at), consumed, pager.clone(), options);
                 sources.push(VisibleSource::new(Source::Row(Box::new(cursor)), at, now));
             }
         };

@@ -287,6 +287,8 @@ fn base(
         let file: u64 = m.segments.iter().map(|s| s.file_bytes).sum();
         m.segments.len() < 3
             && m.droppable.is_empty()
+            // Kept leaves of a partition that was ingested count as settled from now on.
+            && rule.settles(m.ingested)
             && (file - m.live_bytes.min(file)) * 100 < file * limits.dead_percent
             && m.live_bytes + updates <= 2 * keyspace.options.partition_bytes()
     };

@@ -48,6 +48,7 @@ pub mod lookup;
 pub mod merge;
 pub mod merge_entries;
 pub mod merge_ranges;
+pub mod own_blobs;
 pub mod policy;
 pub mod profile;
 pub mod range_row;

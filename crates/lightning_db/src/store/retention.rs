@@ -110,6 +110,11 @@ impl Retention {
         self.bounds.last().copied().unwrap_or(Seq(0))
     }
 
+    /// Whether a commit is settled: nobody reads at less, nor will.
+    pub fn settles(&self, seq: Seq) -> bool {
+        seq <= self.lowest()
+    }
+
     /// Starts with the newest version of a key.
     pub fn key(&self) -> KeyRetention<'_> {
         KeyRetention { bounds: &self.bounds, next_bound: 0, newer: None, settled: false }
@@ -230,6 +235,14 @@ mod tests {
             let useful = rule.bounds.len() + versions.iter().filter(|(s, _)| *s > floor).count();
             assert!(kept.len() <= useful);
         }
+    }
+
+    #[test]
+    fn a_commit_is_settled_once_nobody_reads_at_less() {
+        let held = Retention::new(Seq(10), &[Seq(12), Seq(3), Seq(7)]);
+        assert!(held.settles(Seq(3)) && !held.settles(Seq(4)));
+        let free = Retention::new(Seq(10), &[]);
+        assert!(free.settles(Seq(10)) && !free.settles(Seq(11)));
     }
 
     #[test]

@@ -99,6 +99,12 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
+    /// Stored bytes so far.
+    pub fn stored_bytes(&self) -> u64 {
+        let done: u64 = self.done.iter().map(|p| p.meta().live_bytes).sum();
+        done + self.current.as_ref().map_or(0, PartitionWriter::stored_bytes)
+    }
+
     /// Notes that `bytes` just written could go once no view is in `span`.
     pub fn note_droppable(&mut self, bytes: u64, span: ViewSpan) {
         if let Some(w) = &mut self.current {

@@ -37,6 +37,15 @@ impl Row {
         self.partitions.partition_point(|p| p.meta().last_key.as_slice() < key)
     }
 
+    /// The row without what was ingested after `at`.
+    pub fn seen_at(&self, at: Seq) -> Self {
+        if self.partitions.iter().all(|p| p.meta().ingested <= at) {
+            return self.clone();
+        }
+        let seen = self.partitions.iter().filter(|p| p.meta().ingested <= at);
+        Self { partitions: seen.cloned().collect() }
+    }
+
     /// Stored bytes of all reachable pages.
     pub fn live_bytes(&self) -> u64 {
         self.partitions.iter().map(|p| p.meta().live_bytes).sum()

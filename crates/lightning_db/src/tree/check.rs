@@ -310,7 +310,7 @@ impl Check<'_> {
         }
         let Some(found) = totals else { return };
         let fields = [
-            ("highest number", meta.max_seq.0, found.max_seq.0),
+            ("highest number", meta.max_seq.0, found.max_seq.max(meta.ingested).0),
             ("entries", meta.entries, found.entries),
             ("tombstones", meta.tombstones, found.tombstones),
             ("raw bytes", meta.raw_bytes, found.raw_bytes),

@@ -52,7 +52,7 @@ pub struct PartitionCursor {
     columns: LeafColumns,
     /// Of the entry at `at`.
     parts: EntryParts,
-    /// Whether every entry of the leaf is settled.
+    /// Whether every entry of the leaf is settled, or all are of the commit that ingested them.
     settled: bool,
     /// Whether any entry of the leaf expires.
     expires: bool,
@@ -99,7 +99,7 @@ impl PartitionCursor {
     /// The number. Panics where the cursor is not [`valid`](Self::valid).
     #[inline]
     pub fn seq(&self) -> Seq {
-        if self.settled { Seq(0) } else { self.view().seq(self.at) }
+        if self.settled { self.reader.meta().ingested } else { self.view().seq(self.at) }
     }
 
     /// The value. Panics where the cursor is not [`valid`](Self::valid).
@@ -129,7 +129,8 @@ impl PartitionCursor {
     }
 
     /// The leaf it stands in, and where, if all there is settled and lasting: then each key has one version, which
-    /// everybody sees. (The first key may have newer versions in the leaf before.)
+    /// everybody sees who sees the one it stands on. (The first key may have newer versions in the leaf
+    /// before.)
     #[inline]
     pub fn settled_leaf(&self) -> Option<(&PageRef, LeafColumns, usize)> {
         if !self.settled || self.expires {

@@ -59,7 +59,7 @@ impl LeafSpan {
         Expiry(self.leaves.iter().map(|c| c.min_expiry).min().unwrap_or(u64::MAX))
     }
 
-    /// The highest number in its leaves.
+    /// The highest number in its leaves; 0 where they were ingested.
     pub fn max_seq(&self) -> crate::types::Seq {
         self.leaves.iter().map(|c| c.max_seq).max().unwrap_or_default()
     }

@@ -122,6 +122,13 @@ impl PartitionReader {
         Ok(Self { meta, segments: ordered, filters, root: OnceLock::new() })
     }
 
+    /// The same partition, written without numbers, as what commit `seq` ingested.
+    pub fn ingested_by(&self, seq: Seq) -> Result<Self> {
+        debug_assert_eq!(self.meta.max_seq, Seq(0), "what is ingested has no numbers of its own");
+        let meta = PartitionMeta { max_seq: seq, ingested: seq, ..self.meta.clone() };
+        Self::open(meta, self.segments.clone())
+    }
+
     /// What the manifest says of it.
     pub fn meta(&self) -> &PartitionMeta {
         &self.meta
@@ -178,6 +185,9 @@ impl PartitionReader {
     /// The newest version of `key` numbered at most `at`, tombstones included; `hash` is
     /// [`hash_key`](crate::types::hash_key) of the key.
     pub fn get(&self, pager: &Pager, key: &[u8], hash: u64, at: Seq) -> Result<Option<Found>> {
+        if at < self.meta.ingested {
+            return Ok(None);
+        }
         let Some((leaf, first)) = self.find(pager, key, hash)? else { return Ok(None) };
         let view = LeafView::new(&leaf.bytes);
         match newest_at(&view, key, first, at) {
@@ -190,7 +200,7 @@ impl PartitionReader {
     /// The number of the newest version of `key`.
     pub fn newest_seq(&self, pager: &Pager, key: &[u8], hash: u64) -> Result<Option<Seq>> {
         let found = self.find(pager, key, hash)?;
-        Ok(found.map(|(leaf, i)| LeafView::new(&leaf.bytes).seq(i)))
+        Ok(found.map(|(leaf, i)| LeafView::new(&leaf.bytes).seq(i).max(self.meta.ingested)))
     }
 
     /// The leaf and the index in it of the newest version of `key`.

@@ -455,6 +455,7 @@ impl PartitionWriter {
             droppable: self.droppable,
             lives: self.lives,
             blobs: blobs.collect(),
+            ingested: Seq(0),
         };
         Ok((meta, opened))
     }

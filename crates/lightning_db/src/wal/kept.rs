@@ -30,6 +30,13 @@ pub struct LogFile {
     pub blobs: BTreeMap<SegmentId, u64>,
 }
 
+impl LogFile {
+    /// A file that refers to no large values so far.
+    pub fn new(id: LogId, first: Seq, bytes: u64) -> Self {
+        Self { id, first, bytes, blobs: BTreeMap::new() }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// By commits.

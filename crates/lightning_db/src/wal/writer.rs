@@ -15,7 +15,7 @@
 //!
 //! Callers hold the commit section.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ impl Log {
         let begun = begin(vfs, dir, db, &header, capacity, None).map_err(|e| e.error)?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
-        options.files.add(listed(id, first_seq, capacity));
+        options.files.add(LogFile::new(id, first_seq, capacity));
         let writer = LogWriter {
             vfs: Arc::clone(vfs),
             dir: dir.to_path_buf(),
@@ -174,10 +174,6 @@ impl Log {
         let sync = Arc::clone(&self.writer.sync);
         (self.writer, sync)
     }
-}
-
-fn listed(id: LogId, first: Seq, bytes: u64) -> LogFile {
-    LogFile { id, first, bytes, blobs: BTreeMap::new() }
 }
 
 fn random_salt(vfs: &dyn Vfs, dir: &Path) -> Result<[u8; 16]> {
@@ -330,7 +326,7 @@ impl LogWriter {
         self.chain = begun.chain;
         let epoch = header.key_salt.map(|s| s.epoch);
         self.live.push_back(LiveFile { id, epoch, last: self.last, bytes: capacity });
-        self.files.add(listed(id, first_seq, capacity));
+        self.files.add(LogFile::new(id, first_seq, capacity));
         Ok(())
     }
 

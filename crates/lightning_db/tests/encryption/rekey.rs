@@ -444,3 +444,28 @@ fn a_wrong_key_in_the_middle_of_a_change_is_refused_and_nothing_is_touched() {
     assert!(vfs.files().contains(&Path::new("/db/KEYS").to_path_buf()));
     assert!(opened(&vfs).is_rotating_data_key());
 }
+
+/// An ingest writes its files without a latch, and names them in the end: the old key went meanwhile, and
+/// the next opening could not read them.
+#[test]
+fn an_old_key_stays_while_an_ingest_may_name_files_under_it() {
+    let vfs = SimulatedVfs::new(1);
+    let db = open(&vfs, Some(key(1)), OpenAs::Create).expect("creates");
+    let entries = (0..3000_u32).map(|n| {
+        if n == 2000 {
+            db.rotate_data_key().expect("begins");
+            assert!(!db.finish_data_key_rotation().expect("as far as it goes"));
+        }
+        (n.to_be_bytes(), vec![n as u8; if n == 7 { 50_000 } else { 100 }])
+    });
+    db.ingest(entries).expect("ingests");
+    assert_eq!(keys_held(&vfs), [2, 2], "the old key is there");
+    let before = contents(&db);
+    assert_eq!(before.len(), 3000);
+    finish(&db);
+    assert_eq!(keys_held(&vfs), [1, 1]);
+    db.close().expect("closes");
+    assert_eq!(epochs(&vfs).len(), 1);
+    let db = open(&vfs, Some(key(1)), OpenAs::Open).expect("opens");
+    assert!(contents(&db) == before);
+}

@@ -48,6 +48,8 @@ pub enum Operation {
     Batch(Vec<(usize, Key, Option<Value>)>),
     PutBatch(usize, Vec<(Key, Value)>),
     DeleteBatch(usize, Vec<Key>),
+    /// Sorted ingest; where the flag is set, its last key comes twice and it is refused.
+    Ingest(usize, std::collections::BTreeMap<Key, Value>, bool),
     Get(usize, Key),
     GetBatch(usize, Vec<Key>),
     /// The bits say from which end each entry is taken; then the rest is.
@@ -188,7 +190,11 @@ fn operation(rng: &mut Rng) -> Operation {
             (r.usize(0..KEYSPACES), key(r), (r.u8(0..4) > 0).then(|| value(r)))
         })),
         330..350 => O::PutBatch(keyspace, several(rng, 60, |r| (key(r), value(r)))),
-        350..365 => O::DeleteBatch(keyspace, several(rng, 30, key)),
+        350..353 => {
+            let entries = several(rng, 150, |r| (key(r), value(r)));
+            O::Ingest(keyspace, entries.into_iter().collect(), rng.u8(0..10) == 0)
+        }
+        353..365 => O::DeleteBatch(keyspace, several(rng, 30, key)),
         365..450 => O::Get(keyspace, key(rng)),
         450..475 => O::GetBatch(keyspace, several(rng, 20, key)),
         475..510 => O::Scan(keyspace, bounds(rng), rng.u64(..)),

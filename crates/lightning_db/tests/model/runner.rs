@@ -423,6 +423,23 @@ impl Runner {
                     pairs.into_iter().map(|(k, v)| (id, k, Some(v.into()))).collect();
                 self.commit(&changes);
             }
+            O::Ingest(ks, entries, twice) => {
+                let (keyspace, id) = self.keyspace(*ks)?;
+                let value = |v: &Value| bytes(*v).to_vec();
+                let mut pairs: Vec<_> =
+                    entries.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+                if *twice && let Some(last) = pairs.last().cloned() {
+                    pairs.push(last);
+                    let refused = keyspace.ingest(pairs).map_err(|e| e.kind());
+                    let expected = Err(ErrorKind::InvalidArgument);
+                    return same("ingest", &refused, &expected, |r| format!("{r:?}"));
+                }
+                let number = told("ingest", keyspace.ingest(pairs.clone()))?;
+                same("ingest", &number, &(pairs.len() as u64), u64::to_string)?;
+                let changes: Vec<_> =
+                    pairs.into_iter().map(|(k, v)| (id, k, Some(v.into()))).collect();
+                self.commit(&changes);
+            }
             O::DeleteBatch(ks, keys) => {
                 let (keyspace, id) = self.keyspace(*ks)?;
                 told("delete_batch", keyspace.delete_batch(keys))?;

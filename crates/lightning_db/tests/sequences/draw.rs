@@ -203,7 +203,11 @@ impl Maker {
                 let count = if value.len > 4000 { 3 } else { self.rng.u16(1..250) };
                 value.seed = self.next_value;
                 self.next_value += u32::from(count);
-                Operation::Fill { keyspace, from, step, count, value }
+                if self.rng.u8(0..4) == 0 {
+                    Operation::Ingest { keyspace, from, step, count, value }
+                } else {
+                    Operation::Fill { keyspace, from, step, count, value }
+                }
             }
             2 => Operation::Clear { keyspace, from, step, count: self.rng.u16(1..150) },
             _ => {

@@ -147,6 +147,14 @@ pub enum Operation {
         count: u16,
         value: Value,
     },
+    /// Sorted ingest of keys in a row.
+    Ingest {
+        keyspace: u8,
+        from: Key,
+        step: Key,
+        count: u16,
+        value: Value,
+    },
     /// `delete_batch` of keys in a row.
     Clear {
         keyspace: u8,

@@ -52,6 +52,11 @@ pub struct Counts {
     pub conflicts: u64,
 }
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+/// What a commit changes.
+type Change = (Life, Key, Option<Value>);
+
 pub struct World<'a> {
     pub keys: &'a [Vec<u8>],
     settings: &'a [LightningDbConfig],
@@ -266,15 +271,20 @@ impl<'a> World<'a> {
             }
             Operation::Fill { keyspace, from, step, count, value } => {
                 let (keyspace, life) = self.keyspace(keyspace);
-                let mut changes = Vec::new();
-                let mut entries = Vec::new();
-                for (i, key) in self.row(from, step, count).into_iter().enumerate() {
-                    let value = Value { seed: value.seed + i as u32, ..value };
-                    entries.push((self.keys[key as usize].clone(), value.bytes()));
-                    changes.push((life, key, Some(value)));
-                }
+                let (entries, changes) = self.row_of_values(life, from, step, count, value);
                 keyspace.put_batch(&entries).expect("put_batch");
                 self.committed(changes);
+            }
+            Operation::Ingest { keyspace, from, step, count, value } => {
+                let (keyspace, life) = self.keyspace(keyspace);
+                let (entries, changes) = self.row_of_values(life, from, step, count, value);
+                let done = keyspace.ingest(entries).map_err(|e| e.kind());
+                if INDEXED.contains(&keyspace.name()) {
+                    assert_eq!(done, Err(ErrorKind::InvalidArgument), "ingest beside an index");
+                } else {
+                    done.expect("ingest");
+                    self.committed(changes);
+                }
             }
             Operation::Clear { keyspace, from, step, count } => {
                 let (keyspace, life) = self.keyspace(keyspace);
@@ -325,6 +335,22 @@ impl<'a> World<'a> {
             .take_while(|k| *k < self.keys.len())
             .map(|k| k as Key)
             .collect()
+    }
+
+    /// Keys in a row with values, as entries and as changes of a life of a keyspace.
+    fn row_of_values(
+        &self,
+        life: Life,
+        from: Key,
+        step: Key,
+        count: u16,
+        value: Value,
+    ) -> (Vec<Entry>, Vec<Change>) {
+        let numbered = self.row(from, step, count).into_iter().zip(0..);
+        let valued = numbered.map(|(key, i)| (key, Value { seed: value.seed + i, ..value }));
+        valued
+            .map(|(key, v)| ((self.keys[key as usize].clone(), v.bytes()), (life, key, Some(v))))
+            .unzip()
     }
 
     fn write(&mut self, writes: &[(u8, Key, Option<Value>)], durability: u8) {

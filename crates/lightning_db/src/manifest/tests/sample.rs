@@ -94,6 +94,7 @@ pub fn partition(ids: &mut NextIds, first: &[u8], last: &[u8]) -> PartitionMeta 
         droppable: Droppable::default(),
         lives: Lives::default(),
         blobs: Vec::new(),
+        ingested: Seq(0),
     }
 }
 
@@ -380,6 +381,7 @@ impl Draw<'_> {
     fn random_partition(&mut self, first: u16, last: u16) -> PartitionMeta {
         let mut p = partition(&mut self.ids, &key(first), &key(last));
         p.height = self.rng.u8(0..4);
+        p.ingested = if self.rng.u8(0..4) == 0 { p.max_seq } else { Seq(0) };
         p.root.offset = self.rng.u64(..);
         p.root.checksum = self.rng.u32(..);
         p.entries = self.rng.u64(100..COUNT);

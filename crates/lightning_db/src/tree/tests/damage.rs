@@ -216,6 +216,7 @@ fn planted(f: &Fixture, spoil: &dyn Fn(&mut Plan, &str)) -> Arc<PartitionReader>
         droppable: Droppable::default(),
         lives: Lives::default(),
         blobs: Vec::new(),
+        ingested: Seq(0),
     });
     spoil(&mut plan, "meta");
     let opened = Arc::new(Segment::open(&c.vfs, &c.dir, &c.db, id).unwrap());
