@@ -22,8 +22,8 @@ use crate::store::lookup::{self, Stored};
 use crate::store::value::Value;
 
 /// A value to be read piece by piece: `Read` and `Seek`, or [`read_at`](Self::read_at). It stays as it
-/// is while this lives, whatever happens to the key; its space is not given back before. Keeps the
-/// database open, and one page of 256 KiB in memory.
+/// is while this lives, whatever happens to the key, its keyspace, or the database, which it keeps open
+/// unless that is [closed](Database::close); its space is not given back before. One page of 256 KiB is in memory.
 ///
 /// What fails as `Read` is an `io::Error` around the [`Error`](crate::Error): `Corrupt` for the piece
 /// that is damaged, while others can be read; and with the last piece that was not read yet, where pages
@@ -141,7 +141,7 @@ impl Keyspace {
     /// [`put`](Self::put). From 16 MiB on it has a file of its own, fsynced before the commit; a shorter
     /// one of more than one page is written twice, to a file that goes again and to the one that it
     /// shares with others. [`Database::close`] waits for the read at hand, after which this fails with
-    /// `Closed`.
+    /// `Closed`: a reader must not close the database itself.
     ///
     /// # Errors
     /// `Io` where the reader fails; `InvalidArgument` where it ends before `len`, and where the keyspace

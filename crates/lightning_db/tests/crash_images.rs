@@ -9,13 +9,16 @@
 //! `LIGHTNING_CRASH_FIRST` starts there.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
     ChangeKind, ChangesFrom, CompressionType, Database, Durability, IndexPart, IndexSpec,
-    KeySource, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch, WriteOptions,
+    KeySource, Keyspace, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions, WriteBatch,
+    WriteOptions,
 };
 
 type State = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -27,6 +30,71 @@ const LONG: Duration = Duration::from_secs(1 << 30);
 /// Some workloads have an index.
 fn indexes(seed: u64) -> bool {
     seed % 7 == 3
+}
+
+/// Some write large values as streams, which indexes refuse.
+fn streams(seed: u64) -> bool {
+    seed % 5 == 2 && !indexes(seed)
+}
+
+/// Gives so many bytes, and fails then if it is to.
+struct Source<'a>(&'a [u8], bool);
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() && self.1 {
+            return Err(io::Error::other("the source fails"));
+        }
+        self.0.read(buffer)
+    }
+}
+
+/// A value as states have it: of one that is very large, its length and a hash.
+fn in_state(value: Vec<u8>) -> Vec<u8> {
+    if value.len() < 100_000 {
+        return value;
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    format!("{} bytes, {:x}", value.len(), hasher.finish()).into_bytes()
+}
+
+/// Writes a value as a stream and reads it back; one of them is given up half-way. Tells whether it went
+/// on.
+fn stream(keyspace: &Keyspace, rng: &mut fastrand::Rng, history: &mut History) -> bool {
+    let key = format!("key{:04}", rng.u16(0..400)).into_bytes();
+    // From 16 MiB on a value has a file of its own.
+    let len = match rng.u8(0..16) {
+        0 => 17 << 20,
+        1..8 => rng.usize(0..40_000),
+        _ => rng.usize(200_000..900_000),
+    };
+    let mut value = vec![rng.u8(..); len];
+    for page in value.chunks_mut(10_000) {
+        page[0] = rng.u8(..);
+    }
+    if rng.u8(0..4) == 0 {
+        let half = Source(&value[..len / 2], true);
+        let given_up = keyspace.put_reader(&key, half, None);
+        assert!(given_up.is_err(), "half a value was taken");
+        // Nothing was to be seen of it, and what comes next shows whether the machine went down.
+        return true;
+    }
+    let mut next = history.states.last().expect("never empty").clone();
+    next.insert((u8::from(keyspace.name() == "other"), key.clone()), in_state(value.clone()));
+    history.states.push(next);
+    if keyspace.put_reader(&key, Source(&value, false), None).is_err() {
+        return false;
+    }
+    history.acknowledged = history.states.len() - 1;
+    history.durable = history.acknowledged;
+    let mut found = Vec::new();
+    let Ok(reader) = keyspace.get_reader(&key) else { return false };
+    if reader.expect("it was acknowledged").read_to_end(&mut found).is_err() {
+        return false;
+    }
+    assert!(found == value, "a value read as a stream is another");
+    true
 }
 
 /// Half of the workloads keep every moment, another half is encrypted.
@@ -148,6 +216,13 @@ fn run(vfs: &SimulatedVfs, seed: u64, commits: usize) -> History {
             }
             next.insert((which, key), value);
         }
+        if streams(seed) && rng.u8(0..12) == 0 {
+            let keyspace = if rng.bool() { db.default_keyspace() } else { &other };
+            if !stream(keyspace, &mut rng, &mut history) {
+                return history;
+            }
+            continue;
+        }
         if rng.u8(0..40) == 0 && !follows(seed) && !indexes(seed) {
             // In place of the batch. Indexes refuse it, and streams of changes only tell that it was.
             let mut next = history.states.last().expect("never empty").clone();
@@ -209,7 +284,7 @@ fn read(db: &Database) -> State {
         let keyspace = db.keyspace(name, KeyspaceOptions::default()).expect("a keyspace");
         for pair in keyspace.range(None, None).expect("a range") {
             let (k, v) = pair.expect("an entry");
-            state.insert((which, k), v);
+            state.insert((which, k), in_state(v));
         }
     }
     state
@@ -260,7 +335,7 @@ fn replay(db: &Database, now: Duration, label: &str) -> State {
             let key = (u8::from(change.keyspace == "other"), change.key);
             match change.kind {
                 ChangeKind::Put(value) if change.expires_at.is_none_or(|end| end > now) => {
-                    state.insert(key, value);
+                    state.insert(key, in_state(value));
                 }
                 ChangeKind::Put(_) | ChangeKind::Delete => {
                     state.remove(&key);
@@ -300,7 +375,7 @@ fn check_past(db: &Database, history: &History, label: &str) {
             let keyspace = db.keyspace(name, KeyspaceOptions::default()).expect("a keyspace");
             for pair in snapshot.range_in(&keyspace, None, None).expect("a range") {
                 let (k, v) = pair.expect("an entry");
-                state.insert((which, k), v);
+                state.insert((which, k), in_state(v));
             }
         }
         let at = at as usize;

@@ -325,3 +325,24 @@ fn transactions_larger_than_the_write_buffer_work() {
     }
     assert_eq!(db.count(None, None).expect("counts"), 3000);
 }
+
+/// A large value was on the disk before its write waited for a lock, and nothing could judge what is
+/// unused there until the wait was over. Other large values waited behind that judgement: those of
+/// whoever held the lock too, so that nobody went on before the time-out.
+#[test]
+fn a_large_value_that_waits_for_a_lock_holds_nobody_up() {
+    let config =
+        LightningDbConfig { lock_timeout: Duration::from_secs(60), ..LightningDbConfig::default() };
+    let db = Database::open_in_memory(config).expect("opens");
+    let mut tx = db.transaction_with(pessimistic(IsolationLevel::ReadCommitted)).expect("begins");
+    tx.put("key", "mine").expect("locks");
+    std::thread::scope(|s| {
+        let waiting = s.spawn(|| db.put("key", vec![1; 100_000]));
+        until_waiting(&db, 1);
+        db.compact().expect("compacts");
+        tx.put("large", vec![2; 100_000]).expect("locks");
+        tx.commit().expect("commits");
+        waiting.join().expect("no panic").expect("the lock is free in time");
+    });
+    assert!(db.get("key").expect("reads") == Some(vec![1; 100_000]));
+}

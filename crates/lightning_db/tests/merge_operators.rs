@@ -5,7 +5,7 @@
 //! `MERGE_SEQUENCES` sequences of `MERGE_OPERATIONS` operations each, `MERGE_SEED` for one of them alone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
@@ -333,4 +333,56 @@ fn any_interleaving_is_the_naive_fold() {
         }
     }
     println!("tried: {} sequences of merges ({operations} operations each)", sequences * 3);
+}
+
+/// A value that a merge makes large lies in a segment that others write to as well. While the merge went
+/// on, what they had written there was named, deleted and cleaned away, and the segment with it: the
+/// merge referred to a segment that was not there, and was refused.
+#[test]
+fn a_segment_stays_that_a_merge_under_way_has_written_to() {
+    #[derive(Clone, Default)]
+    struct Busy(Arc<Mutex<Option<Database>>>);
+    impl MergeOperator for Busy {
+        fn full_merge(
+            &self,
+            key: &[u8],
+            _: Option<&[u8]>,
+            _: &[&[u8]],
+        ) -> Result<Vec<u8>, MergeFailure> {
+            let mut db = self.0.lock().expect("no panic");
+            if let Some(db) = (key == b"b").then(|| db.take()).flatten() {
+                db.put("other", vec![1; 60_000]).expect("writes");
+                db.flush().expect("flushes");
+                db.delete("other").expect("deletes");
+                // The others' merges would wait for this one.
+                db.default_keyspace().compact().expect("compacts");
+                assert_eq!(db.get("other").expect("reads"), None);
+            }
+            Ok(vec![key[0]; 20_000])
+        }
+    }
+    let busy = Busy::default();
+    let config = LightningDbConfig {
+        merge_operators: MergeOperators::new().with("busy", busy.clone()),
+        background_compaction: false,
+        ..LightningDbConfig::default()
+    };
+    let db = Database::open_in_memory(config).expect("opens");
+    let options =
+        KeyspaceOptions { merge_operator: Some("busy".to_owned()), ..KeyspaceOptions::default() };
+    let merged = db.keyspace("merged", options).expect("a keyspace");
+    for _ in 0..2 {
+        merged.merge("a", "operand").expect("merges");
+        merged.merge("b", "operand").expect("merges");
+        db.flush().expect("flushes");
+    }
+    *busy.0.lock().expect("no panic") = Some(db.clone());
+    merged.compact().expect("compacts");
+    assert!(busy.0.lock().expect("no panic").is_none(), "it was busy");
+    for key in ["a", "b"] {
+        let value = merged.get(key).expect("reads").expect("is there");
+        assert!(value == vec![key.as_bytes()[0]; 20_000]);
+    }
+    let report = db.verify(VerifyOptions::default()).expect("verifies");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use lightning_db::vfs::simulated::FaultError;
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, IndexPart, IndexSpec, KeySource, KeyspaceOptions, LightningDbConfig,
-    OpenAs, ValueReader, VerifyOptions,
+    ChangeKind, ChangesFrom, Database, ErrorKind, IndexPart, IndexSpec, KeySource, KeyspaceOptions,
+    LightningDbConfig, OpenAs, ValueReader, VerifyOptions,
 };
 
 const CHUNK: usize = 256 * 1024;
@@ -447,6 +447,93 @@ fn a_default_lifetime_holds_for_a_stream() {
         assert!(db.get_reader([n]).expect("reads").is_none(), "{n}");
         let then = snapshot.get_reader([n]).expect("reads");
         assert!(whole(&mut then.expect("it lived then")).len() >= 100);
+    }
+    clean(&db);
+}
+
+/// Where the commit made work due, it waited for the writer's own hold on the segments.
+#[test]
+fn a_commit_that_fills_the_memtable_does_the_work_that_is_due() {
+    let vfs = SimulatedVfs::new(1);
+    let db = simulated(&vfs, config()).expect("opens");
+    let value = noise(CHUNK + 1, 1);
+    let key = |n: u8| [&[n], &[b'k'; 1000][..]].concat();
+    for n in 0..100 {
+        db.put_reader(key(n), &value[..], None).expect("writes");
+    }
+    assert!(db.stats().flushes > 0, "memtables were filled by these commits alone");
+    for n in 0..100 {
+        assert!(whole(&mut db.get_reader(key(n)).expect("reads").expect("is there")) == value);
+    }
+    clean(&db);
+}
+
+/// A keyspace that is dropped, and a database that is closed, are still read by who holds a value.
+#[test]
+fn a_reader_outlives_its_keyspace_and_its_database() {
+    for len in [3 * CHUNK, 20 << 20] {
+        let vfs = SimulatedVfs::new(1);
+        let db = simulated(&vfs, config()).expect("opens");
+        let value = noise(len, 4);
+        let other = db.keyspace("other", KeyspaceOptions::default()).expect("a keyspace");
+        other.put_reader(b"key", &value[..], None).expect("writes");
+        let mut young = other.get_reader(b"key").expect("reads").expect("is there");
+        db.flush().expect("flushes");
+        let mut reader = other.get_reader(b"key").expect("reads").expect("is there");
+        db.drop_keyspace("other").expect("drops");
+        let gone = other.get_reader(b"key").expect_err("it is dropped");
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+        drop(other);
+        db.put_reader(b"key", &value[..], None).expect("writes");
+        db.compact().expect("compacts");
+        assert!(whole(&mut young) == value && whole(&mut reader) == value);
+        drop((young, reader));
+        db.compact().expect("compacts");
+        clean(&db);
+        let bytes: usize = files(&vfs).iter().map(|f| vfs.read_file(f).expect("reads").len()).sum();
+        assert!(bytes < len + 2 * CHUNK, "{bytes} bytes are left: the space comes back");
+
+        let mut reader = db.get_reader(b"key").expect("reads").expect("is there");
+        let asked = db.clone();
+        db.close().expect("closes");
+        assert_eq!(asked.get_reader(b"key").expect_err("closed").kind(), ErrorKind::Closed);
+        assert!(whole(&mut reader) == value);
+        // Somebody else has it open now, and cleans the value away.
+        let again = simulated(&vfs, config()).expect("opens");
+        again.put(b"key", b"new").expect("writes");
+        again.compact().expect("compacts");
+        assert!(whole(&mut reader) == value);
+        drop((reader, asked));
+        assert_eq!(again.get(b"key").expect("reads"), Some(b"new".to_vec()));
+        clean(&again);
+    }
+}
+
+/// What is read back of the log, and of the past, has streamed values whole.
+#[test]
+fn changes_and_the_past_tell_streamed_values() {
+    let vfs = SimulatedVfs::new(1);
+    let day = Duration::from_secs(86_400);
+    let kept = LightningDbConfig { history_retention: Some(day), ..config() };
+    let db = simulated(&vfs, kept).expect("opens");
+    db.commit_cursor("all", 0).expect("a cursor");
+    let values = [noise(3 * CHUNK, 1), noise(17 << 20, 2)];
+    for value in &values {
+        db.put_reader(b"key", &value[..], None).expect("writes");
+        db.flush().expect("flushes");
+    }
+    db.delete(b"key").expect("deletes");
+    db.compact().expect("compacts");
+    for (n, value) in values.iter().enumerate() {
+        let then = db.snapshot_at(n as u64 + 1).expect("it is kept");
+        let mut reader = then.get_reader(b"key").expect("reads").expect("was there");
+        assert!(whole(&mut reader) == *value);
+    }
+    let from = ChangesFrom::Cursor("all".to_owned());
+    let mut told = db.changes(from).expect("a stream of changes");
+    for value in values {
+        let change = told.try_next().expect("reads").expect("a commit").changes.remove(0);
+        assert!(change.kind == ChangeKind::Put(value));
     }
     clean(&db);
 }

@@ -139,6 +139,10 @@ impl Run {
                         None => state.remove(&(second, name[0])),
                     };
                 }
+                if batch.is_empty() {
+                    // Ranges that can hold no key: no commit, which promises nothing of those before it.
+                    return Ok(());
+                }
                 let durability = if sync { Durability::Sync } else { Durability::Async };
                 self.states.push(state);
                 db.write(batch, WriteOptions { durability: Some(durability) })?;

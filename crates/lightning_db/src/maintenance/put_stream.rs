@@ -82,10 +82,9 @@ pub fn put_reader(
     stream.check_end(len)?;
     check_quota(core, stream.read)?;
     let blob = own.end()?;
-    // What refers to the value is in a memtable before segments are judged again.
-    let _pin = core.env.blobs.pin();
     if stream.read < OWN_SEGMENT_BYTES {
-        let blob = core.env.blobs.put_pages(own.read_back(&blob)?)?;
+        let pin = core.env.blobs.pin();
+        let blob = pin.put_pages(own.read_back(&blob)?)?;
         drop(own);
         commit(core, keyspace, key, blob)?;
         return Ok(stream.read);

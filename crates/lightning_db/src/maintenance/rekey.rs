@@ -125,7 +125,6 @@ impl Core {
 
     /// Drops the old keys if nothing needs them; tells whether they went.
     fn drop_old_keys(&self, keys: &Keyring, newest: u32, wait: bool) -> Result<bool> {
-        drop(self.env.blobs.judge());
         self.trim_kept()?;
         // Those that begin from here on are under the newest key, and wait a moment.
         let Some(_jobs) = self.file_jobs.none() else { return Ok(false) };
@@ -144,7 +143,10 @@ impl Core {
             let mut values = manifest.state().blob_segments.keys();
             manifest.is_aged(newest) || values.any(|id| self.env.blobs.is_aged(*id, newest))
         };
+        let aged = |id| self.env.blobs.is_aged(id, newest);
         let needed = named_aged
+            // Before memtables: what refers to these values comes into them.
+            || self.env.blobs.pinned().into_iter().any(aged)
             || self.has_aged_log(newest)
             || self.has_aged_kept_log(newest)?
             || self.has_aged_values_in_memory(&keyspaces, newest)

@@ -46,14 +46,24 @@ impl Core {
     /// Makes everything committed so far part of runs.
     pub fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
-        self.section.seal_all();
         self.noting(Work::Flush, || {
-            while self.flush_step()? {}
+            self.flush_commits()?;
             if self.env.log.is_some() {
                 self.retire_log()?;
             }
             Ok(())
         })
+    }
+
+    /// Flushes every commit so far. Without a log the manifest learns the number of the last, which may
+    /// have written nothing: it is not given out again.
+    pub fn flush_commits(&self) -> Result<()> {
+        let last = self.section.seal_all();
+        while self.flush_step()? {}
+        if self.env.log.is_none() && self.vouched() < last {
+            self.env.publish(Edit { ops: vec![EditOp::LastSeq(last)] }, || ())?;
+        }
+        Ok(())
     }
 
     /// Gives up log segments that no memtable needs.
@@ -238,6 +248,8 @@ impl Core {
             if known.is_empty() {
                 return Ok(false);
             }
+            // Before memtables and versions, in which what is held now may be named later.
+            let pinned = self.env.blobs.pinned();
             let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
             let mut in_memory: BTreeSet<SegmentId> = BTreeSet::new();
             for keyspace in self.all() {
@@ -248,7 +260,9 @@ impl Core {
                 }
             }
             in_memory.extend(self.pinned_for_changes());
-            let settled = |id: &SegmentId| !in_memory.contains(id) && !self.env.blobs.is_young(*id);
+            let settled = |id: &SegmentId| {
+                !in_memory.contains(id) && !pinned.contains(id) && !self.env.blobs.is_young(*id)
+            };
             // While the data keys are changed, all that lives moves.
             let keys = self.env.db.keys().filter(|k| k.is_changing());
             let aged = |id| keys.is_some_and(|k| self.env.blobs.is_aged(id, k.newest_epoch()));

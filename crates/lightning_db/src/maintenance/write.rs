@@ -20,7 +20,7 @@ use crate::locks::{LockMode, Owner, Request, Target};
 use crate::maintenance::core::{Core, Work};
 use crate::maintenance::indexes::upkeep::commit_with_indexes;
 use crate::maintenance::row_by_row::commit_with_ranges;
-use crate::store::blobs::BlobStore;
+use crate::store::blobs::{BlobPin, BlobStore};
 use crate::sync::atomic::Ordering;
 use crate::types::{Entry, EntryValue};
 
@@ -97,11 +97,11 @@ pub fn write_batch(
     let lives = batch.lifetimes || core.has_default_ttl();
     let with_moments = if lives { begin_lives(core, batch, body)? } else { None };
     let body = with_moments.as_deref().unwrap_or(body);
-    // The pin goes before the work that a commit makes due, which waits for it.
     let committed = {
+        // Of the large values; it goes before the work that a commit makes due.
+        let pin = core.env.blobs.pin();
         let large = has_large_values(body, BLOB_THRESHOLD_BYTES);
-        let _pin = large.then(|| core.env.blobs.pin());
-        let moved = if large { Some(move_large_values(core, body)?) } else { None };
+        let moved = if large { Some(move_large_values(&pin, body)?) } else { None };
         let whole = moved.as_deref().unwrap_or(body);
         check_size(config, whole.len())?;
         if batch.ranges {
@@ -336,7 +336,7 @@ pub fn no_lives_where_merged() -> Error {
 }
 
 /// The body with its large values moved to blob pages.
-fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
+fn move_large_values(blobs: &BlobPin<'_>, body: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for part in parts(body) {
         let op = match part {
@@ -348,7 +348,7 @@ fn move_large_values(core: &Core, body: &[u8]) -> Result<Vec<u8>> {
         };
         let value = match op.entry.value {
             EntryValue::Inline(v) if v.len() >= BLOB_THRESHOLD_BYTES => {
-                EntryValue::Blob(core.env.blobs.put(v)?)
+                EntryValue::Blob(blobs.put(v)?)
             }
             other => other,
         };

@@ -54,7 +54,7 @@ impl<'a> Replay<'a> {
             }
             from.push(blob);
             match self.check_blob(&blob) {
-                Ok(()) if self.rewrite_blobs => moved.push(self.blobs.copy(&blob)?),
+                Ok(()) if self.rewrite_blobs => moved.push(self.blobs.pin().copy(&blob)?),
                 Ok(()) => moved.push(blob),
                 Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                     return Ok(Visit::Unusable);

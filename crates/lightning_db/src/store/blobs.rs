@@ -6,8 +6,8 @@
 //! 3. A segment that no current version refers to stays readable until every version that was
 //!    alive when it was retired is gone.
 //!
-//! 4. Between writing a value and inserting the entry that refers to it, the writer holds
-//!    [`BlobStore::pin`]; segments are judged unused only while nobody does.
+//! 4. Values are written by way of a [`pin`](BlobStore::pin), which keeps their segment from being judged
+//!    unused until what refers to them can be seen (see `blob_pins`).
 //! 5. A segment with values stays the active one until it is sealed, however often that fails:
 //!    whoever syncs or names what refers to it must meet the failure. After a failed sync the
 //!    store has [`failed`](BlobStore::failed), and with it the handle.
@@ -23,9 +23,11 @@ use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::blob::page_count;
 use crate::segment::{BlobPages, Segment, SegmentKind, SegmentWriter};
+pub use crate::store::blob_pins::BlobPin;
+use crate::store::blob_pins::Holds;
 use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::types::{BlobRef, KeyspaceId, SegmentId};
 use crate::vfs::Vfs;
 
@@ -46,7 +48,8 @@ pub struct BlobStore {
     dropped: Mutex<Vec<Weak<Version>>>,
     /// Sealed by size and not yet named by an edit, with their bytes.
     sealed: Mutex<BTreeMap<SegmentId, u64>>,
-    in_flight: RwLock<()>,
+    holds: Holds,
+    judging: Mutex<()>,
     naming: Mutex<()>,
     failed: OnceLock<String>,
     leaving: Arc<AtomicU64>,
@@ -65,7 +68,8 @@ impl BlobStore {
             retired: Mutex::new(Vec::new()),
             dropped: Mutex::new(Vec::new()),
             sealed: Mutex::new(BTreeMap::new()),
-            in_flight: RwLock::new(()),
+            holds: Holds::default(),
+            judging: Mutex::new(()),
             naming: Mutex::new(()),
             failed: OnceLock::new(),
             leaving: Arc::new(AtomicU64::new(0)),
@@ -90,9 +94,14 @@ impl BlobStore {
         }
     }
 
-    /// Held from writing a value until the entry that refers to it is in a memtable.
-    pub fn pin(&self) -> RwLockReadGuard<'_, ()> {
-        self.in_flight.read()
+    /// For writing values: held until the entries that refer to them are in a memtable or a version.
+    pub fn pin(&self) -> BlobPin<'_> {
+        BlobPin::new(self, &self.holds)
+    }
+
+    /// The segments that values were written to which nothing may refer to yet.
+    pub fn pinned(&self) -> BTreeSet<SegmentId> {
+        self.holds.ids()
     }
 
     /// Held from [`seal_for_edit`](Self::seal_for_edit) until the edit is durable and
@@ -102,9 +111,9 @@ impl BlobStore {
         self.naming.lock()
     }
 
-    /// Held while segments are judged unused.
-    pub fn judge(&self) -> RwLockWriteGuard<'_, ()> {
-        self.in_flight.write()
+    /// Held while segments are judged unused: one at a time.
+    pub fn judge(&self) -> MutexGuard<'_, ()> {
+        self.judging.lock()
     }
 
     /// Makes a segment that the manifest names readable.
@@ -114,13 +123,17 @@ impl BlobStore {
         Ok(())
     }
 
-    /// Writes a value; its bytes are with the system when this returns, durable after [`sync`](Self::sync).
-    pub fn put(&self, value: &[u8]) -> Result<BlobRef> {
-        self.append(|writer| writer.append_blob(value))
+    /// See [`BlobPin::put`]; `hold` is told the segment before.
+    pub(super) fn put(&self, value: &[u8], hold: impl FnOnce(SegmentId)) -> Result<BlobRef> {
+        self.append(hold, |writer| writer.append_blob(value))
     }
 
-    /// Writes a value anew from the pages it has elsewhere, a page in memory at a time.
-    pub fn put_pages(&self, mut pages: BlobPages) -> Result<BlobRef> {
+    /// See [`BlobPin::put_pages`].
+    pub(super) fn put_pages(
+        &self,
+        mut pages: BlobPages,
+        hold: impl FnOnce(SegmentId),
+    ) -> Result<BlobRef> {
         let mut n = 0;
         let count = page_count(pages.value_bytes());
         let mut next = |page: &mut Vec<u8>| {
@@ -130,12 +143,7 @@ impl BlobStore {
             }
             Ok(())
         };
-        self.append(|writer| writer.append_blob_from(&mut next))
-    }
-
-    /// Writes a value anew, away from where it lies.
-    pub fn copy(&self, blob: &BlobRef) -> Result<BlobRef> {
-        self.put_pages(self.pages(blob)?)
+        self.append(hold, |writer| writer.append_blob_from(&mut next))
     }
 
     /// The pages of a value, which stay readable while this lives. The version that it was found in is
@@ -150,7 +158,11 @@ impl BlobStore {
         BlobPages::open(Arc::new(segment), *blob)
     }
 
-    fn append(&self, write: impl FnOnce(&mut SegmentWriter) -> Result<BlobRef>) -> Result<BlobRef> {
+    fn append(
+        &self,
+        hold: impl FnOnce(SegmentId),
+        write: impl FnOnce(&mut SegmentWriter) -> Result<BlobRef>,
+    ) -> Result<BlobRef> {
         let mut active = self.active.lock();
         if active.as_ref().is_some_and(|w| w.len() >= BLOB_SEGMENT_BYTES) {
             self.seal(&mut active)?;
@@ -163,6 +175,7 @@ impl BlobStore {
             *active = Some(writer);
         }
         let writer = active.as_mut().expect("made above");
+        hold(writer.id());
         write(writer).inspect_err(|e| {
             self.note(writer, e);
             writer.give_back_space();

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOB_THRESHOLD_BYTES, MAX_VALUE_BYTES};
 use crate::manifest::ViewSpan;
 use crate::operators::Merger;
+use crate::store::blobs::BlobPin;
 use crate::store::environment::Environment;
 use crate::store::fold;
 use crate::store::keyspace::KeyspaceStore;
@@ -76,6 +77,8 @@ pub struct Folding<'a> {
     pub may_write_blobs: bool,
     /// Whether any did.
     pub wrote_blobs: Cell<bool>,
+    /// Holds them until the job has published what refers to them.
+    pin: BlobPin<'a>,
 }
 
 impl<'a> Folding<'a> {
@@ -86,7 +89,8 @@ impl<'a> Folding<'a> {
         older: Older<'a>,
         may_write_blobs: bool,
     ) -> Self {
-        Self { env, keyspace, older, may_write_blobs, wrote_blobs: Cell::new(false) }
+        let pin = env.blobs.pin();
+        Self { env, keyspace, older, may_write_blobs, wrote_blobs: Cell::new(false), pin }
     }
 }
 
@@ -282,7 +286,7 @@ impl Folding<'_> {
             return Ok(None);
         }
         self.wrote_blobs.set(true);
-        Ok(Some(Base::Blob(self.env.blobs.put(&value)?)))
+        Ok(Some(Base::Blob(self.pin.put(&value)?)))
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::manifest::ViewSpan;
 use crate::ranges::is_before;
+use crate::store::blobs::BlobPin;
 use crate::store::chain::{Folding, KeyChain, Sink};
 use crate::store::environment::Environment;
 use crate::store::merge_ranges::MergeRanges;
@@ -23,6 +24,8 @@ use crate::types::{Entry, EntryValue, SegmentId, Seq};
 pub struct Tally<'a> {
     env: &'a Environment,
     clean: Option<&'a BTreeSet<SegmentId>>,
+    /// Holds what is moved until the job has published it.
+    pin: BlobPin<'a>,
     entries: u64,
     may_stop: bool,
 }
@@ -30,7 +33,7 @@ pub struct Tally<'a> {
 impl<'a> Tally<'a> {
     /// For a job that runs to its end.
     pub fn new(env: &'a Environment, clean: Option<&'a BTreeSet<SegmentId>>) -> Self {
-        Self { env, clean, entries: 0, may_stop: false }
+        Self { env, clean, pin: env.blobs.pin(), entries: 0, may_stop: false }
     }
 
     /// For a job that gives up when the database closes.
@@ -49,7 +52,7 @@ impl<'a> Tally<'a> {
     ) -> Result<()> {
         let moved = match (entry.value, self.clean) {
             (EntryValue::Blob(blob), Some(clean)) if clean.contains(&blob.segment) => {
-                Some(self.env.blobs.copy(&blob)?)
+                Some(self.pin.copy(&blob)?)
             }
             _ => None,
         };

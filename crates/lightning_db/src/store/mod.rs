@@ -7,6 +7,8 @@
 //! | `lifetimes` | the time by which entries expire, and which have for everybody |
 //! | `environment` | what every job shares: files, cache, manifest, views, counters |
 //! | `blobs` | large values: the blob segment being written, those that can be read |
+//! | `blob_pins` | segments that values are written to, held until something refers to these |
+//! | `own_blobs` | large values in segments of one job's own |
 //! | `version` | what a keyspace consisted of at one moment |
 //! | `keyspace` | one keyspace: its current version and how it changes |
 //! | `value` | values handed to readers |
@@ -32,6 +34,7 @@
 
 pub mod adopt;
 pub mod arrivals;
+mod blob_pins;
 pub mod blobs;
 pub mod chain;
 pub mod changes;

@@ -276,7 +276,7 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
     // Only now: who held a latch has marked what leaves because of its edit, and a judgement of large
     // values that was under way has come to its end.
     let quiet = quiet && {
-        drop(env.blobs.pin());
+        drop(env.blobs.judge());
         env.blobs.drop_unused();
         env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
     };

@@ -58,7 +58,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("refused").kind()
 }
 
-/// Puts, deletes, large values, a keyspace of its own, an index, operands, lifetimes, range deletes, a cursor, flushes, merges, reopening: something of every
+/// Puts, deletes, large values, streams, ingests, a keyspace of its own, an index, operands, lifetimes, range deletes, a cursor, flushes, merges, reopening: something of every
 /// file. Stops at the first error.
 fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<()> {
     let db = open(vfs, key.clone(), OpenAs::Create)?;
@@ -76,6 +76,26 @@ fn workload(vfs: &SimulatedVfs, key: Option<KeySource>, rounds: u32) -> Result<(
         }
         if round % 5 == 1 {
             db.put("canary-large", format!("canary-blob-{round}-").repeat(1500))?;
+        }
+        if round % 5 == 2 {
+            // More than one page, by way of a file that goes again; another is given up half-way.
+            let film = format!("canary-film-{round}-").repeat(18_000);
+            db.put_reader("canary-film", film.as_bytes(), None)?;
+            let mut reader = db.get_reader("canary-film")?.expect("it was just put");
+            let mut end = [0; 20];
+            assert_eq!(reader.read_at(&mut end, film.len() as u64 - 20)?, 20);
+            assert!(film.as_bytes().ends_with(&end));
+            let more = Some(film.len() as u64 + 1);
+            let short = db.put_reader("canary-short", film.as_bytes(), more);
+            assert!(short.is_err(), "it is a byte short");
+        }
+        if round % 5 == 3 {
+            let entries = (0..60).map(|i| {
+                let times = if i == 30 { 1500 } else { 20 };
+                let value = format!("canary-ingested-value-{round}-{i}").repeat(times);
+                (format!("canary-ingested-{i:03}"), value)
+            });
+            db.ingest(entries)?;
         }
         let life = std::time::Duration::from_secs(3600);
         db.put_with_ttl(format!("canary-mortal-{round}"), "canary-value-mortal", life)?;

@@ -25,14 +25,65 @@ pub struct Setup {
     pub one_large_in: u8,
     /// The run begins with what a killed process left, not with an empty disk.
     pub killed: bool,
+    /// Values are written and read as streams too.
+    pub streams: bool,
 }
 
 pub static SETUPS: &[Setup] = &[
-    Setup { name: "mixed", log: true, threads: 0, steps: 90, one_large_in: 60, killed: false },
-    Setup { name: "no log", log: false, threads: 0, steps: 80, one_large_in: 60, killed: false },
-    Setup { name: "large", log: true, threads: 0, steps: 60, one_large_in: 4, killed: false },
-    Setup { name: "killed", log: true, threads: 0, steps: 15, one_large_in: 15, killed: true },
-    Setup { name: "threads", log: true, threads: 2, steps: 70, one_large_in: 30, killed: false },
+    Setup {
+        name: "mixed",
+        log: true,
+        threads: 0,
+        steps: 90,
+        one_large_in: 60,
+        killed: false,
+        streams: false,
+    },
+    Setup {
+        name: "no log",
+        log: false,
+        threads: 0,
+        steps: 80,
+        one_large_in: 60,
+        killed: false,
+        streams: false,
+    },
+    Setup {
+        name: "large",
+        log: true,
+        threads: 0,
+        steps: 60,
+        one_large_in: 4,
+        killed: false,
+        streams: false,
+    },
+    Setup {
+        name: "killed",
+        log: true,
+        threads: 0,
+        steps: 15,
+        one_large_in: 15,
+        killed: true,
+        streams: false,
+    },
+    Setup {
+        name: "threads",
+        log: true,
+        threads: 2,
+        steps: 70,
+        one_large_in: 30,
+        killed: false,
+        streams: false,
+    },
+    Setup {
+        name: "streams",
+        log: true,
+        threads: 0,
+        steps: 40,
+        one_large_in: 15,
+        killed: false,
+        streams: true,
+    },
 ];
 
 impl fmt::Debug for Setup {
@@ -102,6 +153,14 @@ pub enum Step {
     Write(Changes, Durability),
     Transaction(Changes),
     Get(u8, u16),
+    /// A value that comes as a stream, to its end or given up half-way.
+    Stream {
+        keyspace: u8,
+        key: u16,
+        len: usize,
+        given_up: bool,
+    },
+    ReadStream(u8, u16),
     Scan {
         keyspace: u8,
         reverse: bool,
@@ -134,12 +193,33 @@ fn changes(rng: &mut fastrand::Rng, one_large_in: u8) -> Changes {
         .collect()
 }
 
+fn stream(rng: &mut fastrand::Rng) -> Step {
+    let (keyspace, key) = (rng.u8(0..3), rng.u16(0..10));
+    if rng.u8(0..3) == 0 {
+        return Step::ReadStream(keyspace, key);
+    }
+    // Shorter than a page, of some pages, and with a file of its own.
+    let len = match rng.u8(0..40) {
+        0 => 17 << 20,
+        1..16 => rng.usize(0..40_000),
+        _ => rng.usize(200_000..600_000),
+    };
+    Step::Stream { keyspace, key, len, given_up: rng.u8(0..4) == 0 }
+}
+
 /// The steps of a run.
 pub fn steps(setup: &Setup, seed: u64) -> Vec<Step> {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
     let rng = &mut rng;
-    (0..setup.steps)
-        .map(|_| match rng.u8(0..60) {
+    // One of each kind, whatever is drawn.
+    let large = |key, len, given_up| Step::Stream { keyspace: 0, key, len, given_up };
+    let delete = Step::Write(vec![(0, 1, None)], Durability::Sync);
+    let first =
+        [large(1, 300_000, true), large(1, 17 << 20, false), Step::ReadStream(0, 1), delete];
+    let first = first.into_iter().filter(|_| setup.streams);
+    first
+        .chain((0..setup.steps).map(|_| match rng.u8(0..60) {
+            16..=40 if setup.streams => stream(rng),
             0 | 1 => Step::Flush,
             2 => Step::Compact,
             3 => Step::Sync,
@@ -161,6 +241,6 @@ pub fn steps(setup: &Setup, seed: u64) -> Vec<Step> {
                 };
                 Step::Write(changes(rng, setup.one_large_in), durability)
             }
-        })
+        }))
         .collect()
 }

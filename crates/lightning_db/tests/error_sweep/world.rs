@@ -10,6 +10,8 @@
 //!    again once the fault is over.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
@@ -19,6 +21,8 @@ use lightning_db::{
 };
 
 use crate::workload::{Changes, KEYSPACES, PATH, Setup, Step};
+
+const GIVEN_UP: &str = "the source gives up";
 
 type State = BTreeMap<(u8, Vec<u8>), Arc<Vec<u8>>>;
 
@@ -225,6 +229,10 @@ impl World {
             Step::Write(changes, durability) => self.commit(&db, changes, Some(*durability)),
             Step::Transaction(changes) => self.commit(&db, changes, None),
             Step::Get(keyspace, key) => self.get(&db, *keyspace, *key),
+            Step::Stream { keyspace, key, len, given_up } => {
+                self.stream(&db, (*keyspace, *key), *len, *given_up);
+            }
+            Step::ReadStream(keyspace, key) => self.read_stream(&db, *keyspace, *key),
             Step::Scan { keyspace, reverse } => self.scan(&db, *keyspace, *reverse),
             Step::Hold => self.hold(&db),
             Step::Advance(count) => self.advance(*count),
@@ -265,6 +273,17 @@ impl World {
         self.read("a keyspace that exists", found)
     }
 
+    fn keyspace_to_write(&mut self, db: &Database, which: u8) -> Option<Keyspace> {
+        let name = KEYSPACES[which as usize];
+        let exists = db.list_keyspaces().iter().any(|n| n == name);
+        let found = db.keyspace(name, KeyspaceOptions::default());
+        if exists {
+            self.read("a keyspace that exists", found)
+        } else {
+            self.write("a new keyspace", found)
+        }
+    }
+
     fn value(&self, len: usize) -> Arc<Vec<u8>> {
         let mut value = vec![(self.writes % 251) as u8; len];
         let number = self.writes.to_be_bytes();
@@ -281,15 +300,7 @@ impl World {
         let mut next = self.states.last().expect("never empty").clone();
         let mut handles: BTreeMap<u8, Keyspace> = BTreeMap::new();
         for (which, _, _) in changes {
-            let name = KEYSPACES[*which as usize];
-            let exists = db.list_keyspaces().iter().any(|n| n == name);
-            let found = db.keyspace(name, KeyspaceOptions::default());
-            let found = if exists {
-                self.read("a keyspace that exists", found)
-            } else {
-                self.write("a new keyspace", found)
-            };
-            let Some(found) = found else { return };
+            let Some(found) = self.keyspace_to_write(db, *which) else { return };
             handles.insert(*which, found);
         }
         let mut writes = Vec::new();
@@ -338,6 +349,61 @@ impl World {
         } else if !unknown || was_poisoned {
             self.states.pop();
         }
+    }
+
+    /// A value that comes as a stream; one that is given up leaves the key as it was.
+    fn stream(&mut self, db: &Database, (which, key): (u8, u16), len: usize, given_up: bool) {
+        struct Source<'a>(&'a [u8], bool);
+        impl io::Read for Source<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.0.is_empty() && self.1 {
+                    return Err(io::Error::other(GIVEN_UP));
+                }
+                self.0.read(buffer)
+            }
+        }
+        if !self.poisoned && !self.settle() {
+            return;
+        }
+        let Some(keyspace) = self.keyspace_to_write(db, which) else { return };
+        self.writes += 1;
+        let (key, value) = (key.to_be_bytes(), self.value(len));
+        if given_up {
+            let result = keyspace.put_reader(key, Source(&value[..len / 2], true), None);
+            let e = result.expect_err("half a value was taken");
+            let by_source = e.source().is_some_and(|source| source.to_string() == GIVEN_UP);
+            if !by_source {
+                self.write::<()>("a stream that is given up", Err(e));
+            }
+            return;
+        }
+        let mut next = self.states.last().expect("never empty").clone();
+        next.insert((which, key.to_vec()), Arc::clone(&value));
+        let was_poisoned = self.poisoned;
+        self.states.push(next);
+        let result = keyspace.put_reader(key, Source(&value, false), Some(len as u64));
+        let unknown = matches!(&result, Err(e) if e.kind() == ErrorKind::CommitUnknown);
+        if self.write("a stream", result).is_some() {
+            self.shown = self.states.len() - 1;
+        } else if !unknown || was_poisoned {
+            self.states.pop();
+        }
+    }
+
+    fn read_stream(&mut self, db: &Database, which: u8, key: u16) {
+        let Some(keyspace) = self.keyspace(db, which) else { return };
+        let key = key.to_be_bytes();
+        let read = keyspace.get_reader(key).and_then(|reader| {
+            let Some(mut reader) = reader else { return Ok(None) };
+            let mut bytes = vec![0; reader.len() as usize + 1];
+            let n = reader.read_at(&mut bytes, 0)?;
+            bytes.truncate(n);
+            Ok(Some(bytes))
+        });
+        let Some(found) = self.read("a reader of a value", read) else { return };
+        let may = |s: &State| s.get(&(which, key.to_vec())).map(|v| v.to_vec()) == found;
+        let len = found.as_ref().map(Vec::len);
+        assert!(self.candidates().iter().any(may), "a reader gave what was not written: {len:?}");
     }
 
     fn get(&mut self, db: &Database, which: u8, key: u16) {
