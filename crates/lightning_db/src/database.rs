@@ -70,6 +70,8 @@ impl Handle {
         self.transactions.lock().clear();
         scheduler::stop(core, std::mem::take(&mut *self.threads.lock()));
         let result = if core.read_only { Ok(()) } else { self.flush_for_close() };
+        // From here on the directory may be somebody else's.
+        core.env.blobs.leaving().end();
         *core.lock.lock() = None;
         result
     }

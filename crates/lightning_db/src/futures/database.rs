@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::inner::Inner;
 use super::keyspace::AsyncKeyspace;
 use super::pool::Pool;
+use super::quiet::Quiet;
 use super::range::AsyncRange;
 use super::snapshot::AsyncSnapshot;
 use crate::commit::batch::WriteBatch;
@@ -114,8 +115,9 @@ impl AsyncOptions {
 /// ```
 #[derive(Clone)]
 pub struct AsyncDatabase {
-    inner: Arc<Inner>,
     keyspace: AsyncKeyspace,
+    // The last: what else is held must not be the last of the database.
+    inner: Arc<Inner>,
 }
 
 impl AsyncDatabase {
@@ -156,7 +158,9 @@ impl AsyncDatabase {
     }
 
     fn over(pool: Arc<Pool>, database: Database) -> Self {
-        let keyspace = database.default_keyspace().clone();
+        // Here, not with the first read: it waits for commits under way.
+        database.handle().core.enable_rows();
+        let keyspace = Quiet::new(database.default_keyspace().clone());
         let inner = Arc::new(Inner { pool, database: Some(database) });
         Self { keyspace: AsyncKeyspace { inner: Arc::clone(&inner), keyspace }, inner }
     }
@@ -206,7 +210,7 @@ impl AsyncDatabase {
 
     /// See [`Database::snapshot`]; waits for nothing.
     pub fn snapshot(&self) -> Result<AsyncSnapshot> {
-        let snapshot = self.database().snapshot()?;
+        let snapshot = Quiet::new(self.database().snapshot()?);
         Ok(AsyncSnapshot {
             inner: Arc::clone(&self.inner),
             keyspace: self.keyspace.clone(),
@@ -217,7 +221,7 @@ impl AsyncDatabase {
     /// See [`Database::keyspace`].
     pub async fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<AsyncKeyspace> {
         let name = name.to_owned();
-        let keyspace = self.call(move |db| db.keyspace(&name, options)).await?;
+        let keyspace = self.call(move |db| db.keyspace(&name, options).map(Quiet::new)).await?;
         Ok(AsyncKeyspace { inner: Arc::clone(&self.inner), keyspace })
     }
 

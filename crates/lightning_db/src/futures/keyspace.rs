@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::inner::Inner;
+use super::quiet::Quiet;
 use super::range::AsyncRange;
 use crate::commit::batch::WriteBatch;
 use crate::config::WriteOptions;
@@ -10,13 +11,15 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::iterators::prefix_end;
 use crate::keyspace::Keyspace;
+use crate::snapshot::Snapshot;
 
 /// A keyspace of an [`AsyncDatabase`](crate::AsyncDatabase), which tells how calls behave. Cheap to
 /// clone; keeps the database open.
 #[derive(Clone)]
 pub struct AsyncKeyspace {
+    pub(super) keyspace: Quiet<Keyspace>,
+    // The last: what else is held must not be the last of the database.
     pub(super) inner: Arc<Inner>,
-    pub(super) keyspace: Keyspace,
 }
 
 impl AsyncKeyspace {
@@ -27,6 +30,10 @@ impl AsyncKeyspace {
 
     fn database(&self) -> &Database {
         self.inner.database.as_ref().expect("there until it drops")
+    }
+
+    fn snapshot(&self) -> Result<Quiet<Snapshot>> {
+        self.database().snapshot().map(Quiet::new)
     }
 
     async fn commit(&self, batch: WriteBatch) -> Result<()> {
@@ -75,8 +82,7 @@ impl AsyncKeyspace {
 
     /// See [`Keyspace::range`]. Sees the moment of this call, which waits for nothing.
     pub fn range(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<AsyncRange> {
-        let snapshot = self.database().snapshot()?;
-        AsyncRange::new(self.clone(), snapshot, start, end, false)
+        AsyncRange::new(self.clone(), self.snapshot()?, start, end, false)
     }
 
     /// See [`Keyspace::scan_prefix`].
@@ -86,8 +92,7 @@ impl AsyncKeyspace {
 
     /// See [`Keyspace::scan_reverse`].
     pub fn scan_reverse(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<AsyncRange> {
-        let snapshot = self.database().snapshot()?;
-        AsyncRange::new(self.clone(), snapshot, start, end, true)
+        AsyncRange::new(self.clone(), self.snapshot()?, start, end, true)
     }
 }
 

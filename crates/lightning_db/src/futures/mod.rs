@@ -5,6 +5,7 @@
 //! | `pool` | the threads, and the queue before them |
 //! | `call` | a call on one of the threads, as a future |
 //! | `inner` | what all handles share; reads that try memory first, and writes that need not wait |
+//! | `quiet` | what removes no file when it drops |
 //! | `database` | [`AsyncDatabase`] |
 //! | `keyspace` | [`AsyncKeyspace`] |
 //! | `snapshot` | [`AsyncSnapshot`] |
@@ -15,6 +16,7 @@ mod database;
 mod inner;
 mod keyspace;
 mod pool;
+mod quiet;
 mod range;
 mod snapshot;
 

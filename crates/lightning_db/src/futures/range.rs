@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::keyspace::AsyncKeyspace;
+use super::quiet::Quiet;
 use crate::error::Result;
 use crate::keyspace::Keyspace;
 use crate::snapshot::Snapshot;
@@ -20,8 +21,9 @@ type Entry = (Vec<u8>, Vec<u8>);
 /// Holds up to 64 KiB of entries (and the one beyond); like a snapshot it keeps the versions that it
 /// alone can see.
 pub struct AsyncRange {
+    snapshot: Quiet<Snapshot>,
+    // Behind the snapshot: it holds what must be the last of the database.
     keyspace: AsyncKeyspace,
-    snapshot: Snapshot,
     start: Vec<u8>,
     end: Option<Vec<u8>>,
     reverse: bool,
@@ -39,7 +41,7 @@ struct Piece {
 impl AsyncRange {
     pub(super) fn new(
         keyspace: AsyncKeyspace,
-        snapshot: Snapshot,
+        snapshot: Quiet<Snapshot>,
         start: Option<&[u8]>,
         end: Option<&[u8]>,
         reverse: bool,

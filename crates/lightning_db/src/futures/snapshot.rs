@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::inner::Inner;
 use super::keyspace::AsyncKeyspace;
+use super::quiet::Quiet;
 use super::range::AsyncRange;
 use crate::error::Result;
 use crate::snapshot::Snapshot;
@@ -12,9 +13,10 @@ use crate::snapshot::Snapshot;
 /// behave. Cheap to clone.
 #[derive(Clone)]
 pub struct AsyncSnapshot {
-    pub(super) inner: Arc<Inner>,
+    pub(super) snapshot: Quiet<Snapshot>,
     pub(super) keyspace: AsyncKeyspace,
-    pub(super) snapshot: Snapshot,
+    // The last: what else is held must not be the last of the database.
+    pub(super) inner: Arc<Inner>,
 }
 
 impl AsyncSnapshot {

@@ -79,6 +79,14 @@ pub fn stop(core: &Core, handles: Vec<JoinHandle<()>>) {
 
 fn start_all(core: &Arc<Core>, handles: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
     let count = core.config.background_threads;
+    if count > 0 {
+        let weak = Arc::downgrade(core);
+        core.env.blobs.leaving().wake_by(move || {
+            if let Some(core) = weak.upgrade() {
+                core.signal.raise();
+            }
+        });
+    }
     for i in 0..count {
         let role = match (i, count) {
             (0, 1) => Role::Both,
@@ -157,6 +165,7 @@ fn run(core: &Core, role: Role) {
             return;
         }
         core.expire_transactions();
+        core.env.blobs.leaving().remove_waiting();
         match step(core, role) {
             Ok(true) => core.signal.raise(),
             Ok(false) => core.signal.wait_past(seen, core.config.compaction_interval),

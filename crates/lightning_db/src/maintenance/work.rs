@@ -46,6 +46,7 @@ impl Core {
     /// Makes everything committed so far part of runs.
     pub fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
+        self.env.blobs.leaving().remove_waiting();
         self.noting(Work::Flush, || {
             self.flush_commits()?;
             if self.env.log.is_some() {
@@ -223,8 +224,21 @@ impl Core {
 
     /// Recomputes how far the keyspaces are behind.
     pub fn update_pressure(&self) {
+        self.update_pressure_of(self.all());
+    }
+
+    /// As [`update_pressure`](Self::update_pressure), unless a keyspace is being made or dropped, which
+    /// takes a sync of the manifest.
+    pub fn update_pressure_if_free(&self) {
+        let all = self.keyspaces.try_read().map(|k| k.values().cloned().collect());
+        if let Some(all) = all {
+            self.update_pressure_of(all);
+        }
+    }
+
+    fn update_pressure_of(&self, keyspaces: Vec<Arc<KeyspaceStore>>) {
         let mut worst = 0;
-        for keyspace in self.all() {
+        for keyspace in keyspaces {
             let (pressure, _) = policy::pressure(&keyspace.version(), &keyspace.options);
             keyspace.pressure.store(pressure, Ordering::Relaxed);
             worst = worst.max(pressure);
@@ -237,6 +251,7 @@ impl Core {
     /// Removes blob segments that nothing refers to, and empties those that are half dead.
     pub fn clean_blobs(&self) -> Result<bool> {
         self.env.blobs.drop_unused();
+        self.env.blobs.leaving().remove_waiting();
         let (unused, half_dead) = {
             let _judge = self.env.blobs.judge();
             // Under the latch: of two cleaners at once, the second must not judge what the first

@@ -357,7 +357,7 @@ fn move_large_values(blobs: &BlobPin<'_>, body: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-pub(super) fn after_commit(core: &Core, committed: Committed) -> Result<()> {
+fn after_commit(core: &Core, committed: Committed) -> Result<()> {
     core.note_time();
     // The first commit after a pause.
     if core.log_thread_sleeps.load(Ordering::Relaxed)

@@ -5,12 +5,14 @@
 //! file that is full. Nothing of it is done then, and the caller goes the whole way elsewhere.
 
 use crate::commit::batch::WriteBatch;
-use crate::commit::section::Wait;
+use crate::commit::section::{Committed, SectionState, Wait};
 use crate::config::{Durability, WalSyncMode, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::BLOB_THRESHOLD_BYTES;
 use crate::maintenance::core::Core;
-use crate::maintenance::write::{after_commit, check_entry};
+use crate::maintenance::write::check_entry;
+use crate::segment::leave_files;
+use crate::sync::atomic::Ordering;
 
 /// What is larger takes too long to copy.
 const MOST_BYTES: usize = 64 * 1024;
@@ -35,7 +37,7 @@ pub fn write_without_waiting(
         || config.background_threads == 0
         // To be asked for, the room takes a latch that is held while the manifest is synced.
         || config.max_database_size.is_some()
-        || core.failing.load(crate::sync::atomic::Ordering::Acquire)
+        || core.failing.load(Ordering::Acquire)
         || core.pacer.is_slowing()
         || mark.any()
         || core.locks.any()
@@ -54,7 +56,7 @@ pub fn write_without_waiting(
         return None;
     }
     let mut hindered = false;
-    let committed = core.section.commit_if_free(&batch.body, Wait::Written, |state| {
+    let commit = |state: &mut SectionState| {
         hindered = core.locks.any()
             || core.indexes.mark() != mark
             || core.section.waits_for_others(state, batch.body.len());
@@ -62,7 +64,10 @@ pub fn write_without_waiting(
             return Err(Error::new(ErrorKind::TimedOut, "the commit would have to wait"));
         }
         Ok(())
-    })?;
+    };
+    // A memtable that is sealed is the end of a version, which may have been the last to read a file.
+    let committed =
+        leave_files(|| core.section.commit_if_free(&batch.body, Wait::Written, commit))?;
     if hindered {
         return None;
     }
@@ -70,6 +75,27 @@ pub fn write_without_waiting(
         if durability == Durability::Periodic {
             core.note_periodic(committed.seq)?;
         }
-        after_commit(core, committed)
+        tell_of(core, &committed);
+        Ok(())
     }))
+}
+
+/// Has the background threads do what the commit made due.
+fn tell_of(core: &Core, committed: &Committed) {
+    core.note_time();
+    let asleep = core.log_thread_sleeps.load(Ordering::Relaxed)
+        && core.log_thread_sleeps.swap(false, Ordering::AcqRel);
+    if committed.log_upkeep {
+        core.log_upkeep_due.store(true, Ordering::Release);
+    }
+    if asleep || committed.log_upkeep {
+        core.sync_signal.raise();
+    }
+    if committed.sealed {
+        core.update_pressure_if_free();
+    }
+    if committed.sealed || committed.log_upkeep {
+        // They look whether the log is over its bound too.
+        core.signal.raise();
+    }
 }

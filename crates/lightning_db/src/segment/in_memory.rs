@@ -2,6 +2,7 @@
 //! then done anew by somebody who may wait.
 //!
 //! Every read of a segment asks [`check`] first. One thread at a time is told so: the flag is its own.
+//! Neither there nor inside [`leave_files`] does a thread remove a file; see `leaving`.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -11,6 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disk {
     Allowed,
+    /// To be read, not to be removed.
+    Kept,
     Refused,
     /// Refused, and was wanted.
     Missed,
@@ -37,9 +40,20 @@ pub fn in_memory<T>(read: impl FnOnce() -> T) -> Option<T> {
     (DISK.get() == Disk::Refused).then_some(found)
 }
 
+/// What `act` gives, which removes no file.
+pub fn leave_files<T>(act: impl FnOnce() -> T) -> T {
+    let _restore = DISK.get().eq(&Disk::Allowed).then(|| Restore(DISK.replace(Disk::Kept)));
+    act()
+}
+
+/// Whether files are to be removed by others.
+pub(super) fn leaves_files() -> bool {
+    DISK.get() != Disk::Allowed
+}
+
 /// Whether files may be read.
 pub fn is_allowed() -> bool {
-    DISK.get() == Disk::Allowed
+    matches!(DISK.get(), Disk::Allowed | Disk::Kept)
 }
 
 /// Refuses to read `file` inside [`in_memory`].
@@ -62,6 +76,9 @@ mod tests {
         assert!(in_memory(|| check(file)).is_none());
         assert!(in_memory(|| check(file).map_or(7, |()| 5)).is_none(), "it made up an answer");
         assert!(check(file).is_ok());
+        assert!(!leaves_files() && in_memory(leaves_files) == Some(true));
+        assert!(leave_files(|| leaves_files() && check(file).is_ok()));
+        assert!(in_memory(|| leave_files(|| check(file).is_err())).is_none(), "it was missed");
         let panicking = std::panic::catch_unwind(|| in_memory(|| panic!("the caller's")));
         assert!(panicking.is_err() && check(file).is_ok());
     }

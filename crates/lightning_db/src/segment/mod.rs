@@ -7,6 +7,7 @@
 //! | `reader` | reads pages of a segment |
 //! | `blob` | reads large values, page by page |
 //! | `in_memory` | reads that touch no file |
+//! | `leaving` | files that go with their last reader |
 //! | `blob_pages` | reads the pages of a large value one at a time, in any order |
 //!
 //! A segment is [`HEADER_BYTES`](header::HEADER_BYTES) bytes of header and then pages, one right
@@ -17,6 +18,7 @@ mod blob;
 mod blob_pages;
 pub mod header;
 mod in_memory;
+mod leaving;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,8 @@ mod writer;
 
 pub use blob_pages::BlobPages;
 pub use header::SegmentKind;
-pub use in_memory::in_memory;
+pub use in_memory::{in_memory, leave_files};
+pub use leaving::Leaving;
 pub use reader::Segment;
 #[cfg(test)]
 pub use writer::SegmentMeta;

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 #[cfg(test)]
 use super::header::SegmentKind;
 use super::header::{ENCRYPTED_HEADER_BYTES, SegmentHeader};
-use super::{blob, in_memory, segment_path};
+use super::{Leaving, blob, in_memory, segment_path};
 use crate::compress::{Codec, Dictionaries, Dictionary};
 use crate::crypto::{FileKey, FileKind, Owner};
 use crate::error::{Error, ErrorKind, Result, malformed_in};
@@ -38,7 +38,7 @@ pub struct Segment {
     key: Option<FileKey>,
     /// The file's length when it was last asked for; it grows while the segment is written.
     file_bytes: AtomicU64,
-    obsolete: OnceLock<Arc<AtomicU64>>,
+    obsolete: OnceLock<Arc<Leaving>>,
     /// Read when the first page needs it.
     dictionary: OnceLock<Arc<Dictionary>>,
     shared: Option<Arc<Dictionaries>>,
@@ -258,9 +258,9 @@ impl Segment {
 
     /// From now on, the file is removed when this `Segment` drops: nothing durable names it any
     /// more, and those who still hold it are the last. Until then it counts in `leaving`.
-    pub fn mark_obsolete(&self, leaving: &Arc<AtomicU64>) {
+    pub fn mark_obsolete(&self, leaving: &Arc<Leaving>) {
         if self.obsolete.set(Arc::clone(leaving)).is_ok() {
-            leaving.fetch_add(1, Ordering::AcqRel);
+            leaving.mark();
         }
     }
 
@@ -305,9 +305,7 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if let Some(leaving) = self.obsolete.get() {
-            // Where it cannot be removed now, the next opening of the database removes it.
-            let _ = self.vfs.remove_file(self.file.path());
-            leaving.fetch_sub(1, Ordering::AcqRel);
+            leaving.let_go(&self.vfs, &self.file);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::compress::Codec;
 use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::page::blob::page_count;
-use crate::segment::{BlobPages, Segment, SegmentKind, SegmentWriter};
+use crate::segment::{BlobPages, Leaving, Segment, SegmentKind, SegmentWriter};
 pub use crate::store::blob_pins::BlobPin;
 use crate::store::blob_pins::Holds;
 use crate::store::version::Version;
@@ -52,7 +52,7 @@ pub struct BlobStore {
     judging: Mutex<()>,
     naming: Mutex<()>,
     failed: OnceLock<String>,
-    leaving: Arc<AtomicU64>,
+    leaving: Arc<Leaving>,
 }
 
 impl BlobStore {
@@ -72,12 +72,12 @@ impl BlobStore {
             judging: Mutex::new(()),
             naming: Mutex::new(()),
             failed: OnceLock::new(),
-            leaving: Arc::new(AtomicU64::new(0)),
+            leaving: Arc::default(),
         }
     }
 
-    /// How many segments, of all kinds, are named no more and wait for their last reader to go.
-    pub fn leaving(&self) -> &Arc<AtomicU64> {
+    /// The segments, of all kinds, that are named no more and wait for their last reader to go.
+    pub fn leaving(&self) -> &Arc<Leaving> {
         &self.leaving
     }
 

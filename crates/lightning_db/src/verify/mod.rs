@@ -278,7 +278,8 @@ fn verify_names(core: &Core, report: &mut VerifyReport) -> Result<()> {
     let quiet = quiet && {
         drop(env.blobs.judge());
         env.blobs.drop_unused();
-        env.blobs.leaving().load(crate::sync::atomic::Ordering::Acquire) == 0
+        env.blobs.leaving().remove_waiting();
+        !env.blobs.leaving().any()
     };
     // After the latches too: a job that was under way when the directory was read has named its
     // files by now, or taken them away. Ids are never used twice: what is named before and after was
