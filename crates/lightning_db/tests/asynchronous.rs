@@ -110,6 +110,7 @@ struct GateState {
     closed: bool,
     waiting: usize,
     polls: Option<ThreadId>,
+    removed: usize,
 }
 
 impl Gate {
@@ -125,6 +126,22 @@ impl Gate {
             state = self.changed.wait(state).expect("no panic");
         }
         state.waiting -= 1;
+        if what == "remove_file" {
+            state.removed += 1;
+            self.changed.notify_all();
+        }
+    }
+
+    fn removed(&self) -> usize {
+        self.state.lock().expect("no panic").removed
+    }
+
+    /// Waits until so many files were removed.
+    fn wait_for_removed(&self, removed: usize) {
+        let mut state = self.state.lock().expect("no panic");
+        while state.removed < removed {
+            state = self.changed.wait(state).expect("no panic");
+        }
     }
 
     fn set(&self, closed: bool) {
@@ -435,6 +452,55 @@ fn polls_never_use_the_disk() {
             "{sync:?}: a poll used the disk"
         );
         held.gate.allow_all();
+        let report = db.database().verify(VerifyOptions::default()).expect("verifies");
+        assert!(report.is_clean(), "{:?}", report.problems);
+        block_on(db.close()).expect("closes");
+    }
+}
+
+/// The last reader of a file that nothing names any more removed it, on the thread that polled. Here it is
+/// a handle of a keyspace that was dropped, a range in it, and a future that was polled there.
+#[test]
+fn the_last_reader_leaves_its_files_to_others() {
+    for threads in [2, 0] {
+        let held = Held::new();
+        let config =
+            LightningDbConfig { background_threads: threads, ..config(WalSyncMode::Async) };
+        let db = cold(&held, config, few(2, 10));
+        for holder in 0..3 {
+            let named = format!("keyspace {holder}");
+            let keyspace = block_on(db.keyspace(&named, KeyspaceOptions::default()));
+            let keyspace = keyspace.expect("a keyspace");
+            for n in 0..100 {
+                block_on(keyspace.put(key(n), value(n))).expect("writes");
+            }
+            block_on(db.flush()).expect("flushes");
+            let mut range = keyspace.range(None, None).expect("a range");
+            block_on(range.next()).expect("an entry").expect("reads");
+            let mut future = Box::pin(keyspace.put(b"more", b""));
+            let dropping = block_on(db.call(move |db| db.drop_keyspace(&named)));
+            dropping.expect("drops");
+            let before = held.gate.removed();
+            held.gate.forbid_this_thread();
+            if holder == 0 {
+                let _ = poll_once(future.as_mut());
+            }
+            drop(future);
+            if holder == 1 {
+                drop(keyspace);
+                drop(range);
+            } else {
+                drop(range);
+                drop(keyspace);
+            }
+            held.gate.allow_all();
+            if threads == 0 {
+                // Nobody else is there: the next upkeep does it.
+                block_on(db.flush()).expect("flushes");
+            }
+            assert_eq!(*held.gate.wrong.lock().expect("no panic"), [""; 0]);
+            held.gate.wait_for_removed(before + 1);
+        }
         let report = db.database().verify(VerifyOptions::default()).expect("verifies");
         assert!(report.is_clean(), "{:?}", report.problems);
         block_on(db.close()).expect("closes");

@@ -2,8 +2,12 @@
 //! data. A keyspace of one database, given to a batch of another, once wrote to whatever keyspace
 //! had the same id there.
 
+use std::sync::Arc;
+
+use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, WriteBatch, WriteOptions,
+    Database, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
+    WriteBatch, WriteOptions,
 };
 
 fn two() -> (Database, Keyspace, Database, Keyspace) {
@@ -82,4 +86,44 @@ fn closing_never_waits_for_the_interval() {
         let db = Database::open_in_memory(config).expect("opens");
         db.close().expect("closes");
     }
+}
+
+/// Who read a file of a closed database that nothing named any more removed it once they were done: also
+/// where its directory had become another database's, with another file of that name.
+#[test]
+fn a_late_reader_takes_nothing_from_the_next_database() {
+    let vfs = SimulatedVfs::new(1);
+    let open = || {
+        let config = LightningDbConfig { background_threads: 0, ..LightningDbConfig::default() };
+        let shared = Arc::new(vfs.clone()) as Arc<dyn Vfs>;
+        Database::open_with_vfs(shared, "/db", config, OpenAs::Create).expect("creates")
+    };
+    let fill = |db: &Database, value: &[u8]| {
+        for _ in 0..5 {
+            for n in 0..100_u32 {
+                db.put(n.to_be_bytes(), value).expect("writes");
+            }
+            db.put("large", value.repeat(1000)).expect("writes");
+            db.flush().expect("flushes");
+        }
+    };
+    let first = open();
+    fill(&first, b"first");
+    let mut range = first.range(None, None).expect("a range");
+    range.next().expect("an entry").expect("reads");
+    fill(&first, b"other");
+    first.compact().expect("compacts");
+    first.close().expect("closes");
+    for file in vfs.files() {
+        vfs.remove_file(&file).expect("removes");
+    }
+    let second = open();
+    fill(&second, b"second");
+    let before = vfs.files();
+    drop(range);
+    assert_eq!(vfs.files(), before);
+    second.evict_cache(1.0).expect("evicts");
+    assert_eq!(second.range(None, None).expect("a range").filter(Result::is_ok).count(), 101);
+    let report = second.verify(VerifyOptions::default()).expect("verifies");
+    assert!(report.is_clean(), "{:?}", report.problems);
 }

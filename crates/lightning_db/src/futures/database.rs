@@ -152,14 +152,15 @@ impl AsyncDatabase {
         let pool = Pool::new(options.threads, options.queue);
         // Ends the threads where it is dropped, or opening fails.
         let opening = Arc::new(Inner { pool: Arc::clone(&pool), database: None });
+        let open = || open().inspect(|database| database.handle().core.ready_rows());
         let database = opening.call(open).await?;
         drop(opening);
         Ok(Self::over(Pool::new(options.threads, options.queue), database))
     }
 
     fn over(pool: Arc<Pool>, database: Database) -> Self {
-        // Here, not with the first read: it waits for commits under way.
-        database.handle().core.enable_rows();
+        // Here, not with the first read: it waits for a commit under way.
+        database.handle().core.ready_rows();
         let keyspace = Quiet::new(database.default_keyspace().clone());
         let inner = Arc::new(Inner { pool, database: Some(database) });
         Self { keyspace: AsyncKeyspace { inner: Arc::clone(&inner), keyspace }, inner }
