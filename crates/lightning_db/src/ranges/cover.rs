@@ -136,7 +136,7 @@ fn parts<T>(items: &[T], most: usize, len: impl Fn(&T) -> usize) -> impl Iterato
 
 /// Leaves of boundaries in order.
 fn leaves<V: Covering>(all: &[Boundary<'_, V>]) -> Vec<Node<V>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(NODE_BYTES / 8);
     let leaf = |part: &[Boundary<'_, V>]| {
         let keys = Keys::new(part.iter().map(|(key, _)| *key), &mut bytes);
         let (mut covered, mut values) = (0, [V::default(); LEAF]);
@@ -168,7 +168,7 @@ impl<'a, V: Covering> Child<'a, V> {
 /// Inner nodes of children in order.
 fn inner_nodes<'a, V: Covering>(all: impl Iterator<Item = Child<'a, V>>) -> Vec<Node<V>> {
     let all: Vec<Child<'a, V>> = all.collect();
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(NODE_BYTES / 8);
     let inner = |part: &[Child<'a, V>]| {
         let keys = Keys::new(part.iter().map(|c| c.key), &mut bytes);
         let mut gaps = 0;

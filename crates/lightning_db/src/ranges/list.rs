@@ -29,9 +29,10 @@ pub struct ListFragment {
 #[derive(Clone, Debug, Default)]
 pub struct RangeList {
     fragments: Vec<ListFragment>,
-    /// Of each key the place of the first fragment that ends behind it, doubled, and one more where the key
-    /// is in that.
+    /// Of each key the place of the fragment that it is in.
     places: RangeMap<u32>,
+    /// Whether every view sees all of them: then `places` tells everything.
+    is_settled: bool,
 }
 
 impl PartialEq for RangeList {
@@ -52,14 +53,15 @@ impl RangeList {
 
     fn of(fragments: Vec<ListFragment>) -> Self {
         let ends = fragments.iter().enumerate().flat_map(|(i, f)| {
-            let place = u32::try_from(2 * i).expect("a run has few range deletes beside its entries");
+            let place = u32::try_from(i).expect("a run has few range deletes beside its entries");
             let next = fragments.get(i + 1).map(|next| &next.start);
             let end = f.end.as_ref().filter(|end| Some(*end) != next);
-            let end = end.map(|end| (&**end, Some(place + 2)));
-            std::iter::once((&*f.start, Some(place + 1))).chain(end)
+            let end = end.map(|end| (&**end, None));
+            std::iter::once((&*f.start, Some(place))).chain(end)
         });
         let places = RangeMap::of_boundaries(ends);
-        Self { fragments, places }
+        let is_settled = fragments.iter().all(|f| f.is_seen(Seq(0)));
+        Self { fragments, places, is_settled }
     }
 
     /// What the range deletes come to. They are given from the oldest to the newest; `bounds` are the
@@ -186,34 +188,29 @@ impl RangeList {
         self.fragments.is_empty()
     }
 
-    /// The index of the first range that ends behind `key`, and whether `key` is in it.
-    #[inline]
-    fn place(&self, key: &[u8]) -> (usize, bool) {
-        let place = self.places.covering(key).unwrap_or(0) as usize;
-        (place / 2, !place.is_multiple_of(2))
+    /// The index of the first range that ends behind `key`.
+    fn first_past(&self, key: &[u8]) -> usize {
+        self.fragments.partition_point(|f| !is_before(key, f.end.as_deref()))
     }
 
     /// The range that `key` is in.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&ListFragment> {
-        let (i, is_inside) = self.place(key);
-        is_inside.then(|| &self.fragments[i])
+        self.places.covering(key).map(|place| &self.fragments[place as usize])
     }
 
     /// Whether a read at `at` sees `key` deleted.
     pub fn hides(&self, key: &[u8], at: Seq) -> bool {
-        self.find(key).is_some_and(|f| f.is_seen(at))
+        let place = self.places.covering(key);
+        place.is_some_and(|place| self.is_settled || self.fragments[place as usize].is_seen(at))
     }
 
     /// Fills `out` with what a read at `at` knows of the keys around `key`. Neighbours that touch count as one
     /// in the direction of movement, up to some: who passes over them asks again.
     pub fn stretch(&self, key: &[u8], at: Seq, forward: bool, out: &mut Stretch) {
-        let (i, is_inside) = self.place(key);
-        if !is_inside {
-            let start = i.checked_sub(1).and_then(|i| self.fragments[i].end.as_deref());
-            let end = self.fragments.get(i).map(|f| &*f.start);
-            return out.set(false, start.map(KeyRef::from), end.map(KeyRef::from));
-        }
+        let place = if self.is_settled { None } else { self.places.covering(key) };
+        let Some(place) = place else { return self.places.stretch(key, forward, out) };
+        let i = place as usize;
         let f = &self.fragments[i];
         let (mut first, mut last) = (f, f);
         if f.is_seen(at) {
@@ -239,11 +236,8 @@ impl RangeList {
     /// Whether a read at `at` sees all of `first <= key <= last` deleted; of many ranges that touch, the
     /// answer may be no.
     pub fn covers(&self, first: &[u8], last: &[u8], at: Seq) -> bool {
-        let (i, is_inside) = self.place(first);
-        if !is_inside {
-            return false;
-        }
-        let mut from = first;
+        let Some(place) = self.places.covering(first) else { return false };
+        let (i, mut from) = (place as usize, first);
         for f in self.fragments[i..].iter().take(1 + NEIGHBOURS) {
             if *f.start > *from || !f.is_seen(at) {
                 return false;
@@ -258,7 +252,7 @@ impl RangeList {
 
     /// The ranges that have a key of `start <= key < end`.
     pub fn within(&self, start: &[u8], end: Option<&[u8]>) -> &[ListFragment] {
-        let (from, _) = self.place(start);
+        let from = self.first_past(start);
         let to = self.fragments.partition_point(|f| is_before(&f.start, end));
         &self.fragments[from.min(to)..to]
     }
@@ -270,7 +264,7 @@ impl RangeList {
 
     /// Whether any key of `first <= key <= last` is covered.
     pub fn reaches(&self, first: &[u8], last: &[u8]) -> bool {
-        let f = self.fragments.get(self.place(first).0);
+        let f = self.fragments.get(self.first_past(first));
         f.is_some_and(|f| *f.start <= *last)
     }
 }

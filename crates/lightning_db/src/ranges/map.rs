@@ -93,6 +93,8 @@ pub struct Around<'a, V> {
     pub start: Option<KeyRef<'a>>,
     /// The first boundary after it.
     pub end: Option<KeyRef<'a>>,
+    /// Of a key that is covered, where what is covered without a gap begins and ends, where the leaf tells.
+    covered: (Option<KeyRef<'a>>, Option<KeyRef<'a>>),
 }
 
 impl<V: Covering> LeafHead<V> {
@@ -150,7 +152,7 @@ impl<V: Covering> RangeMap<V> {
 
     /// What holds of `key`, and from where to where.
     pub fn around(&self, key: &[u8]) -> Around<'_, V> {
-        let mut around = Around { value: None, start: None, end: None };
+        let mut around = Around { value: None, start: None, end: None, covered: (None, None) };
         let mut next = self.root.as_ref();
         while let Some(at) = next {
             next = None;
@@ -172,6 +174,14 @@ impl<V: Covering> RangeMap<V> {
                     if let Some(i) = i.checked_sub(1) {
                         around.start = Some(keys.get(&n.slice, i));
                         around.value = n.header.header.value(i);
+                        if around.value.is_some() {
+                            let (gaps, below) = (n.header.header.gaps(), ones(i));
+                            let behind = gaps & !below;
+                            let start = highest(gaps & below).map(|gap| gap + 1);
+                            let end = (behind != 0).then(|| behind.trailing_zeros() as usize);
+                            let get = |i| keys.get(&n.slice, i);
+                            around.covered = (start.map(get), end.map(get));
+                        }
                     }
                 }
             }
@@ -196,12 +206,13 @@ impl<V: Covering> RangeMap<V> {
         if around.value.is_none() {
             out.set(false, around.start, around.end);
         } else if forward {
-            out.set(true, around.start, self.gap_after(key));
+            let end = around.covered.1.or_else(|| self.gap_after(key));
+            out.set(true, around.start, end);
         } else {
-            let start = match self.gap_before(key) {
+            let start = around.covered.0.or_else(|| match self.gap_before(key) {
                 Some(gap) => self.around(&gap.to_vec()).end,
                 None => self.root.as_ref().map(Node::first_key),
-            };
+            });
             out.set(true, start, around.end);
         }
     }
