@@ -200,9 +200,9 @@ fn numbers(
     at: Seq,
 ) -> Result<Vec<(Seq, bool)>> {
     let options = CursorOptions { uncached: false, read_ahead: 0 };
-    let memtables = version.memtables().map(|m| {
-        (Source::Memtable(MemtableCursor::new(m.clone())), m.range_deletes_over(key))
-    });
+    let memtables = version
+        .memtables()
+        .map(|m| (Source::Memtable(MemtableCursor::new(m.clone())), m.range_deletes_over(key)));
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| {
         let deletes = r.ranges.active.find(key).map_or(Vec::new(), |f| f.seqs.to_vec());
         (&r.row, deletes)

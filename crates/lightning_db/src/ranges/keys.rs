@@ -85,8 +85,7 @@ impl<const N: usize> Keys<N> {
             bytes.extend_from_slice(&first.0[..a]);
             bytes.extend_from_slice(&first.1[..shared.saturating_sub(b)]);
         }
-        let mut made =
-            Self { heads: [u64::MAX; N], ends: [0; N], shared: shared as u32, count: 0 };
+        let mut made = Self { heads: [u64::MAX; N], ends: [0; N], shared: shared as u32, count: 0 };
         for key in keys {
             let from = bytes.len();
             let (a, b) = key.after(shared);

@@ -222,7 +222,8 @@ impl RangeList {
                 }
                 last = next;
             }
-            let before = self.fragments[..i].iter().rev().take(if forward { 0 } else { NEIGHBOURS });
+            let before =
+                self.fragments[..i].iter().rev().take(if forward { 0 } else { NEIGHBOURS });
             for next in before {
                 if !touches(next, first) || !next.is_seen(at) {
                     break;

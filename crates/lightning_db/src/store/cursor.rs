@@ -205,9 +205,7 @@ impl MergedCursor {
             Direction::Forward => {
                 Window::forward(leaf, keys.chain(clear_to(true)).min(), both_ways)
             }
-            Direction::Backward => {
-                Window::backward(leaf, keys.max(), clear_to(false), both_ways)
-            }
+            Direction::Backward => Window::backward(leaf, keys.max(), clear_to(false), both_ways),
         };
     }
 

@@ -120,11 +120,7 @@ impl Hidden {
     /// from the source at `place`, among which none is hidden from it. `None`: nowhere.
     pub(super) fn clear_to(&self, place: usize, forward: bool) -> Option<&[u8]> {
         let above = self.layers.iter().filter(|l| l.older_from <= place).map(|l| &l.around);
-        if forward {
-            above.filter_map(Stretch::end).min()
-        } else {
-            above.map(Stretch::start).max()
-        }
+        if forward { above.filter_map(Stretch::end).min() } else { above.map(Stretch::start).max() }
     }
 }
 

@@ -39,8 +39,7 @@ pub fn effective_stack(version: &Version) -> u64 {
 /// The bytes of a base partition, if a range delete of a run hides all of it.
 fn hidden_bytes(runs: &[Arc<Run>], p: &PartitionReader) -> u64 {
     let m = p.meta();
-    let hides =
-        |r: &Arc<Run>| r.ranges.active.covers(&m.first_key, &m.last_key, Seq(u64::MAX));
+    let hides = |r: &Arc<Run>| r.ranges.active.covers(&m.first_key, &m.last_key, Seq(u64::MAX));
     if runs.iter().any(hides) { m.live_bytes } else { 0 }
 }
 
