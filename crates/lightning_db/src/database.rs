@@ -78,8 +78,7 @@ impl Handle {
         let core = &self.core;
         core.section.enter().closed = true;
         core.env.check_writable()?;
-        core.section.seal_all();
-        while core.flush_step()? {}
+        core.flush_commits()?;
         core.env.stopping.store(false, Ordering::Release);
         if core.config.background_compaction {
             core.merge_small()?;

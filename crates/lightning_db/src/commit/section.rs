@@ -20,7 +20,7 @@ use crate::commit::apply::apply;
 use crate::commit::batch::{Operations, Write};
 use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memtable::Readers;
+use crate::memtable::{Memtable, Readers};
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -160,11 +160,11 @@ impl CommitSection {
                 log_upkeep = log.take_upkeep_due();
             }
             state.last = seq;
-            if let Err(e) = self.insert(&state, body, seq, has_ranges) {
+            let full = self.insert(&state, body, seq, has_ranges).map_err(|e| {
                 // Logged but not inserted: readers and the next process would disagree.
                 env.poison(&e);
-                return Err(e.with_kind(ErrorKind::CommitUnknown));
-            }
+                e.with_kind(ErrorKind::CommitUnknown)
+            })?;
             for watch in &state.watches {
                 watch.note(body);
             }
@@ -173,7 +173,7 @@ impl CommitSection {
                 state.required = seq;
             }
             let required = state.required;
-            let sealed = self.seal_full(&state);
+            let sealed = full && self.seal_full(&state);
             if self.is_durable(required) {
                 env.visible.store(seq.0, Ordering::Release);
                 env.arrivals.tell_inside();
@@ -267,8 +267,14 @@ impl CommitSection {
     }
 
     /// Inserts the entries of a body, takes what the row cache has of their keys out of it, and notes
-    /// which large values the log refers to.
-    fn insert(&self, state: &SectionState, body: &[u8], seq: Seq, has_ranges: bool) -> Result<()> {
+    /// which large values the log refers to. Tells whether a memtable is full now.
+    fn insert(
+        &self,
+        state: &SectionState,
+        body: &[u8],
+        seq: Seq,
+        has_ranges: bool,
+    ) -> Result<bool> {
         let rows = &self.env.rows;
         if has_ranges && rows.has_table() {
             // Before its entries: a bucket that they are noted in counts as up to date.
@@ -278,7 +284,17 @@ impl CommitSection {
             });
             rows.note_ranges(ranges, seq);
         }
-        let active = |id| Some(Arc::clone(&state.keyspaces[&id].version().active));
+        let (mut full, mut last) = (false, None);
+        let is_full =
+            |k: &KeyspaceStore, m: &Memtable| m.bytes() as u64 >= k.options.write_buffer_bytes;
+        let active = |id| {
+            let keyspace = &state.keyspaces[&id];
+            let memtable = Arc::clone(&keyspace.version().active);
+            if let Some((keyspace, memtable)) = last.replace((keyspace, Arc::clone(&memtable))) {
+                full |= is_full(keyspace, &memtable);
+            }
+            Some(memtable)
+        };
         apply(
             body,
             seq,
@@ -293,7 +309,7 @@ impl CommitSection {
             // The number first: a view that begins meanwhile is at it, or above.
             || Readers { visible: self.env.visible(), views: self.env.views.live() },
         )?;
-        Ok(())
+        Ok(full | last.is_some_and(|(keyspace, memtable)| is_full(keyspace, &memtable)))
     }
 
     fn is_durable(&self, required: Seq) -> bool {
@@ -316,9 +332,11 @@ impl CommitSection {
         sealed
     }
 
-    /// Seals every memtable that holds anything; tells whether there was one.
-    pub fn seal_all(&self) -> bool {
-        seal_all(&self.state.lock())
+    /// Seals every memtable that holds anything; gives the last commit, up to which they are sealed.
+    pub fn seal_all(&self) -> Seq {
+        let state = self.state.lock();
+        seal_all(&state);
+        state.last
     }
 
     /// Seals the memtables of `keyspaces` that hold anything.

@@ -46,14 +46,24 @@ impl Core {
     /// Makes everything committed so far part of runs.
     pub fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
-        self.section.seal_all();
         self.noting(Work::Flush, || {
-            while self.flush_step()? {}
+            self.flush_commits()?;
             if self.env.log.is_some() {
                 self.retire_log()?;
             }
             Ok(())
         })
+    }
+
+    /// Flushes every commit so far. Without a log the manifest learns the number of the last, which may
+    /// have written nothing: it is not given out again.
+    pub fn flush_commits(&self) -> Result<()> {
+        let last = self.section.seal_all();
+        while self.flush_step()? {}
+        if self.env.log.is_none() && self.vouched() < last {
+            self.env.publish(Edit { ops: vec![EditOp::LastSeq(last)] }, || ())?;
+        }
+        Ok(())
     }
 
     /// Gives up log segments that no memtable needs.

@@ -23,7 +23,7 @@ use crate::types::{Entry, Seq};
 
 use super::arena::Arena;
 use super::entry::{EntryRef, Header};
-use super::node::{Item, Node, Range};
+use super::node::{Held, Item, Node, Range};
 use super::order::{Order, SLOTS};
 
 /// The tree and the memory it lies in.
@@ -190,7 +190,10 @@ impl Index {
         let Some(root) = self.root() else {
             let entry = self.write_entry(writer, key, seq, value, None)?;
             let everything = Range { low: None, high: None };
-            let leaf = self.write_node(writer, Node::new(everything, &[Item::Entry(entry)], 0))?;
+            let leaf = self.write_node(
+                writer,
+                Node::new(everything, &[Held::new(Item::Entry(entry), 0)], 0),
+            )?;
             before_new_key();
             self.root.store(ptr::from_ref(leaf).cast_mut(), Ordering::Release);
             return Ok(Inserted::Key);
@@ -263,7 +266,7 @@ impl Index {
         before_new_key: impl FnOnce(),
     ) -> Result<()> {
         let mut node = leaf;
-        let mut items = [Item::Entry(entry); SLOTS + 1];
+        let mut items = [Held::new(Item::Entry(entry), leaf.head_at()); SLOTS + 1];
         for (i, item) in leaf.items().enumerate() {
             items[i + usize::from(i >= rank)] = item;
         }
@@ -275,13 +278,13 @@ impl Index {
                 0 if low.is_none() => 1,
                 _ => SLOTS.div_ceil(2),
             };
-            let middle = Some(items[cut].low_entry());
+            let middle = Some(items[cut].item.low_entry());
             let lower = Node::new(Range { low, high: middle }, &items[..cut], node.head_at());
             let upper = Node::new(Range { low: middle, high }, &items[cut..], node.head_at());
             let lower = self.write_node(writer, lower)?;
             let upper = self.write_node(writer, upper)?;
             let Some((parent, child_rank)) = writer.path.pop() else {
-                let both = [Item::Child(lower), Item::Child(upper)];
+                let both = [lower, upper].map(|n| Held::new(Item::Child(n), 0));
                 let root = self.write_node(writer, Node::new(node.range(), &both, 0))?;
                 before_new_key();
                 self.root.store(ptr::from_ref(root).cast_mut(), Ordering::Release);
@@ -297,8 +300,8 @@ impl Index {
             for (i, item) in parent.items().enumerate() {
                 items[i + usize::from(i > child_rank)] = item;
             }
-            items[child_rank] = Item::Child(lower);
-            items[child_rank + 1] = Item::Child(upper);
+            items[child_rank] = Held::new(Item::Child(lower), parent.head_at());
+            items[child_rank + 1] = Held::new(Item::Child(upper), parent.head_at());
             rank = child_rank + 1;
             node = parent;
         }

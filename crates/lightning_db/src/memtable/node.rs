@@ -105,7 +105,26 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
 
+/// An item with its head in the node that it comes from: new nodes look at few of the keys, which
+/// lie all over the arena.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) item: Item<'a>,
+    head: u64,
+}
+
+impl<'a> Held<'a> {
+    /// With the head that it has in nodes whose heads begin at `head_at`.
+    pub(super) fn new(item: Item<'a>, head_at: usize) -> Self {
+        Self { item, head: item.head(head_at) }
+    }
+}
+
 impl<'a> Item<'a> {
+    fn head(self, head_at: usize) -> u64 {
+        head(self.low().map_or(&[], |e| e.key()), head_at)
+    }
+
     /// An entry of the lowest key below it; none where there is no lower end.
     fn low(self) -> Option<EntryRef<'a>> {
         match self {
@@ -123,14 +142,17 @@ impl<'a> Item<'a> {
 impl Node {
     /// A node over `items`, which are in order and all in `range`; of the level above them.
     /// `old_head_at` is that of the node they come from.
-    pub(super) fn new<'a>(range: Range<'a>, items: &[Item<'a>], old_head_at: usize) -> Self {
+    pub(super) fn new<'a>(range: Range<'a>, items: &[Held<'a>], old_head_at: usize) -> Self {
+        // What the range's ends share, all keys in it share.
+        let differ = items[0].head ^ items[items.len() - 1].head;
         let shared = match (range.low, range.high) {
+            _ if differ >> (64 - 8 * MAX_SHARED_HEAD_BYTES) != 0 => 0,
             (Some(low), Some(high)) => common_prefix(low.key(), high.key()),
             _ => 0,
         };
-        let head_at =
-            if shared > old_head_at + MAX_SHARED_HEAD_BYTES { shared } else { old_head_at };
-        let level = match items[0] {
+        let moves = shared > old_head_at + MAX_SHARED_HEAD_BYTES;
+        let head_at = if moves { shared } else { old_head_at };
+        let level = match items[0].item {
             Item::Entry(_) => 0,
             Item::Child(n) => n.level + 1,
         };
@@ -145,8 +167,8 @@ impl Node {
             heads: [const { AtomicU64::new(0) }; SLOTS],
             targets: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
         };
-        for (slot, item) in items.iter().enumerate() {
-            node.fill(slot, *item);
+        for (slot, held) in items.iter().enumerate() {
+            node.fill(slot, if moves { Held::new(held.item, head_at) } else { *held });
         }
         node
     }
@@ -275,23 +297,24 @@ impl Node {
     }
 
     /// All that the node holds, in order; its writer's view.
-    pub(super) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+    pub(super) fn items(&self) -> impl Iterator<Item = Held<'_>> {
         let order = self.order();
         (0..order.len()).map(move |rank| {
             let slot = order.slot(rank);
-            if self.level == 0 {
+            let head = self.heads[slot].load(Ordering::Relaxed);
+            let item = if self.level == 0 {
                 Item::Entry(self.entry(slot))
             } else {
                 Item::Child(self.child(slot))
-            }
+            };
+            Held { item, head }
         })
     }
 
     /// Writes a slot that no order word names yet.
-    fn fill(&self, slot: usize, item: Item<'_>) {
-        self.heads[slot]
-            .store(head(item.low().map_or(&[], |e| e.key()), self.head_at()), Ordering::Relaxed);
-        let target = match item {
+    fn fill(&self, slot: usize, held: Held<'_>) {
+        self.heads[slot].store(held.head, Ordering::Relaxed);
+        let target = match held.item {
             Item::Entry(e) => e.as_ptr().as_ptr().cast(),
             Item::Child(n) => ptr::from_ref(n).cast_mut().cast(),
         };
@@ -302,7 +325,7 @@ impl Node {
     pub(super) fn add(&self, rank: usize, item: Item<'_>) {
         let order = self.order();
         let with = order.with_next_at(rank);
-        self.fill(order.len(), item);
+        self.fill(order.len(), Held::new(item, self.head_at()));
         self.order.store(with.bits(), Ordering::Release);
     }
 

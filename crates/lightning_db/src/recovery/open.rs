@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::OpenAs;
@@ -432,7 +432,7 @@ fn assemble(
         log_files,
         arrivals: Arrivals::default(),
         stopping: AtomicBool::new(false),
-        poison: Mutex::new(None),
+        poison: OnceLock::new(),
         counters: Counters::default(),
         dictionaries: recovered.dictionaries,
         packed: Arc::default(),

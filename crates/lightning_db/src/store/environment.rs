@@ -8,7 +8,7 @@
 //! 4. Ids only grow, and every edit carries the next free ones.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cache::PageCache;
@@ -102,7 +102,7 @@ pub struct Environment {
     /// Set when the database closes: long jobs give up.
     pub stopping: AtomicBool,
     /// Why the handle takes no more writes, once it does not.
-    pub poison: Mutex<Option<String>>,
+    pub poison: OnceLock<String>,
     /// Counts.
     pub counters: Counters,
     /// Dictionaries in use.
@@ -180,8 +180,7 @@ impl Environment {
         if let Some(e) = self.log.as_ref().and_then(|l| l.poisoned()) {
             return Err(e);
         }
-        let poison = self.poison.lock();
-        match poison.as_deref().or(self.blobs.failed()) {
+        match self.poison.get().map(String::as_str).or(self.blobs.failed()) {
             None => Ok(()),
             Some(why) => Err(Error::new(
                 ErrorKind::Poisoned,
@@ -192,7 +191,7 @@ impl Environment {
 
     /// Stops writes for good, keeping the first reason.
     pub fn poison(&self, why: &Error) {
-        self.poison.lock().get_or_insert_with(|| why.to_string());
+        self.poison.get_or_init(|| why.to_string());
     }
 
     /// An error when a long job should give up because the database is closing.

@@ -179,13 +179,20 @@ fn a_run_of_range_deletes_alone_takes_the_new_key() {
 /// What is kept of the log for it is not written anew.
 #[test]
 fn a_cursor_of_changes_holds_the_change_up_and_reads_on() {
+    // The segments of large values are held for it too, and hold the change up by themselves.
+    for large in [20_000, 1] {
+        held_up_by_a_cursor(large);
+    }
+}
+
+fn held_up_by_a_cursor(large: usize) {
     let vfs = base(38);
     let db = opened(&vfs);
     let from = db.last_commit();
     db.commit_cursor("slow", from).expect("a cursor");
     for i in 0..5 {
         db.put("small", format!("{i}")).expect("writes");
-        db.put("large", format!("{i}").repeat(20_000)).expect("writes");
+        db.put("large", format!("{i}").repeat(large)).expect("writes");
     }
     db.flush().expect("flushes");
     db.rotate_data_key().expect("begins");

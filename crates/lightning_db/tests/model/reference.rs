@@ -87,8 +87,12 @@ impl Reference {
                     let gone =
                         self.range(*keyspace, start.as_deref(), end.as_deref(), (self.now, 0));
                     for (key, _) in gone {
+                        // What this commit itself wrote before, it has written, whatever came then.
+                        let written = self.keyspaces[keyspace][&key].last().expect("has a value").0;
                         self.set(*keyspace, &key, None);
-                        self.by_range.insert((*keyspace, key, self.now));
+                        if written < self.now {
+                            self.by_range.insert((*keyspace, key, self.now));
+                        }
                     }
                     self.ranges.push((self.now, *keyspace, start.clone(), end.clone()));
                 }

@@ -1,0 +1,185 @@
+//! The row cache by itself: what is there is the newest, within the budget, whoever races.
+
+use super::*;
+
+const KEYSPACE: KeyspaceId = KeyspaceId(1);
+
+fn cache(budget: u64, last: u64) -> RowCache {
+    let cache = RowCache::new(budget);
+    assert!(cache.wants_table());
+    cache.enable(Seq(last));
+    assert!(!cache.wants_table());
+    cache
+}
+
+fn get(cache: &RowCache, key: &[u8]) -> Option<Vec<u8>> {
+    cache.get(KEYSPACE, key, hash_key(key)).map(|row| row_value(&row).to_vec())
+}
+
+fn offer(cache: &RowCache, key: &[u8], at: u64, value: &[u8]) {
+    cache.offer(KEYSPACE, key, hash_key(key), Seq(at), value);
+}
+
+#[test]
+fn where_room_is_scarce_a_key_is_taken_in_at_its_second_read() {
+    let cache = cache(1 << 20, 0);
+    let mut n = 0_u32;
+    while cache.stats().used_bytes < 7 << 17 {
+        n += 1;
+        offer(&cache, &n.to_be_bytes(), 0, &[7; 100]);
+    }
+    assert_eq!(cache.stats().admitted, u64::from(n), "each at its first read");
+    let full = cache.stats().admitted;
+    for n in 1_000_000..1_001_000_u32 {
+        offer(&cache, &n.to_be_bytes(), 0, &[7; 100]);
+        assert!(get(&cache, &n.to_be_bytes()).is_none() || cache.stats().admitted > full);
+    }
+    // Tags are of one byte: a few are taken for those of other keys.
+    assert!(cache.stats().admitted < full + 50, "{:?}", cache.stats());
+    let n = 1_000_999_u32.to_be_bytes();
+    offer(&cache, &n, 0, &[7; 100]);
+    assert!(get(&cache, &n).is_some());
+}
+
+#[test]
+fn a_row_goes_with_a_write() {
+    let cache = cache(1 << 20, 5);
+    offer(&cache, b"key", 5, b"value");
+    assert_eq!(get(&cache, b"key").as_deref(), Some(&b"value"[..]));
+    assert_eq!(cache.get(KeyspaceId(2), b"key", hash_key(b"key")).map(|_| ()), None);
+    cache.note_write(KEYSPACE, b"key", Seq(9));
+    assert_eq!(get(&cache, b"key"), None);
+    // Read before the write: not the newest any more.
+    for _ in 0..3 {
+        offer(&cache, b"key", 8, b"value");
+    }
+    assert_eq!(get(&cache, b"key"), None);
+    offer(&cache, b"key", 9, b"new");
+    assert_eq!(get(&cache, b"key").as_deref(), Some(&b"new"[..]));
+    // Who reads at an older number does not see it.
+    let at = |at| cache.get_at(KEYSPACE, b"key", hash_key(b"key"), Seq(at)).is_some();
+    assert_eq!((at(8), at(9), at(10)), (false, true, true));
+    assert_eq!((cache.stats().hits, cache.stats().admitted), (4, 2));
+}
+
+#[test]
+fn what_was_read_before_the_table_was_made_is_not_taken_in() {
+    let cache = cache(1 << 20, 5);
+    for _ in 0..3 {
+        offer(&cache, b"key", 4, b"old");
+    }
+    assert_eq!(get(&cache, b"key"), None);
+}
+
+#[test]
+fn small_budgets_make_no_table() {
+    let cache = RowCache::new(MIN_ROW_BUDGET_BYTES - 1);
+    assert!(!cache.wants_table());
+    cache.enable(Seq(0));
+    offer(&cache, b"key", 5, b"value");
+    offer(&cache, b"key", 5, b"value");
+    cache.note_write(KEYSPACE, b"key", Seq(9));
+    assert_eq!((get(&cache, b"key"), cache.evict(1.0)), (None, 0));
+    assert_eq!(cache.stats(), RowStats::default());
+}
+
+#[test]
+fn rows_go_with_a_range_delete_that_covers_them_and_others_stay() {
+    for deletes in [1, 3, 200] {
+        let cache = cache(1 << 20, 5);
+        for n in 0..100_u8 {
+            offer(&cache, &[n], 5, b"value");
+        }
+        cache.offer(KeyspaceId(2), &[50], hash_key(&[50]), Seq(5), b"other");
+        for i in 0..deletes {
+            let (from, to) = if i == 0 { ([40], [60]) } else { ([200], [201]) };
+            cache.note_ranges([(KEYSPACE, &from[..], Some(&to[..]))].into_iter(), Seq(6 + i));
+        }
+        let last = 5 + deletes;
+        for n in 0..100_u8 {
+            // Who read before the range delete offers in vain.
+            offer(&cache, &[n], last - 1, b"late");
+            let there = get(&cache, &[n]).is_some();
+            assert!(!there || !(40..60).contains(&n), "{n} after {deletes}");
+            // Too many to remember: every row goes.
+            assert!(there || deletes > 64 || (40..60).contains(&n), "{n} after {deletes}");
+            offer(&cache, &[n], last, b"new");
+            assert!(get(&cache, &[n]).is_some());
+        }
+        if deletes < 64 {
+            let other = cache.get(KeyspaceId(2), &[50], hash_key(&[50]));
+            assert!(other.is_some(), "of another keyspace");
+        }
+        // A write to a bucket that is behind leaves nothing that is covered.
+        cache.note_ranges([(KEYSPACE, &[0][..], None)].into_iter(), Seq(900));
+        for n in 0..=255_u8 {
+            cache.note_write(KEYSPACE, &[n], Seq(901));
+        }
+        assert!((0..100).all(|n| get(&cache, &[n]).is_none()));
+    }
+}
+
+/// Against a map: never a value that is not the newest, never more bytes than there may be.
+#[test]
+fn rows_are_the_newest_values_within_the_budget() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    for budget in [1 << 20, 3 << 20] {
+        let cache = cache(budget, 0);
+        let mut newest = std::collections::HashMap::new();
+        let (mut seq, mut hits) = (0, 0);
+        for _ in 0..400_000 {
+            let n = rng.u32(0..20_000);
+            let key = n.to_be_bytes();
+            match rng.u32(0..10) {
+                0 => {
+                    seq += 1;
+                    let value = vec![rng.u8(..); rng.usize(0..300)];
+                    cache.note_write(KEYSPACE, &key, Seq(seq));
+                    newest.insert(n, value);
+                }
+                1 if rng.u32(0..1_000) == 0 => {
+                    seq += 1;
+                    let end = n + rng.u32(0..3_000);
+                    let (from, to) = (&n.to_be_bytes()[..], &end.to_be_bytes()[..]);
+                    cache.note_ranges([(KEYSPACE, from, Some(to))].into_iter(), Seq(seq));
+                    newest.retain(|k, _| !(n..end).contains(k));
+                }
+                1 if rng.u32(0..10_000) == 0 => _ = cache.evict(rng.f64()),
+                _ => {
+                    let expected = newest.get(&n);
+                    if let Some(found) = get(&cache, &key) {
+                        assert_eq!(Some(&found), expected);
+                        hits += 1;
+                    } else if let Some(value) = expected {
+                        offer(&cache, &key, seq, value);
+                    }
+                    assert!(cache.stats().used_bytes <= budget);
+                }
+            }
+        }
+        assert!(hits > 50_000, "{hits}");
+        cache.evict(1.0);
+        let table = (budget / BYTES_PER_BUCKET).next_power_of_two() * size_of::<Bucket>() as u64;
+        assert_eq!(cache.stats().used_bytes, table, "what is let go of is counted");
+    }
+}
+
+#[test]
+fn rows_that_are_read_outlive_those_that_are_not() {
+    let cache = cache(1 << 20, 0);
+    let hot: Vec<[u8; 4]> = (0..500_u32).map(u32::to_be_bytes).collect();
+    for turn in 0..20_u32 {
+        for key in &hot {
+            if get(&cache, key).is_none() {
+                offer(&cache, key, 0, &[7; 100]);
+            }
+        }
+        for n in 0..2_000_u32 {
+            let cold = (1_000_000 + turn * 2_000 + n).to_be_bytes();
+            offer(&cache, &cold, 0, &[8; 100]);
+            offer(&cache, &cold, 0, &[8; 100]);
+        }
+    }
+    let kept = hot.iter().filter(|key| get(&cache, *key).is_some()).count();
+    assert!(kept > 350, "{kept} of {} rows read again and again", hot.len());
+}
