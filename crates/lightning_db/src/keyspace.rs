@@ -88,9 +88,7 @@ impl Keyspace {
     pub fn get_pinned(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
         let env = &self.core.env;
-        if env.rows.wants_table() {
-            self.core.enable_rows();
-        }
+        self.core.ready_rows();
         lookup::get_newest(env, &self.store, key.as_ref())
     }
 
@@ -153,6 +151,7 @@ impl Keyspace {
         key: impl AsRef<[u8]>,
     ) -> Result<Option<(Vec<u8>, Option<Duration>)>> {
         self.check()?;
+        self.core.ready_rows();
         let env = &self.core.env;
         let (version, at) = lookup::moment(env, &self.store);
         let now = env.lifetimes.moment();
@@ -341,6 +340,7 @@ impl Keyspace {
     /// The values of several keys, all read at one moment.
     pub fn get_batch(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.check()?;
+        self.core.ready_rows();
         let env = &self.core.env;
         let (version, at) = lookup::moment(env, &self.store);
         let now = env.lifetimes.moment();

@@ -41,6 +41,7 @@ impl Snapshot {
 
     fn lookup(&self, store: &KeyspaceStore, key: &[u8]) -> Result<Option<Value>> {
         self.core.check_open()?;
+        self.core.ready_rows();
         let env = &self.core.env;
         let view = &self.view;
         lookup::get_at(env, store, &store.version(), key, view.seq(), view.moment())

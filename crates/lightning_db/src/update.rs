@@ -46,6 +46,7 @@ impl Keyspace {
             let core = &*self.core;
             core.check_writable()?;
             core.section.catch_up()?;
+            core.ready_rows();
             let view = core.view();
             let (env, at) = (&core.env, view.seq());
             let found = {

@@ -266,8 +266,8 @@ impl CommitSection {
         Ok(last)
     }
 
-    /// Inserts the entries of a body, takes what the row cache has of their keys out of it, and notes
-    /// which large values the log refers to. Tells whether a memtable is full now.
+    /// Inserts the entries of a body, sees to it that the row cache has nothing older of their keys, and
+    /// notes which large values the log refers to. Tells whether a memtable is full now.
     fn insert(
         &self,
         state: &SectionState,
@@ -300,7 +300,12 @@ impl CommitSection {
             seq,
             active,
             |op| {
-                rows.note_write(op.keyspace, op.key, seq);
+                let value = match op.entry.value {
+                    // What this commit deletes by ranges was noted before.
+                    EntryValue::Inline(v) if op.entry.expiry.is_never() && !has_ranges => Some(v),
+                    _ => None,
+                };
+                rows.note_write(op.keyspace, op.key, seq, value);
                 if let EntryValue::Blob(blob) = op.entry.value {
                     self.env.log_files.note_blob(blob.segment, blob.stored_bytes);
                 }

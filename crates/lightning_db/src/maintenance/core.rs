@@ -140,10 +140,19 @@ impl Core {
         view.judging_by(moment)
     }
 
+    /// Sees to it that the row cache takes rows in: before every read of single keys, outside the commit
+    /// section.
+    #[inline]
+    pub fn ready_rows(&self) {
+        if self.env.rows.wants_table() {
+            self.enable_rows();
+        }
+    }
+
     /// Makes the row cache's table: with the first read, inside the commit section, so that no commit
     /// goes by unnoted.
     #[cold]
-    pub fn enable_rows(&self) {
+    fn enable_rows(&self) {
         let state = self.section.enter();
         self.env.rows.enable(state.last);
     }

@@ -2,7 +2,8 @@
 //!
 //! Seen to fail when a commit notes its write only after it can be seen, when an offer does not look
 //! at the bucket's last write, and when a table is made outside the section. And with range deletes: when
-//! one is noted only after it can be seen, and when an offer does not make its bucket catch up first.
+//! one is noted only after it can be seen, and when an offer does not make its bucket catch up first. And
+//! where commits renew rows: when a read does not ask whether the bucket's last write is visible.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ impl Store {
                 let range = (KEYSPACE, &b"k"[..], Some(&b"l"[..]));
                 self.rows.note_ranges([range].into_iter(), Seq(*last));
             } else if !deletes {
-                self.rows.note_write(KEYSPACE, KEY, Seq(*last));
+                self.rows.note_write(KEYSPACE, KEY, Seq(*last), Some(&last.to_be_bytes()));
             }
             *last
         };
@@ -49,8 +50,11 @@ impl Store {
             self.rows.enable(Seq(*last));
         }
         let hash = hash_key(KEY);
-        if let Some(row) = self.rows.get(KEYSPACE, KEY, hash) {
-            return u64::from_be_bytes(row_value(&row).try_into().expect("eight bytes"));
+        let visible = || Seq(self.visible.load(Ordering::Acquire));
+        if let Some(row) = self.rows.get(KEYSPACE, KEY, hash, visible) {
+            let found = u64::from_be_bytes(row_value(&row).try_into().expect("eight bytes"));
+            assert!(found <= visible().0, "{found} is read before it is visible");
+            return found;
         }
         let at = self.visible.load(Ordering::Acquire);
         let found = self.versions.lock().iter().copied().rfind(|(seq, _)| *seq <= at);

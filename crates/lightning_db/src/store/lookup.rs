@@ -31,7 +31,7 @@ pub fn get_newest(
     key: &[u8],
 ) -> Result<Option<Value>> {
     let hash = hash_key(key);
-    if let Some(row) = env.rows.get(keyspace.id, key, hash) {
+    if let Some(row) = env.rows.get(keyspace.id, key, hash, || env.visible()) {
         return Ok(Some(Value::in_row(row)));
     }
     // The version before the number: see the module.

@@ -194,6 +194,7 @@ impl Transaction {
                 self.check_unchanged(store, key)?;
             }
         }
+        self.core.ready_rows();
         let env = &self.core.env;
         let relies = !self.is_pessimistic() && (for_update || self.validates_reads());
         let found;

@@ -13,7 +13,7 @@ fn cache(budget: u64, last: u64) -> RowCache {
 }
 
 fn get(cache: &RowCache, key: &[u8]) -> Option<Vec<u8>> {
-    cache.get(KEYSPACE, key, hash_key(key)).map(|row| row_value(&row).to_vec())
+    cache.get(KEYSPACE, key, hash_key(key), || Seq(u64::MAX)).map(|row| row_value(&row).to_vec())
 }
 
 fn offer(cache: &RowCache, key: &[u8], at: u64, value: &[u8]) {
@@ -46,8 +46,8 @@ fn a_row_goes_with_a_write() {
     let cache = cache(1 << 20, 5);
     offer(&cache, b"key", 5, b"value");
     assert_eq!(get(&cache, b"key").as_deref(), Some(&b"value"[..]));
-    assert_eq!(cache.get(KeyspaceId(2), b"key", hash_key(b"key")).map(|_| ()), None);
-    cache.note_write(KEYSPACE, b"key", Seq(9));
+    assert_eq!(cache.get(KeyspaceId(2), b"key", hash_key(b"key"), || Seq(9)).map(|_| ()), None);
+    cache.note_write(KEYSPACE, b"key", Seq(9), None);
     assert_eq!(get(&cache, b"key"), None);
     // Read before the write: not the newest any more.
     for _ in 0..3 {
@@ -60,6 +60,34 @@ fn a_row_goes_with_a_write() {
     let at = |at| cache.get_at(KEYSPACE, b"key", hash_key(b"key"), Seq(at)).is_some();
     assert_eq!((at(8), at(9), at(10)), (false, true, true));
     assert_eq!((cache.stats().hits, cache.stats().admitted), (4, 2));
+}
+
+#[test]
+fn a_row_that_is_read_is_renewed_by_a_write_and_seen_once_that_is_visible() {
+    let cache = cache(1 << 20, 5);
+    let hash = hash_key(b"key");
+    let seen = |visible| cache.get(KEYSPACE, b"key", hash, || Seq(visible));
+    let value = |visible| seen(visible).map(|row| row_value(&row).to_vec());
+    offer(&cache, b"key", 5, b"value");
+    let held = seen(5).expect("it is there");
+    // Of the same length, of another, and while a reader holds the row.
+    for (seq, new) in [(6, &b"other"[..]), (7, b"longer than that"), (8, b""), (9, b"x")] {
+        cache.note_write(KEYSPACE, b"key", Seq(seq), Some(new));
+        assert_eq!(value(seq - 1), None, "not visible yet");
+        assert!(cache.get_at(KEYSPACE, b"key", hash, Seq(seq - 1)).is_none());
+        assert_eq!(value(seq).as_deref(), Some(new));
+        assert_eq!(value(seq).as_deref(), Some(new), "again");
+    }
+    assert_eq!(row_value(&held), b"value", "who holds a row keeps it as it was");
+    // Written twice before it is read again: it goes. So does what is too large.
+    cache.note_write(KEYSPACE, b"key", Seq(10), Some(b"1"));
+    cache.note_write(KEYSPACE, b"key", Seq(11), Some(b"2"));
+    assert_eq!(value(11), None);
+    offer(&cache, b"key", 11, b"2");
+    cache.note_write(KEYSPACE, b"key", Seq(12), Some(&[0; MAX_ROW_BYTES]));
+    assert_eq!(value(12), None);
+    let table = (1_u64 << 20) / BYTES_PER_BUCKET * size_of::<Bucket>() as u64;
+    assert_eq!(cache.stats().used_bytes, table);
 }
 
 #[test]
@@ -78,7 +106,7 @@ fn small_budgets_make_no_table() {
     cache.enable(Seq(0));
     offer(&cache, b"key", 5, b"value");
     offer(&cache, b"key", 5, b"value");
-    cache.note_write(KEYSPACE, b"key", Seq(9));
+    cache.note_write(KEYSPACE, b"key", Seq(9), None);
     assert_eq!((get(&cache, b"key"), cache.evict(1.0)), (None, 0));
     assert_eq!(cache.stats(), RowStats::default());
 }
@@ -107,13 +135,13 @@ fn rows_go_with_a_range_delete_that_covers_them_and_others_stay() {
             assert!(get(&cache, &[n]).is_some());
         }
         if deletes < 64 {
-            let other = cache.get(KeyspaceId(2), &[50], hash_key(&[50]));
+            let other = cache.get(KeyspaceId(2), &[50], hash_key(&[50]), || Seq(900));
             assert!(other.is_some(), "of another keyspace");
         }
         // A write to a bucket that is behind leaves nothing that is covered.
         cache.note_ranges([(KEYSPACE, &[0][..], None)].into_iter(), Seq(900));
         for n in 0..=255_u8 {
-            cache.note_write(KEYSPACE, &[n], Seq(901));
+            cache.note_write(KEYSPACE, &[n], Seq(901), None);
         }
         assert!((0..100).all(|n| get(&cache, &[n]).is_none()));
     }
@@ -126,16 +154,17 @@ fn rows_are_the_newest_values_within_the_budget() {
     for budget in [1 << 20, 3 << 20] {
         let cache = cache(budget, 0);
         let mut newest = std::collections::HashMap::new();
-        let (mut seq, mut hits) = (0, 0);
+        let (mut seq, mut visible, mut hits, mut renewed) = (0, 0, 0, 0);
         for _ in 0..400_000 {
             let n = rng.u32(0..20_000);
             let key = n.to_be_bytes();
             match rng.u32(0..10) {
                 0 => {
                     seq += 1;
-                    let value = vec![rng.u8(..); rng.usize(0..300)];
-                    cache.note_write(KEYSPACE, &key, Seq(seq));
-                    newest.insert(n, value);
+                    let value = vec![rng.u8(..); rng.usize(0..6) * 50];
+                    let by_write = rng.bool();
+                    cache.note_write(KEYSPACE, &key, Seq(seq), by_write.then_some(&value[..]));
+                    newest.insert(n, (seq, value, by_write));
                 }
                 1 if rng.u32(0..1_000) == 0 => {
                     seq += 1;
@@ -144,20 +173,28 @@ fn rows_are_the_newest_values_within_the_budget() {
                     cache.note_ranges([(KEYSPACE, from, Some(to))].into_iter(), Seq(seq));
                     newest.retain(|k, _| !(n..end).contains(k));
                 }
+                2 => visible = seq,
                 1 if rng.u32(0..10_000) == 0 => _ = cache.evict(rng.f64()),
                 _ => {
-                    let expected = newest.get(&n);
-                    if let Some(found) = get(&cache, &key) {
-                        assert_eq!(Some(&found), expected);
+                    let expected = newest.get_mut(&n);
+                    let row = cache.get(KEYSPACE, &key, hash_key(&key), || Seq(visible));
+                    if let Some(row) = row {
+                        let (written, value, by_write) = expected.expect("there is a value");
+                        assert!(*written <= visible, "seen too early");
+                        assert_eq!(row_value(&row), value);
                         hits += 1;
-                    } else if let Some(value) = expected {
-                        offer(&cache, &key, seq, value);
+                        renewed += u32::from(std::mem::take(by_write));
+                    } else if let Some((written, value, by_write)) = expected
+                        && *written <= visible
+                    {
+                        offer(&cache, &key, visible, value);
+                        *by_write = false;
                     }
                     assert!(cache.stats().used_bytes <= budget);
                 }
             }
         }
-        assert!(hits > 50_000, "{hits}");
+        assert!(hits > 50_000 && renewed > 1_000, "{hits} {renewed}");
         cache.evict(1.0);
         let table = (budget / BYTES_PER_BUCKET).next_power_of_two() * size_of::<Bucket>() as u64;
         assert_eq!(cache.stats().used_bytes, table, "what is let go of is counted");
