@@ -188,9 +188,10 @@ impl Keyspace {
         self.write_one(key.as_ref(), EntryValue::Tombstone)
     }
 
-    /// Removes every key with `start <= key < end`, as one commit; `None` means unbounded. It costs as much
-    /// as one put, in time, in the log and in memory, however many keys there are: readers pass over them
-    /// from now on, and merges give their space back ([`compact_range`](Self::compact_range) does at once).
+    /// Removes every key with `start <= key < end`, as one commit; `None` means unbounded. It costs the
+    /// same however many keys there are: some microseconds, the two ends in the log, and about 150 bytes of
+    /// memory until the next flush. Readers pass over the keys from now on, and merges give their space back
+    /// ([`compact_range`](Self::compact_range) does at once).
     /// A keyspace with indexes or with a merge operator looks at every row of the range: there it costs about
     /// as much as a delete of each, and a range of more rows than a commit may hold is
     /// `TransactionTooLarge`. A range that can hold no key (`start >= end`) is no commit and no error.

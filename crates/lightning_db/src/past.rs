@@ -18,7 +18,6 @@ use crate::history::millis;
 use crate::keyspace::Keyspace;
 use crate::maintenance::core::Core;
 use crate::memtable::MemtableCursor;
-use crate::ranges::{Fragment, is_before};
 use crate::snapshot::Snapshot;
 use crate::store::environment::Environment;
 use crate::store::lookup;
@@ -201,12 +200,9 @@ fn numbers(
     at: Seq,
 ) -> Result<Vec<(Seq, bool)>> {
     let options = CursorOptions { uncached: false, read_ahead: 0 };
-    let memtables = version.memtables().map(|m| {
-        let over = |d: &Fragment| *d.start <= *key && is_before(key, d.end.as_deref());
-        let deletes: Vec<Seq> =
-            m.range_deletes().iter().rev().filter(|d| over(d)).map(|d| d.seq).collect();
-        (Source::Memtable(MemtableCursor::new(m.clone())), deletes)
-    });
+    let memtables = version
+        .memtables()
+        .map(|m| (Source::Memtable(MemtableCursor::new(m.clone())), m.range_deletes_over(key)));
     let runs = version.runs.iter().filter(|r| !r.is_consumed(key)).map(|r| {
         let deletes = r.ranges.active.find(key).map_or(Vec::new(), |f| f.seqs.to_vec());
         (&r.row, deletes)

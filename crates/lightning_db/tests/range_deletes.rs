@@ -385,23 +385,27 @@ fn seeks_after_many_range_deletes() {
     db.compact().expect("compacts");
     let mut rng = fastrand::Rng::with_seed(1);
     let mut rate = |what: &str, calls: u64, act: &mut dyn FnMut(u64)| {
-        let started = std::time::Instant::now();
-        (0..calls).for_each(|_| act(rng.u64(0..ENTRIES * 2)));
-        let nanos = started.elapsed().as_nanos() as f64 / calls as f64;
-        println!("{what}: {nanos:.0} ns");
+        // The best of some rounds: others may be at work.
+        let mut round = || {
+            let started = std::time::Instant::now();
+            (0..calls).for_each(|_| act(rng.u64(0..ENTRIES * 2)));
+            started.elapsed().as_nanos() / u128::from(calls)
+        };
+        let nanos = (0..10).map(|_| round()).min().unwrap_or_default();
+        println!("{what}: {nanos} ns");
     };
     let mut read = |place: &str| {
         let mut cursor = db.cursor().expect("a cursor");
         let mut seek = |n| _ = cursor.seek(&long_key(n)).expect("seeks");
-        rate("warming up", 200_000, &mut seek);
-        rate(&format!("{place}: seek"), 200_000, &mut seek);
+        rate("warming up", 20_000, &mut seek);
+        rate(&format!("{place}: seek"), 50_000, &mut seek);
         let mut scan = |n| {
             cursor.seek(&long_key(n)).expect("seeks");
             (0..10).for_each(|_| _ = cursor.next().expect("moves"));
         };
-        rate(&format!("{place}: seek and ten steps"), 100_000, &mut scan);
+        rate(&format!("{place}: seek and ten steps"), 30_000, &mut scan);
         let mut get = |n| _ = db.get_pinned(long_key(n)).expect("reads");
-        rate(&format!("{place}: get"), 200_000, &mut get);
+        rate(&format!("{place}: get"), 50_000, &mut get);
     };
     read("before");
     let started = std::time::Instant::now();

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use crate::commit::batch::{Operation, Operations, RangeDelete, Write};
 use crate::error::Result;
-use crate::memtable::Memtable;
-use crate::ranges::Fragment;
+use crate::memtable::{Memtable, Readers};
 use crate::types::{Entry, EntryValue, KeyspaceId, Seq};
 
 /// The entries of a body that stand before a place in it, but for those that a range delete took out.
@@ -50,13 +49,13 @@ impl<'a> Earlier<'a> {
 
 /// Inserts the parts of `body`, which commit `seq` consists of. `memtable_of` gives the memtable of a
 /// keyspace, or `None` where its parts are to be passed over; `entry_of` what to insert for an operation;
-/// `views` the numbers of the views that live. Returns how many parts were inserted.
+/// `readers` who may read. Returns how many parts were inserted.
 pub fn apply<'a>(
     body: &'a [u8],
     seq: Seq,
     mut memtable_of: impl FnMut(KeyspaceId) -> Option<Arc<Memtable>>,
     mut entry_of: impl FnMut(&Operation<'a>) -> Entry<'a>,
-    views: impl Fn() -> Vec<Seq>,
+    readers: impl Fn() -> Readers,
 ) -> Result<u64> {
     let mut earlier = Earlier::new(body);
     let mut current: Option<(KeyspaceId, Option<Arc<Memtable>>)> = None;
@@ -72,9 +71,7 @@ pub fn apply<'a>(
         match part {
             Write::Entry(op) => memtable.insert(op.key, seq, entry_of(&op))?,
             Write::DeleteRange(range) => {
-                let delete =
-                    Fragment { start: range.start.into(), end: range.end.map(Into::into), seq };
-                memtable.delete_range(delete, &views);
+                memtable.delete_range(range.start, range.end, seq, &readers);
                 for key in earlier.take_covered(place, &range) {
                     memtable.insert(key, seq, Entry::lasting(EntryValue::Tombstone))?;
                 }
@@ -127,7 +124,8 @@ mod tests {
                 }
             }
             let find = |id: KeyspaceId| Some(Arc::clone(&memtables[id.0 as usize]));
-            let applied = apply(&batch.body, Seq(2), find, |op| op.entry, Vec::new).expect("room");
+            let readers = || Readers { views: Vec::new(), visible: Seq(2) };
+            let applied = apply(&batch.body, Seq(2), find, |op| op.entry, readers).expect("room");
             assert_eq!(applied, batch.len() as u64, "seed {seed}");
             for (id, memtable) in memtables.iter().enumerate() {
                 let touched = |key: u8| {

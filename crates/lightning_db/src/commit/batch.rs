@@ -266,8 +266,8 @@ impl WriteBatch {
     }
 
     /// Removes every key with `start <= key < end` from the default keyspace, as far as it was written
-    /// before: by earlier commits, or earlier in this batch. `None` means unbounded. Costs as much as
-    /// one put, however many keys there are. A range that can hold no key adds nothing to the batch.
+    /// before: by earlier commits, or earlier in this batch. `None` means unbounded. Costs the same,
+    /// some microseconds, however many keys there are. A range that can hold no key adds nothing to the batch.
     ///
     /// ```
     /// # fn main() -> lightning_db::Result<()> {

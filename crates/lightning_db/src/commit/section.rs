@@ -20,7 +20,7 @@ use crate::commit::apply::apply;
 use crate::commit::batch::{Operations, Write};
 use crate::commit::watch::Watch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Readers};
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -343,7 +343,8 @@ impl CommitSection {
                 }
                 op.entry
             },
-            || self.env.views.live(),
+            // The number first: a view that begins meanwhile is at it, or above.
+            || Readers { visible: self.env.visible(), views: self.env.views.live() },
         )?;
         Ok(full | last.is_some_and(|(keyspace, memtable)| is_full(keyspace, &memtable)))
     }

@@ -32,5 +32,5 @@ mod publication_model;
 mod tests;
 
 pub use cursor::MemtableCursor;
-pub use ranges::RangesAt;
+pub use ranges::{RangesAt, Readers};
 pub use table::Memtable;

@@ -18,7 +18,7 @@ use super::entry::EntryRef;
 use super::filter::Filter;
 use super::folds::Folds;
 use super::index::{Index, Inserted};
-use super::ranges::{MemtableRanges, RangesAt};
+use super::ranges::{MemtableRanges, RangesAt, Readers};
 
 /// All versions of the keys of one keyspace that commits from `first_seq` on have written.
 pub struct Memtable {
@@ -81,12 +81,18 @@ impl Memtable {
     }
 
     /// Inserts a range delete: it covers what was inserted before it, but not what has the same number;
-    /// who inserts sees to it that entries of its commit come out right (see `commit::apply`). `views`
-    /// tells the numbers of the views that live. One thread at a time, as with [`insert`](Self::insert).
-    pub fn delete_range(&self, delete: Fragment, views: impl FnOnce() -> Vec<Seq>) {
+    /// who inserts sees to it that entries of its commit come out right (see `commit::apply`). `readers`
+    /// tells who may read. One thread at a time, as with [`insert`](Self::insert).
+    pub fn delete_range(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        seq: Seq,
+        readers: impl FnOnce() -> Readers,
+    ) {
         assert!(self.last_seq().is_none(), "nothing is inserted into a sealed memtable");
-        debug_assert!(delete.seq >= self.first_seq, "the commit belongs to an older memtable");
-        self.ranges.insert(delete, views);
+        debug_assert!(seq >= self.first_seq, "the commit belongs to an older memtable");
+        self.ranges.insert(start, end, seq, readers);
     }
 
     /// The newest version of `key` at or below `at`; of a key that a range delete covers, a tombstone.
@@ -161,6 +167,11 @@ impl Memtable {
     /// Every range delete, from the oldest to the newest.
     pub fn range_deletes(&self) -> Vec<Fragment> {
         if self.ranges.any() { self.ranges.all() } else { Vec::new() }
+    }
+
+    /// The numbers of the range deletes over `key`, highest first.
+    pub fn range_deletes_over(&self, key: &[u8]) -> Vec<Seq> {
+        if self.ranges.any() { self.ranges.over(key) } else { Vec::new() }
     }
 
     /// How many range deletes there are.

@@ -1,5 +1,5 @@
 //! Range deletes as a run has them: ranges sorted by key that do not overlap, each with the numbers
-//! that any view may still have to tell apart, highest first.
+//! that any view may still have to tell apart, highest first. Found through a tree over their ends.
 //!
 //! 1. A number 0 is *settled*: every view sees that range delete.
 //! 2. Neighbours that touch differ in their numbers: else they are one.
@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::map::{Fragment, Key, RangeMap, is_before};
+use super::{Fragment, Key, KeyRef, RangeMap, Stretch, is_before};
 use crate::types::Seq;
 
 /// So many neighbours are joined to a stretch, at most; settled ones are one already.
@@ -26,34 +26,42 @@ pub struct ListFragment {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RangeList {
     fragments: Vec<ListFragment>,
+    /// Of each key the place of the fragment that it is in.
+    places: RangeMap<u32>,
+    /// Whether every view sees all of them: then `places` tells everything.
+    is_settled: bool,
+}
+
+impl PartialEq for RangeList {
+    fn eq(&self, other: &Self) -> bool {
+        self.fragments == other.fragments
+    }
 }
 
 impl RangeList {
     /// A list of fragments that keep the invariants, but that neighbours may be alike.
     pub fn new(fragments: impl IntoIterator<Item = ListFragment>) -> Self {
-        let mut list = Self::default();
+        let mut joined = Vec::new();
         for f in fragments {
-            list.push(f);
+            push(&mut joined, f);
         }
-        list
+        Self::of(joined)
     }
 
-    fn push(&mut self, next: ListFragment) {
-        if let Some(last) = self.fragments.last_mut()
-            && last.end.as_ref() == Some(&next.start)
-            && last.seqs == next.seqs
-        {
-            last.end = next.end;
-            return;
-        }
-        debug_assert!(
-            self.fragments.last().is_none_or(|l| l.end.as_ref().is_some_and(|e| *e <= next.start)),
-            "fragments in order, without overlaps"
-        );
-        self.fragments.push(next);
+    fn of(fragments: Vec<ListFragment>) -> Self {
+        let ends = fragments.iter().enumerate().flat_map(|(i, f)| {
+            let place = u32::try_from(i).expect("a run has few range deletes beside its entries");
+            let next = fragments.get(i + 1).map(|next| &next.start);
+            let end = f.end.as_ref().filter(|end| Some(*end) != next);
+            let end = end.map(|end| (&**end, None));
+            std::iter::once((&*f.start, Some(place))).chain(end)
+        });
+        let places = RangeMap::of_boundaries(ends);
+        let is_settled = fragments.iter().all(|f| f.is_seen(Seq(0)));
+        Self { fragments, places, is_settled }
     }
 
     /// What the range deletes come to. They are given from the oldest to the newest; `bounds` are the
@@ -75,7 +83,7 @@ impl RangeList {
                 maps.push(map.fragments());
             }
             last = Some(delete.seq);
-            map = map.with(delete);
+            map = map.with(&delete.start, delete.end.as_deref(), delete.seq);
         }
         maps.push(map.fragments());
         Self::of_maps(&maps)
@@ -89,7 +97,7 @@ impl RangeList {
         edges.sort_unstable_by_key(|e| (e.is_none(), *e));
         edges.dedup();
         let mut at = vec![0; maps.len()];
-        let mut list = Self::default();
+        let mut list = Vec::new();
         for pair in edges.windows(2) {
             let (Some(start), end) = (pair[0], pair[1]) else { break };
             let mut seqs = Vec::new();
@@ -105,10 +113,10 @@ impl RangeList {
             }
             if !seqs.is_empty() {
                 let (start, end) = (Arc::clone(start), end.map(Arc::clone));
-                list.push(ListFragment { start, end, seqs: seqs.into() });
+                push(&mut list, ListFragment { start, end, seqs: seqs.into() });
             }
         }
-        list
+        Self::of(list)
     }
 
     /// The list with every number at or below `lowest` settled, without the ranges that `keep` does not
@@ -128,7 +136,7 @@ impl RangeList {
         &self,
         holes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
     ) -> Self {
-        let mut list = Self::default();
+        let mut list = Vec::new();
         for f in &self.fragments {
             let mut rest = Some(f.clone());
             for (start, end) in holes.clone() {
@@ -138,17 +146,17 @@ impl RangeList {
                     continue;
                 }
                 if *f.start < *start {
-                    list.push(ListFragment { end: Some(start.into()), ..f.clone() });
+                    push(&mut list, ListFragment { end: Some(start.into()), ..f.clone() });
                 }
                 rest = end
                     .filter(|e| is_before(e, f.end.as_deref()))
                     .map(|e| ListFragment { start: e.into(), ..f });
             }
             if let Some(f) = rest {
-                list.push(f);
+                push(&mut list, f);
             }
         }
-        list
+        Self::of(list)
     }
 
     /// The same for keys of at most `longest` bytes, with every start such a key. What a base partition
@@ -186,35 +194,61 @@ impl RangeList {
     }
 
     /// The range that `key` is in.
+    #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&ListFragment> {
-        self.fragments.get(self.first_past(key)).filter(|f| *f.start <= *key)
+        self.places.covering(key).map(|place| &self.fragments[place as usize])
     }
 
     /// Whether a read at `at` sees `key` deleted.
     pub fn hides(&self, key: &[u8], at: Seq) -> bool {
-        self.find(key).is_some_and(|f| f.is_seen(at))
+        let place = self.places.covering(key);
+        place.is_some_and(|place| self.is_settled || self.fragments[place as usize].is_seen(at))
     }
 
-    /// The keys around `key` that a read at `at` sees deleted, if `key` is one of them; neighbours that
-    /// touch count as one, up to some: who passes over them asks again.
-    pub fn stretch(&self, key: &[u8], at: Seq) -> Option<(&[u8], Option<&[u8]>)> {
-        let i = self.first_past(key);
-        let f = self.fragments.get(i).filter(|f| *f.start <= *key && f.is_seen(at))?;
-        let touches = |a: &ListFragment, b: &ListFragment| a.end.as_ref() == Some(&b.start);
+    /// Fills `out` with what a read at `at` knows of the keys around `key`. Neighbours that touch count as one
+    /// in the direction of movement, up to some: who passes over them asks again.
+    pub fn stretch(&self, key: &[u8], at: Seq, forward: bool, out: &mut Stretch) {
+        let place = if self.is_settled { None } else { self.places.covering(key) };
+        let Some(place) = place else { return self.places.stretch(key, forward, out) };
+        let i = place as usize;
+        let f = &self.fragments[i];
         let (mut first, mut last) = (f, f);
-        for before in self.fragments[..i].iter().rev().take(NEIGHBOURS) {
-            if !touches(before, first) || !before.is_seen(at) {
-                break;
+        if f.is_seen(at) {
+            let touches = |a: &ListFragment, b: &ListFragment| a.end.as_ref() == Some(&b.start);
+            let after = self.fragments[i + 1..].iter().take(if forward { NEIGHBOURS } else { 0 });
+            for next in after {
+                if !touches(last, next) || !next.is_seen(at) {
+                    break;
+                }
+                last = next;
             }
-            first = before;
-        }
-        for after in self.fragments[i + 1..].iter().take(NEIGHBOURS) {
-            if !touches(last, after) || !after.is_seen(at) {
-                break;
+            let before =
+                self.fragments[..i].iter().rev().take(if forward { 0 } else { NEIGHBOURS });
+            for next in before {
+                if !touches(next, first) || !next.is_seen(at) {
+                    break;
+                }
+                first = next;
             }
-            last = after;
         }
-        Some((&first.start, last.end.as_deref()))
+        out.set(f.is_seen(at), Some((&*first.start).into()), last.end.as_deref().map(KeyRef::from));
+    }
+
+    /// Whether a read at `at` sees all of `first <= key <= last` deleted; of many ranges that touch, the
+    /// answer may be no.
+    pub fn covers(&self, first: &[u8], last: &[u8], at: Seq) -> bool {
+        let Some(place) = self.places.covering(first) else { return false };
+        let (i, mut from) = (place as usize, first);
+        for f in self.fragments[i..].iter().take(1 + NEIGHBOURS) {
+            if *f.start > *from || !f.is_seen(at) {
+                return false;
+            }
+            match f.end.as_deref() {
+                Some(end) if *end <= *last => from = end,
+                _ => return true,
+            }
+        }
+        false
     }
 
     /// The ranges that have a key of `start <= key < end`.
@@ -234,6 +268,22 @@ impl RangeList {
         let f = self.fragments.get(self.first_past(first));
         f.is_some_and(|f| *f.start <= *last)
     }
+}
+
+/// Adds a fragment to those before it; to the last of them, where that is like it and touches.
+fn push(list: &mut Vec<ListFragment>, next: ListFragment) {
+    if let Some(last) = list.last_mut()
+        && last.end.as_ref() == Some(&next.start)
+        && last.seqs == next.seqs
+    {
+        last.end = next.end;
+        return;
+    }
+    debug_assert!(
+        list.last().is_none_or(|l| l.end.as_ref().is_some_and(|e| *e <= next.start)),
+        "fragments in order, without overlaps"
+    );
+    list.push(next);
 }
 
 impl ListFragment {

@@ -1,238 +1,306 @@
-//! Which keys are deleted by a range delete, and by which: ranges that do not overlap, each with the
-//! number of the newest range delete that covers it.
+//! Which keys are covered by ranges, and with which value (for range deletes: the number of the newest).
+//! Kept as *boundaries*: a key, and what holds from there up to the next boundary, a value or nothing.
 //!
-//! 1. Ranges do not overlap, and none is empty.
-//! 2. A map never changes: to add a range delete makes another map, which shares all but a path or two
-//!    with the one before. So readers need no latch, and a moment is kept by keeping its map.
-//! 3. The tree is balanced as AVL trees are, by joining ("Just Join for Parallel Ordered Sets",
-//!    SPAA 2016): a range delete costs two splits and some joins, however many ranges it covers.
+//! 1. Boundaries ascend; nothing holds before the first. Two neighbours never say the same, so that ranges
+//!    of one value that touch are one.
+//! 2. A map never changes: to cover a range makes another map, which shares all but a path or two with
+//!    the one before (`cover`). So readers need no latch, and a moment is kept by keeping its map.
+//! 3. It is a B+tree: leaves of up to [`LEAF`] boundaries, inner nodes of up to [`INNER`] children, each under
+//!    the first key of its subtree. Every way down is of one length, and no node but the root is *thin*.
+//! 4. Inner nodes know of each child whether it has a boundary from which on nothing holds. So the end of
+//!    what is covered without a gap is found in one way down, however many ranges it consists of.
+//!
+//! A node is one piece of memory, its keys included (`keys`): a look-up waits for about as many cache misses
+//! as the tree has levels below those that stay in the processor's caches.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
+use triomphe::ThinArc;
+
+use super::keys::{KeyRef, Keys};
+use super::stretch::Stretch;
+use super::{Fragment, Key};
 use crate::types::Seq;
 
-/// A key that several ranges share.
-pub type Key = Arc<[u8]>;
+/// The most boundaries of a leaf.
+pub(super) const LEAF: usize = 32;
+/// The most children of an inner node: few, as each is counted when its node is made anew.
+pub(super) const INNER: usize = 16;
 
-/// The keys `start <= key < end`, and the number that they were deleted with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fragment {
-    /// The first key inside.
-    pub start: Key,
-    /// The first key after it; `None`: every key from `start` on.
-    pub end: Option<Key>,
-    /// The range delete.
-    pub seq: Seq,
-}
+/// What a map can say of a key.
+pub trait Covering: Copy + PartialEq + Default + 'static {}
+impl<V: Copy + PartialEq + Default + 'static> Covering for V {}
 
-/// Whether `key` is before an end.
-#[inline]
-pub fn is_before(key: &[u8], end: Option<&[u8]>) -> bool {
-    end.is_none_or(|e| key < e)
-}
-
-type Link = Option<Arc<Node>>;
-
+/// The part of a leaf before its key bytes.
 #[derive(Debug)]
-struct Node {
-    fragment: Fragment,
-    height: u8,
-    left: Link,
-    right: Link,
+pub(super) struct LeafHead<V> {
+    pub(super) keys: Keys<LEAF>,
+    /// A bit for each boundary from which on a value holds.
+    pub(super) covered: u32,
+    pub(super) values: [V; LEAF],
+}
+
+/// The part of an inner node before its key bytes.
+#[derive(Debug)]
+pub(super) struct InnerHead<V> {
+    pub(super) keys: Keys<INNER>,
+    /// A bit for each child with a boundary from which on nothing holds.
+    pub(super) gaps: u32,
+    pub(super) children: [Option<Node<V>>; INNER],
+}
+
+/// A node, and all below it.
+#[derive(Debug)]
+pub(super) enum Node<V> {
+    Leaf(ThinArc<LeafHead<V>, u8>),
+    Inner(ThinArc<InnerHead<V>, u8>),
+}
+
+// Not derived: values need not be cloned.
+impl<V> Clone for Node<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(n) => Self::Leaf(ThinArc::clone(n)),
+            Self::Inner(n) => Self::Inner(ThinArc::clone(n)),
+        }
+    }
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
-pub struct RangeMap {
-    root: Link,
+#[derive(Debug)]
+pub struct RangeMap<V> {
+    pub(super) root: Option<Node<V>>,
 }
 
-impl RangeMap {
+impl<V> Clone for RangeMap<V> {
+    fn clone(&self) -> Self {
+        Self { root: self.root.clone() }
+    }
+}
+
+impl<V> Default for RangeMap<V> {
+    fn default() -> Self {
+        Self { root: None }
+    }
+}
+
+/// What holds of a key, and between which boundaries the same does.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a, V> {
+    /// What holds.
+    pub value: Option<V>,
+    /// The boundary at or before the key; `None`: there is none.
+    pub start: Option<KeyRef<'a>>,
+    /// The first boundary after it.
+    pub end: Option<KeyRef<'a>>,
+    /// Of a key that is covered, where what is covered without a gap begins and ends, where the leaf tells.
+    covered: (Option<KeyRef<'a>>, Option<KeyRef<'a>>),
+}
+
+impl<V: Covering> LeafHead<V> {
+    #[inline]
+    pub(super) fn value(&self, i: usize) -> Option<V> {
+        (self.covered & (1 << i) != 0).then(|| self.values[i])
+    }
+
+    /// A bit for each boundary from which on nothing holds.
+    pub(super) fn gaps(&self) -> u32 {
+        !self.covered & ones(self.keys.len())
+    }
+}
+
+impl<V> InnerHead<V> {
+    #[inline]
+    pub(super) fn child(&self, i: usize) -> &Node<V> {
+        self.children[i].as_ref().expect("there is one for each key")
+    }
+}
+
+/// The lowest `n` bits.
+fn ones(n: usize) -> u32 {
+    if n >= 32 { u32::MAX } else { (1 << n) - 1 }
+}
+
+/// The place of the highest bit.
+fn highest(bits: u32) -> Option<usize> {
+    bits.checked_ilog2().map(|i| i as usize)
+}
+
+impl<V: Covering> RangeMap<V> {
     /// Whether no key is covered.
     pub fn is_empty(&self) -> bool {
         self.root.is_none()
     }
 
-    /// The range that `key` is in.
-    pub fn covering(&self, key: &[u8]) -> Option<&Fragment> {
-        self.last_starting(|start| start <= key).filter(|f| is_before(key, f.end.as_deref()))
-    }
-
-    /// The last range whose start is `early`, which holds of a prefix of all starts.
-    fn last_starting(&self, early: impl Fn(&[u8]) -> bool) -> Option<&Fragment> {
-        let (mut at, mut found) = (&self.root, None);
-        while let Some(node) = at {
-            if early(&node.fragment.start) {
-                found = Some(&node.fragment);
-                at = &node.right;
-            } else {
-                at = &node.left;
+    /// What holds of `key`.
+    #[inline]
+    pub fn covering(&self, key: &[u8]) -> Option<V> {
+        let mut at = self.root.as_ref()?;
+        loop {
+            match at {
+                Node::Inner(n) => {
+                    let i = n.header.header.keys.up_to(&n.slice, key);
+                    at = n.header.header.child(i.checked_sub(1)?);
+                }
+                Node::Leaf(n) => {
+                    let i = n.header.header.keys.up_to(&n.slice, key);
+                    return n.header.header.value(i.checked_sub(1)?);
+                }
             }
         }
-        found
     }
 
-    /// The map after a range delete that is newer than all in it.
-    pub fn with(&self, new: Fragment) -> Self {
-        if new.end.as_ref().is_some_and(|e| *e <= new.start) {
-            return self.clone();
+    /// What holds of `key`, and from where to where.
+    pub fn around(&self, key: &[u8]) -> Around<'_, V> {
+        let mut around = Around { value: None, start: None, end: None, covered: (None, None) };
+        let mut next = self.root.as_ref();
+        while let Some(at) = next {
+            next = None;
+            match at {
+                Node::Inner(n) => {
+                    let keys = &n.header.header.keys;
+                    let i = keys.up_to(&n.slice, key);
+                    if i < keys.len() {
+                        around.end = Some(keys.get(&n.slice, i));
+                    }
+                    next = i.checked_sub(1).map(|i| n.header.header.child(i));
+                }
+                Node::Leaf(n) => {
+                    let keys = &n.header.header.keys;
+                    let i = keys.up_to(&n.slice, key);
+                    if i < keys.len() {
+                        around.end = Some(keys.get(&n.slice, i));
+                    }
+                    if let Some(i) = i.checked_sub(1) {
+                        around.start = Some(keys.get(&n.slice, i));
+                        around.value = n.header.header.value(i);
+                        if around.value.is_some() {
+                            let (gaps, below) = (n.header.header.gaps(), ones(i));
+                            let behind = gaps & !below;
+                            let start = highest(gaps & below).map(|gap| gap + 1);
+                            let end = (behind != 0).then(|| behind.trailing_zeros() as usize);
+                            let get = |i| keys.get(&n.slice, i);
+                            around.covered = (start.map(get), end.map(get));
+                        }
+                    }
+                }
+            }
         }
-        let (mut before, rest) = split(&self.root, &new.start);
-        let (covered, mut after) = match &new.end {
-            Some(end) => split(&rest, end),
-            None => (rest, None),
-        };
-        // The last one before reaches into the new range, or over it.
-        if let Some((left, last)) = split_last(&before)
-            && is_before(&new.start, last.end.as_deref())
-        {
-            let head = Fragment { end: Some(Arc::clone(&new.start)), ..last.clone() };
-            before = join(left, head, None);
-            after = keep_tail(&last, &new, after);
-        }
-        if let Some((_, last)) = split_last(&covered) {
-            after = keep_tail(&last, &new, after);
-        }
-        Self { root: join(before, new, after) }
+        around
     }
 
-    /// The map with a range that is joined with those that it overlaps or touches; numbers do not
-    /// count here.
-    pub fn joined_with(&self, mut new: Fragment) -> Self {
-        if let Some(before) = self.last_starting(|start| start <= &*new.start)
-            && before.end.as_ref().is_none_or(|e| *e >= new.start)
-        {
-            new.start = Arc::clone(&before.start);
-        }
-        if let Some(end) = &new.end
-            && let Some(last) = self.last_starting(|start| start <= &**end)
-            && last.end.as_ref().is_none_or(|e| e > end)
-        {
-            new.end.clone_from(&last.end);
-        }
-        self.with(new)
+    /// The first boundary after `key` from which on nothing holds.
+    pub fn gap_after(&self, key: &[u8]) -> Option<KeyRef<'_>> {
+        first_gap(self.root.as_ref()?, Some(key))
     }
 
+    /// The last boundary at or before `key` from which on nothing holds.
+    pub fn gap_before(&self, key: &[u8]) -> Option<KeyRef<'_>> {
+        last_gap(self.root.as_ref()?, Some(key))
+    }
+
+    /// Fills `out` with what is known of the keys around `key`. Of keys that are covered it is all that touch,
+    /// of whatever value, in the direction of movement.
+    pub fn stretch(&self, key: &[u8], forward: bool, out: &mut Stretch) {
+        let around = self.around(key);
+        if around.value.is_none() {
+            out.set(false, around.start, around.end);
+        } else if forward {
+            let end = around.covered.1.or_else(|| self.gap_after(key));
+            out.set(true, around.start, end);
+        } else {
+            let start = around.covered.0.or_else(|| match self.gap_before(key) {
+                Some(gap) => self.around(&gap.to_vec()).end,
+                None => self.root.as_ref().map(Node::first_key),
+            });
+            out.set(true, start, around.end);
+        }
+    }
+
+    /// Gives the boundaries to `act`, in order.
+    pub fn for_each<'a>(&'a self, mut act: impl FnMut(KeyRef<'a>, Option<V>)) {
+        if let Some(root) = &self.root {
+            walk(root, &mut act);
+        }
+    }
+}
+
+impl RangeMap<Seq> {
     /// The ranges in order.
     pub fn fragments(&self) -> Vec<Fragment> {
         let mut out = Vec::new();
-        let mut path: Vec<&Node> = Vec::new();
-        let mut at = self.root.as_deref();
-        loop {
-            while let Some(node) = at {
-                path.push(node);
-                at = node.left.as_deref();
+        let mut open: Option<(Key, Seq)> = None;
+        self.for_each(|key, seq| {
+            let key: Key = key.to_vec().into();
+            if let Some((start, seq)) = open.take() {
+                out.push(Fragment { start, end: Some(Arc::clone(&key)), seq });
             }
-            let Some(node) = path.pop() else { return out };
-            out.push(node.fragment.clone());
-            at = node.right.as_deref();
-        }
-    }
-
-    /// For tests: whether the tree is balanced, and how high it is.
-    #[cfg(test)]
-    pub fn balanced_height(&self) -> Option<u8> {
-        fn check(link: &Link) -> Option<u8> {
-            let Some(n) = link else { return Some(0) };
-            let (l, r) = (check(&n.left)?, check(&n.right)?);
-            (l.abs_diff(r) <= 1 && n.height == l.max(r) + 1).then_some(n.height)
-        }
-        check(&self.root)
+            open = seq.map(|seq| (key, seq));
+        });
+        out.extend(open.map(|(start, seq)| Fragment { start, end: None, seq }));
+        out
     }
 }
 
-/// Puts what `old` has behind `new` before `after`.
-fn keep_tail(old: &Fragment, new: &Fragment, after: Link) -> Link {
-    let Some(end) = &new.end else { return after };
-    if !is_before(end, old.end.as_deref()) {
-        return after;
-    }
-    join(None, Fragment { start: Arc::clone(end), ..old.clone() }, after)
-}
-
-fn height(link: &Link) -> u8 {
-    link.as_ref().map_or(0, |n| n.height)
-}
-
-fn node(left: Link, fragment: Fragment, right: Link) -> Arc<Node> {
-    let height = height(&left).max(height(&right)) + 1;
-    Arc::new(Node { fragment, height, left, right })
-}
-
-fn rotate_left(n: &Node) -> Arc<Node> {
-    let r = n.right.as_ref().expect("the higher side");
-    let left = node(n.left.clone(), n.fragment.clone(), r.left.clone());
-    node(Some(left), r.fragment.clone(), r.right.clone())
-}
-
-fn rotate_right(n: &Node) -> Arc<Node> {
-    let l = n.left.as_ref().expect("the higher side");
-    let right = node(l.right.clone(), n.fragment.clone(), n.right.clone());
-    node(l.left.clone(), l.fragment.clone(), Some(right))
-}
-
-/// A tree of all of `left`, then `middle`, then all of `right`.
-fn join(left: Link, middle: Fragment, right: Link) -> Link {
-    let (l, r) = (height(&left), height(&right));
-    Some(match l.cmp(&r) {
-        Ordering::Greater if l > r + 1 => join_right(&left.expect("higher"), middle, right),
-        Ordering::Less if r > l + 1 => join_left(left, middle, &right.expect("higher")),
-        _ => node(left, middle, right),
-    })
-}
-
-/// [`join`] where `left` is higher by more than one.
-fn join_right(left: &Node, middle: Fragment, right: Link) -> Arc<Node> {
-    let inner = if height(&left.right) <= height(&right) + 1 {
-        let inner = node(left.right.clone(), middle, right);
-        if inner.height > height(&left.left) + 1 {
-            let inner = rotate_right(&inner);
-            return rotate_left(&node(left.left.clone(), left.fragment.clone(), Some(inner)));
+/// The first gap behind `key`; with none, of all.
+fn first_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
+    match node {
+        Node::Leaf(n) => {
+            let keys = &n.header.header.keys;
+            let from = key.map_or(0, |key| keys.up_to(&n.slice, key));
+            let behind = n.header.header.gaps() & !ones(from);
+            (behind != 0).then(|| keys.get(&n.slice, behind.trailing_zeros() as usize))
         }
-        inner
-    } else {
-        join_right(left.right.as_ref().expect("higher"), middle, right)
-    };
-    let too_high = inner.height > height(&left.left) + 1;
-    let whole = node(left.left.clone(), left.fragment.clone(), Some(inner));
-    if too_high { rotate_left(&whole) } else { whole }
-}
-
-/// [`join`] where `right` is higher by more than one.
-fn join_left(left: Link, middle: Fragment, right: &Node) -> Arc<Node> {
-    let inner = if height(&right.left) <= height(&left) + 1 {
-        let inner = node(left, middle, right.left.clone());
-        if inner.height > height(&right.right) + 1 {
-            let inner = rotate_left(&inner);
-            return rotate_right(&node(Some(inner), right.fragment.clone(), right.right.clone()));
+        Node::Inner(n) => {
+            let head = &n.header.header;
+            let from = key.map_or(0, |key| head.keys.up_to(&n.slice, key));
+            if let Some(i) = from.checked_sub(1)
+                && head.gaps & (1 << i) != 0
+                && let Some(found) = first_gap(head.child(i), key)
+            {
+                return Some(found);
+            }
+            let behind = head.gaps & !ones(from);
+            let child = (behind != 0).then(|| head.child(behind.trailing_zeros() as usize))?;
+            first_gap(child, None)
         }
-        inner
-    } else {
-        join_left(left, middle, right.left.as_ref().expect("higher"))
-    };
-    let too_high = inner.height > height(&right.right) + 1;
-    let whole = node(Some(inner), right.fragment.clone(), right.right.clone());
-    if too_high { rotate_right(&whole) } else { whole }
-}
-
-/// The ranges that start before `key`, and the others.
-fn split(link: &Link, key: &[u8]) -> (Link, Link) {
-    let Some(n) = link else { return (None, None) };
-    if *n.fragment.start < *key {
-        let (low, high) = split(&n.right, key);
-        (join(n.left.clone(), n.fragment.clone(), low), high)
-    } else {
-        let (low, high) = split(&n.left, key);
-        (low, join(high, n.fragment.clone(), n.right.clone()))
     }
 }
 
-/// All but the last range, and that.
-fn split_last(link: &Link) -> Option<(Link, Fragment)> {
-    let n = link.as_ref()?;
-    match split_last(&n.right) {
-        None => Some((n.left.clone(), n.fragment.clone())),
-        Some((rest, last)) => Some((join(n.left.clone(), n.fragment.clone(), rest), last)),
+/// The last gap at or before `key`; with none, of all.
+fn last_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
+    match node {
+        Node::Leaf(n) => {
+            let keys = &n.header.header.keys;
+            let to = key.map_or(keys.len(), |key| keys.up_to(&n.slice, key));
+            let i = highest(n.header.header.gaps() & ones(to))?;
+            Some(keys.get(&n.slice, i))
+        }
+        Node::Inner(n) => {
+            let head = &n.header.header;
+            let to = key.map_or(head.keys.len(), |key| head.keys.up_to(&n.slice, key));
+            let last = to.checked_sub(1)?;
+            if head.gaps & (1 << last) != 0
+                && let Some(found) = last_gap(head.child(last), key)
+            {
+                return Some(found);
+            }
+            last_gap(head.child(highest(head.gaps & ones(last))?), None)
+        }
+    }
+}
+
+fn walk<'a, V: Covering>(node: &'a Node<V>, act: &mut impl FnMut(KeyRef<'a>, Option<V>)) {
+    match node {
+        Node::Leaf(n) => {
+            for i in 0..n.header.header.keys.len() {
+                act(n.header.header.keys.get(&n.slice, i), n.header.header.value(i));
+            }
+        }
+        Node::Inner(n) => {
+            for i in 0..n.header.header.keys.len() {
+                walk(n.header.header.child(i), act);
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Maps and lists against what each key was last deleted with, kept key by key.
 
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::*;
@@ -22,38 +24,129 @@ fn covers(f: &Fragment, k: u8) -> bool {
     f.start[0] <= k && f.end.as_ref().is_none_or(|e| k < e[0])
 }
 
-#[test]
-fn a_map_knows_of_each_key_the_newest_range_delete_and_older_maps_stay() {
-    for seed in 0..200 {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let (mut map, mut joined) = (RangeMap::default(), RangeMap::default());
-        let mut naive = vec![None; usize::from(KEYS)];
-        let mut before = Vec::new();
-        for seq in 1..60 {
-            let delete = draw(&mut rng, seq);
-            before.push((map.clone(), naive.clone()));
-            for k in (0..KEYS).filter(|k| covers(&delete, *k)) {
-                naive[usize::from(k)] = Some(Seq(seq));
-            }
-            map = map.with(delete.clone());
-            joined = joined.joined_with(delete);
-            assert!(map.balanced_height().is_some(), "seed {seed}");
-            let all = joined.fragments();
-            let apart = |w: &[Fragment]| w[0].end.as_ref().is_some_and(|e| *e < w[1].start);
-            assert!(all.windows(2).all(apart), "seed {seed}: {all:?}");
+/// What holds from each boundary on, as the map ought to have it.
+type Naive = BTreeMap<Vec<u8>, Option<Seq>>;
+
+fn before(naive: &Naive, key: &[u8]) -> Option<Seq> {
+    naive.range::<[u8], _>((Unbounded, Excluded(key))).next_back().and_then(|(_, v)| *v)
+}
+
+fn up_to(naive: &Naive, key: &[u8]) -> Option<Seq> {
+    naive.get(key).copied().unwrap_or_else(|| before(naive, key))
+}
+
+fn cover(naive: &mut Naive, start: &[u8], end: Option<&[u8]>, seq: Seq) {
+    if !is_before(start, end) {
+        return;
+    }
+    let (earlier, later) = (before(naive, start), end.map(|end| up_to(naive, end)));
+    naive.retain(|k, _| **k < *start || end.is_some_and(|end| **k > *end));
+    if earlier != Some(seq) {
+        naive.insert(start.to_vec(), Some(seq));
+    }
+    if let (Some(end), Some(later)) = (end, later.filter(|v| *v != Some(seq))) {
+        naive.insert(end.to_vec(), later);
+    }
+}
+
+/// Keys of a sort, so that all ways through a node's keys are gone: short and dense, with much in common,
+/// with zeros at the end, long.
+fn draw_key(rng: &mut fastrand::Rng, sort: u8) -> Vec<u8> {
+    let n = rng.u16(..);
+    match sort {
+        0 => n.to_be_bytes().to_vec(),
+        1 => [&b"a long beginning that all share/"[..], &n.to_be_bytes()].concat(),
+        2 => {
+            let mut key = vec![b'x'; usize::from(n % 3) * 7];
+            key.extend((0..n / 3 % 12).map(|i| (n >> i) as u8 & 1));
+            key
         }
-        before.push((map, naive.clone()));
-        for (map, naive) in &before {
-            for k in 0..KEYS {
-                let found = map.covering(&[k]).map(|f| f.seq);
-                assert_eq!(found, naive[usize::from(k)], "seed {seed} key {k}");
-            }
-        }
-        for k in 0..KEYS {
-            let there = naive[usize::from(k)].is_some();
-            assert_eq!(joined.covering(&[k]).is_some(), there, "seed {seed}");
+        _ => {
+            let mut key = vec![(n >> 8) as u8; 700];
+            key.push(n as u8);
+            key
         }
     }
+}
+
+fn check(map: &RangeMap<Seq>, naive: &Naive, rng: &mut fastrand::Rng, sort: u8, context: &str) {
+    let mut stretch = Stretch::default();
+    for _ in 0..8 {
+        let known = naive.keys().nth(rng.usize(0..naive.len().max(1))).filter(|_| rng.bool());
+        let key = known.cloned().unwrap_or_else(|| draw_key(rng, sort));
+        let value = up_to(naive, &key);
+        assert_eq!(map.covering(&key), value, "{context} {key:?}");
+        let around = map.around(&key);
+        let to_vec = |key: Option<KeyRef<'_>>| key.map(|key| key.to_vec());
+        let start = naive.range(..=key.clone()).next_back().map(|(k, _)| k.clone());
+        let mut behind = naive.range::<[u8], _>((Excluded(&key[..]), Unbounded));
+        let end = behind.clone().next().map(|(k, _)| k.clone());
+        assert_eq!((around.value, to_vec(around.start)), (value, start.clone()), "{context}");
+        assert_eq!(to_vec(around.end), end, "{context} {key:?}");
+        let gap = behind.find(|(_, v)| v.is_none()).map(|(k, _)| k.clone());
+        let mut reached = naive.range(..=key.clone()).rev().take_while(|(_, v)| v.is_some());
+        let reached = reached.by_ref().last().map(|(k, _)| k.clone());
+        for forward in [true, false] {
+            map.stretch(&key, forward, &mut stretch);
+            assert!(stretch.contains(&key), "{context}");
+            assert_eq!(stretch.is_hidden(), value.is_some(), "{context}");
+            let wanted = match (value.is_some(), forward) {
+                (false, _) => (start.clone(), end.clone()),
+                (true, true) => (start.clone(), gap.clone()),
+                (true, false) => (reached.clone(), end.clone()),
+            };
+            let found = (stretch.start().to_vec(), stretch.end().map(<[u8]>::to_vec));
+            assert_eq!(found, (wanted.0.unwrap_or_default(), wanted.1), "{context} {key:?}");
+        }
+    }
+}
+
+#[test]
+fn a_map_is_a_list_of_boundaries_and_older_maps_stay() {
+    let mut steps = 0;
+    for seed in 0..48 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Few keys: much that touches. Many: a high tree, which wide ranges cut down now and then.
+        let (sort, wide) = (seed as u8 % 4, rng.u16(20..2000));
+        let numbers = if rng.bool() { 3 } else { u64::MAX };
+        let (mut map, mut naive) = (RangeMap::default(), Naive::new());
+        let mut kept: Vec<(RangeMap<Seq>, Naive)> = Vec::new();
+        for seq in 1..=800 {
+            let (a, b) = (draw_key(&mut rng, sort), draw_key(&mut rng, sort));
+            let (start, end) = if rng.u16(0..wide) == 0 {
+                (a, (rng.u8(0..8) > 0).then_some(b))
+            } else {
+                let mut end = a.clone();
+                match end.last_mut() {
+                    Some(last) if *last < 250 => *last += rng.u8(0..4),
+                    _ => end.push(1),
+                }
+                (a, Some(end))
+            };
+            let value = Seq(seq % numbers);
+            cover(&mut naive, &start, end.as_deref(), value);
+            if rng.u8(0..100) == 0 {
+                kept.push((map.clone(), naive.clone()));
+                kept.last_mut().expect("just now").0 = map.with(&start, end.as_deref(), value);
+            }
+            map = map.with(&start, end.as_deref(), value);
+            let context = format!("seed {seed} step {seq}");
+            assert!(map.sound_height().is_some(), "{context}");
+            check(&map, &naive, &mut rng, sort, &context);
+            steps += 1;
+        }
+        kept.push((map, naive));
+        for (map, naive) in &kept {
+            let mut all = Naive::new();
+            map.for_each(|key, value| _ = all.insert(key.to_vec(), value));
+            assert_eq!(&all, naive, "seed {seed}");
+            let boundaries = naive.iter().map(|(k, v)| (k.as_slice(), *v));
+            let again = RangeMap::of_boundaries(boundaries);
+            assert!(again.sound_height().is_some(), "seed {seed}");
+            check(&again, naive, &mut rng, sort, "made at once");
+        }
+    }
+    println!("tried: {steps} ranges put into maps, each compared");
 }
 
 #[test]
@@ -61,18 +154,22 @@ fn many_ranges_make_no_high_tree() {
     let mut map = RangeMap::default();
     for i in 0..20_000_u32 {
         let (start, end) = (i.to_be_bytes(), (i + 1).to_be_bytes());
-        let end = Some(Arc::from(end.as_slice()));
-        map = map.with(Fragment { start: Arc::from(start.as_slice()), end, seq: Seq(1) });
+        map = map.with(&start, Some(&end), Seq(u64::from(i)));
     }
     assert_eq!(map.fragments().len(), 20_000);
-    assert!(map.balanced_height().is_some_and(|h| h <= 21), "1.44 times the logarithm");
+    assert!(map.sound_height().is_some_and(|h| h <= 5), "{:?}", map.sound_height());
+    let mut stretch = Stretch::default();
+    map.stretch(&10_000_u32.to_be_bytes(), true, &mut stretch);
+    assert_eq!(stretch.end(), Some(&20_000_u32.to_be_bytes()[..]), "all that touch are one");
     // One that covers them all takes them all out.
-    map = map.with(Fragment { start: Arc::from([0]), end: None, seq: Seq(2) });
+    map = map.with(&[0], None, Seq(50_000));
     assert_eq!(map.fragments().len(), 1);
+    assert_eq!(map.sound_height(), Some(1));
 }
 
 #[test]
 fn a_list_shows_every_view_what_the_range_deletes_did() {
+    let mut stretch = Stretch::default();
     for seed in 0..300 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let deletes: Vec<Fragment> = (1..rng.u64(2..30)).map(|s| draw(&mut rng, s)).collect();
@@ -103,11 +200,20 @@ fn a_list_shows_every_view_what_the_range_deletes_did() {
                 assert_eq!(rest.hides(&[k], Seq(at)), hidden && !in_hole, "seed {seed} {k} {at}");
                 let found = list.find(&[k]).and_then(|f| f.seqs.iter().find(|s| **s <= Seq(at)));
                 assert_eq!(found.copied(), newest, "seed {seed} {k} {at}");
-                if let Some((start, end)) = settled.stretch(&[k], Seq(at)) {
-                    let all = start[0]..end.map_or(KEYS, |e| e[0]);
-                    assert!(all.clone().all(|k| settled.hides(&[k], Seq(at))), "seed {seed}");
-                    assert!(all.contains(&k));
+                for forward in [true, false] {
+                    settled.stretch(&[k], Seq(at), forward, &mut stretch);
+                    let from = stretch.start().first().copied().unwrap_or(0);
+                    let all = from..stretch.end().map_or(KEYS, |e| e[0]);
+                    assert!(stretch.contains(&[k]) && all.contains(&k), "seed {seed} {k} {at}");
+                    let is_hidden = |k| settled.hides(&[k], Seq(at));
+                    assert!(all.clone().all(|k| is_hidden(k) == stretch.is_hidden()));
+                    // As far as it goes in the direction of movement.
+                    let beyond = if forward { all.end } else { all.start.wrapping_sub(1) };
+                    assert!(!hidden || beyond >= KEYS || !is_hidden(beyond), "seed {seed}");
                 }
+                let to = rng.u8(k..KEYS);
+                let covered = (k..=to).all(|k| settled.hides(&[k], Seq(at)));
+                assert_eq!(settled.covers(&[k], &[to], Seq(at)), covered, "seed {seed}");
             }
         }
         let longest = bounds.len() + deletes.iter().filter(|d| d.seq.0 > floor).count();

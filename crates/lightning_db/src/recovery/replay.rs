@@ -14,7 +14,7 @@ use crate::commit::apply::apply;
 use crate::commit::batch::{Operations, Write};
 use crate::error::{ErrorKind, Result};
 use crate::manifest::ManifestState;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Readers};
 use crate::store::blobs::BlobStore;
 use crate::types::{BlobRef, Entry, EntryValue, KeyspaceId, Seq};
 use crate::wal::Visit;
@@ -84,7 +84,8 @@ impl<'a> Replay<'a> {
                 }
                 _ => op.entry,
             },
-            Vec::new,
+            // Nobody reads yet.
+            || Readers { views: Vec::new(), visible: Seq(u64::MAX) },
         )?;
         self.operations += applied;
         Ok(Visit::Accept)

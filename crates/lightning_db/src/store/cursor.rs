@@ -4,8 +4,8 @@
 //! 1. Going forward, every source stands at the first key past the cursor's, or on the cursor's
 //!    own key; going backward, the mirror image. Turning round seeks every source anew.
 //! 2. Sources are ordered newest first, so that of equal keys the lowest index wins.
-//! 3. Where one source alone has the next keys, in one leaf, a [`Window`] is stepped over instead of the
-//!    sources. While there is one, `current` stands somewhere in that leaf, at or behind (in the
+//! 3. Where one source alone has the next keys, in one leaf, and range deletes hide none of them, a
+//!    [`Window`] is stepped over instead of the sources. While there is one, `current` stands somewhere in that leaf, at or behind (in the
 //!    direction of movement) no entry that the window has passed; all else holds as it did when it was
 //!    opened. Whatever is not a step inside closes it first.
 //! 4. An error leaves the cursor failed: each later call gives the same error.
@@ -18,7 +18,7 @@ use crate::cache::Pager;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::KeyInterval;
 use crate::memtable::MemtableCursor;
-use crate::ranges::{RangeMap, is_before};
+use crate::ranges::RangeMap;
 use crate::store::blobs::BlobStore;
 use crate::store::fold;
 use crate::store::hidden::{Cover, Hidden};
@@ -32,6 +32,8 @@ use crate::types::{EntryValue, Expiry, Seq, Time};
 /// Steps that one of several sources has won in a row before a window is tried for it: what it costs,
 /// some comparisons, is little beside them.
 const WINDOW_STREAK: u32 = 3;
+/// Steps over hidden keys before the end of what is hidden is sought: mostly little is.
+const STEPS_BEFORE_LEAP: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -77,11 +79,15 @@ impl MergedCursor {
         let mut sources = Vec::with_capacity(2 + version.sealed.len() + version.runs.len());
         let mut hidden = Hidden::new(at);
         for memtable in version.memtables().filter(|m| !m.is_empty()) {
-            if let Some(ranges) = memtable.ranges_at(at) {
-                hidden.add_memtable(sources.len(), ranges);
+            // What is inserted later is past the number.
+            let own = (memtable.entries() > 0).then_some(sources.len());
+            if own.is_some() {
+                let cursor = MemtableCursor::new(Arc::clone(memtable));
+                sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
             }
-            let cursor = MemtableCursor::new(Arc::clone(memtable));
-            sources.push(VisibleSource::new(Source::Memtable(cursor), at, now));
+            if let Some(ranges) = memtable.ranges_at(at) {
+                hidden.add_memtable(own, sources.len(), ranges);
+            }
         }
         let add = |sources: &mut Vec<VisibleSource>, row: &Row, consumed: &[KeyInterval]| {
             if !row.partitions.is_empty() {
@@ -114,7 +120,7 @@ impl MergedCursor {
 
     /// Hides the keys that the transaction which reads has deleted by ranges.
     #[must_use]
-    pub fn hiding(mut self, at: Seq, ranges: Option<Arc<RangeMap>>) -> Self {
+    pub fn hiding(mut self, at: Seq, ranges: Option<Arc<RangeMap<Seq>>>) -> Self {
         if let Some(ranges) = ranges {
             self.hidden.get_or_insert_with(|| Box::new(Hidden::new(at))).add_own(ranges);
         }
@@ -185,10 +191,6 @@ impl MergedCursor {
     /// Opens a window where the next step would be worth one.
     fn open_window(&mut self) {
         let Some(i) = self.current else { return };
-        // Where a range delete may hide what lies ahead, every key is asked for.
-        if self.hidden.is_some() {
-            return;
-        }
         let alone = self.sources.len() == 1;
         if !alone && self.streak < WINDOW_STREAK {
             return;
@@ -196,9 +198,14 @@ impl MergedCursor {
         let Some(leaf) = self.sources[i].plain_leaf() else { return };
         let others = self.sources.iter().enumerate().filter(|(j, s)| *j != i && s.valid());
         let keys = others.map(|(_, s)| s.key());
+        let hidden = self.hidden.as_deref();
+        let clear_to = |forward| hidden.and_then(|h| h.clear_to(i, forward));
+        let both_ways = alone && hidden.is_none();
         self.window = match self.direction {
-            Direction::Forward => Window::forward(leaf, keys.min(), alone),
-            Direction::Backward => Window::backward(leaf, keys.max(), alone),
+            Direction::Forward => {
+                Window::forward(leaf, keys.chain(clear_to(true)).min(), both_ways)
+            }
+            Direction::Backward => Window::backward(leaf, keys.max(), clear_to(false), both_ways),
         };
     }
 
@@ -396,6 +403,7 @@ impl MergedCursor {
     fn choose_forward(&mut self) -> Result<()> {
         self.direction = Direction::Forward;
         self.choose(
+            true,
             |candidate, best| candidate < best,
             VisibleSource::next_key,
             |s, _, end| match end {
@@ -411,6 +419,7 @@ impl MergedCursor {
     fn choose_backward(&mut self) -> Result<()> {
         self.direction = Direction::Backward;
         self.choose(
+            false,
             |candidate, best| candidate > best,
             VisibleSource::prev_key,
             |s, start, _| s.seek_before(start),
@@ -420,6 +429,7 @@ impl MergedCursor {
     /// Finds the key to stand on: `step` takes a source on by a key, `leap` past hidden keys.
     fn choose(
         &mut self,
+        forward: bool,
         wins: impl Fn(&[u8], &[u8]) -> bool,
         step: impl Fn(&mut VisibleSource) -> Result<()>,
         leap: impl Fn(&mut VisibleSource, &[u8], Option<&[u8]>) -> Result<()>,
@@ -437,23 +447,21 @@ impl MergedCursor {
                 self.pass_current(i, &step)?;
                 continue;
             }
-            let Some(hidden) = &self.hidden else { return Ok(()) };
+            let Some(hidden) = &mut self.hidden else { return Ok(()) };
             let at = &self.sources[i];
-            match hidden.cover(i, at.key(), at.seq()) {
+            match hidden.cover(i, at.key(), at.seq(), forward) {
                 None => return Ok(()),
                 Some(Cover::Entry) => self.pass_current(i, &step)?,
-                Some(Cover::Older { from, start, end }) => {
-                    let end = end.as_deref();
-                    let inside = |s: &VisibleSource| {
-                        s.valid() && *start <= *s.key() && is_before(s.key(), end)
-                    };
+                Some(Cover::Older(from, stretch)) => {
+                    let inside = |s: &VisibleSource| s.valid() && stretch.contains(s.key());
                     for s in &mut self.sources[from..] {
-                        // Mostly little is hidden, and a step is cheaper than a seek.
-                        if inside(s) {
+                        let mut steps = 0;
+                        while steps < STEPS_BEFORE_LEAP && inside(s) {
                             step(s)?;
+                            steps += 1;
                         }
                         if inside(s) {
-                            leap(s, &start, end)?;
+                            leap(s, stretch.start(), stretch.end())?;
                         }
                     }
                 }

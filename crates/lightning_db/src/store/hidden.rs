@@ -2,6 +2,8 @@
 //!
 //! 1. The range deletes of a source hide what older sources have, whatever its numbers.
 //! 2. Those of a memtable also hide its own entries with lower numbers.
+//! 3. Of each source's range deletes the [`Stretch`] asked for last is kept: as long as the cursor stays in
+//!    it, it asks no tree.
 //!
 //! A cursor passes over what 1 hides by seeking past its end, over what 2 hides entry by entry: newer ones
 //! may lie between.
@@ -9,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::memtable::RangesAt;
-use crate::ranges::{RangeList, RangeMap};
+use crate::ranges::{RangeList, RangeMap, Stretch};
 use crate::types::Seq;
 
 /// Range deletes of one source.
@@ -18,14 +20,17 @@ enum Set {
     Memtable(Arc<RangesAt>),
     Run(Arc<RangeList>),
     /// Of a transaction that has not committed.
-    Own(Arc<RangeMap>),
+    Own(Arc<RangeMap<Seq>>),
 }
 
 #[derive(Debug)]
 struct Layer {
     /// Every source from this place on is older.
     older_from: usize,
+    /// The place of the memtable itself, if it has entries.
+    own: Option<usize>,
     set: Set,
+    around: Stretch,
 }
 
 /// Those of all sources of a cursor, newest first.
@@ -37,16 +42,9 @@ pub(super) struct Hidden {
 
 /// Why a key is not seen.
 #[derive(Debug)]
-pub(super) enum Cover {
-    /// Every source from a place on has nothing to show between the two keys.
-    Older {
-        /// The place.
-        from: usize,
-        /// The first key that is hidden.
-        start: Vec<u8>,
-        /// The first that is not.
-        end: Option<Vec<u8>>,
-    },
+pub(super) enum Cover<'a> {
+    /// Every source from a place on has nothing to show in a stretch.
+    Older(usize, &'a Stretch),
     /// This entry is deleted; what lies around it in its own source need not be.
     Entry,
 }
@@ -62,51 +60,85 @@ impl Hidden {
         self.layers.is_empty()
     }
 
-    /// Adds those of the memtable that is the source at `place`.
-    pub(super) fn add_memtable(&mut self, place: usize, ranges: Arc<RangesAt>) {
-        if !ranges.joined.is_empty() {
-            self.layers.push(Layer { older_from: place + 1, set: Set::Memtable(ranges) });
+    fn layer(older_from: usize, own: Option<usize>, set: Set) -> Layer {
+        Layer { older_from, own, set, around: Stretch::default() }
+    }
+
+    /// Adds those of a memtable, which is the source at `own` if it has entries; sources from `older_from` on
+    /// are older.
+    pub(super) fn add_memtable(
+        &mut self,
+        own: Option<usize>,
+        older_from: usize,
+        ranges: Arc<RangesAt>,
+    ) {
+        if !ranges.map.is_empty() {
+            self.layers.push(Self::layer(older_from, own, Set::Memtable(ranges)));
         }
     }
 
     /// Adds those of a run; sources from `older_from` on are older.
     pub(super) fn add_run(&mut self, older_from: usize, ranges: &Arc<RangeList>) {
         if !ranges.is_empty() {
-            self.layers.push(Layer { older_from, set: Set::Run(Arc::clone(ranges)) });
+            self.layers.push(Self::layer(older_from, None, Set::Run(Arc::clone(ranges))));
         }
     }
 
     /// Adds those of the transaction that reads, which are newer than every source.
-    pub(super) fn add_own(&mut self, ranges: Arc<RangeMap>) {
-        self.layers.insert(0, Layer { older_from: 0, set: Set::Own(ranges) });
+    pub(super) fn add_own(&mut self, ranges: Arc<RangeMap<Seq>>) {
+        self.layers.insert(0, Self::layer(0, None, Set::Own(ranges)));
     }
 
-    /// Whether the entry of the source at `place` for `key`, with number `seq`, is deleted.
-    pub(super) fn cover(&self, place: usize, key: &[u8], seq: Seq) -> Option<Cover> {
-        for layer in &self.layers {
+    /// Whether the entry of the source at `place` for `key`, with number `seq`, is deleted; for a cursor that
+    /// goes forward or not.
+    #[inline]
+    pub(super) fn cover(
+        &mut self,
+        place: usize,
+        key: &[u8],
+        seq: Seq,
+        forward: bool,
+    ) -> Option<Cover<'_>> {
+        let at = self.at;
+        for layer in &mut self.layers {
             if layer.older_from <= place {
-                if let Some((start, end)) = layer.set.stretch(key, self.at) {
-                    let (start, end) = (start.to_vec(), end.map(<[u8]>::to_vec));
-                    return Some(Cover::Older { from: layer.older_from, start, end });
+                if layer.hides(key, at, forward) {
+                    return Some(Cover::Older(layer.older_from, &layer.around));
                 }
-            } else if layer.older_from == place + 1
+            } else if layer.own == Some(place)
+                && layer.hides(key, at, forward)
                 && let Set::Memtable(ranges) = &layer.set
-                && ranges.by_seq.covering(key).is_some_and(|f| f.seq > seq)
+                && ranges.map.covering(key).is_some_and(|newest| newest > seq)
             {
                 return Some(Cover::Entry);
             }
         }
         None
     }
+
+    /// Where the keys end (or, backward, begin) around one that [`cover`](Self::cover) said was not hidden
+    /// from the source at `place`, among which none is hidden from it. `None`: nowhere.
+    pub(super) fn clear_to(&self, place: usize, forward: bool) -> Option<&[u8]> {
+        let above = self.layers.iter().filter(|l| l.older_from <= place).map(|l| &l.around);
+        if forward { above.filter_map(Stretch::end).min() } else { above.map(Stretch::start).max() }
+    }
 }
 
-impl Set {
-    fn stretch(&self, key: &[u8], at: Seq) -> Option<(&[u8], Option<&[u8]>)> {
-        let map = match self {
-            Self::Run(list) => return list.stretch(key, at),
-            Self::Memtable(ranges) => &ranges.joined,
-            Self::Own(map) => &**map,
-        };
-        map.covering(key).map(|f| (&*f.start, f.end.as_deref()))
+impl Layer {
+    #[inline]
+    fn hides(&mut self, key: &[u8], at: Seq, forward: bool) -> bool {
+        if !self.around.contains(key) {
+            self.ask(key, at, forward);
+        }
+        self.around.is_hidden()
+    }
+
+    #[inline(never)]
+    fn ask(&mut self, key: &[u8], at: Seq, forward: bool) {
+        match &self.set {
+            Set::Run(list) => list.stretch(key, at, forward, &mut self.around),
+            Set::Memtable(ranges) => ranges.map.stretch(key, forward, &mut self.around),
+            Set::Own(map) => map.stretch(key, forward, &mut self.around),
+        }
     }
 }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use crate::cache::Pager;
 use crate::error::Result;
 use crate::manifest::KeyInterval;
-use crate::ranges::is_before;
 use crate::store::adopt::can_move_to_base;
 use crate::store::keyspace::StoreOptions;
 use crate::store::merge::{Job, stacked_in};
@@ -40,10 +39,7 @@ pub fn effective_stack(version: &Version) -> u64 {
 /// The bytes of a base partition, if a range delete of a run hides all of it.
 fn hidden_bytes(runs: &[Arc<Run>], p: &PartitionReader) -> u64 {
     let m = p.meta();
-    let hides = |r: &Arc<Run>| {
-        let hidden = r.ranges.active.stretch(&m.first_key, Seq(u64::MAX));
-        hidden.is_some_and(|(_, end)| is_before(&m.last_key, end))
-    };
+    let hides = |r: &Arc<Run>| r.ranges.active.covers(&m.first_key, &m.last_key, Seq(u64::MAX));
     if runs.iter().any(hides) { m.live_bytes } else { 0 }
 }
 

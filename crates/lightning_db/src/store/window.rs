@@ -33,11 +33,12 @@ impl Window {
         (at + 1 < end).then(|| Self::new(page, columns, start, end, at))
     }
 
-    /// The entries of a leaf up to `at` that come after `past` (all but the first, if that is `None`),
-    /// where there is one before `at`. With `both_ways`, those behind it too.
+    /// The entries of a leaf up to `at` that come after `past` and not before `from` (all but the first, if
+    /// these are `None`), where there is one before `at`. With `both_ways`, those behind it too.
     pub fn backward(
         leaf: (&PageRef, LeafColumns, usize),
         past: Option<&[u8]>,
+        from: Option<&[u8]>,
         both_ways: bool,
     ) -> Option<Self> {
         let (page, columns, at) = leaf;
@@ -47,6 +48,7 @@ impl Window {
             let is_there = bound < columns.len() && view.key(bound) == key;
             (bound + usize::from(is_there)).max(1)
         });
+        let start = from.map_or(start, |key| view.lower_bound(key).max(start));
         let end = if both_ways { columns.len() } else { at + 1 };
         (start < at).then(|| Self::new(page, columns, start, end, at))
     }

@@ -19,8 +19,8 @@ use crate::sync::atomic::Ordering;
 
 impl Transaction {
     /// Removes every key with `start <= key < end` when the transaction commits; `None` means unbounded.
-    /// Hides from its own reads what its snapshot has there, and what it wrote there before. Costs as much
-    /// as one put, and the writes of its own that it takes out. A range that can hold no key does nothing.
+    /// Hides from its own reads what its snapshot has there, and what it wrote there before. Costs
+    /// some microseconds however many keys there are, and the writes of its own that it takes out. A range that can hold no key does nothing.
     ///
     /// A pessimistic transaction locks the range. At `RepeatableRead` a commit since the snapshot that wrote
     /// to any key of the range is a `Conflict`; keys that somebody put and removed again since, all merged

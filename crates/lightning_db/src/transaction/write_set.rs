@@ -119,7 +119,7 @@ pub(super) struct WriteSet {
 /// Ranges deleted, and the bytes they take.
 #[derive(Debug, Default, Clone)]
 struct Ranges {
-    map: Arc<RangeMap>,
+    map: Arc<RangeMap<Seq>>,
     bytes: u64,
 }
 
@@ -171,8 +171,7 @@ impl WriteSet {
         let before = self.ranges.get(&keyspace).cloned().unwrap_or_default();
         let bytes = (start.len() + end.map_or(0, <[u8]>::len)) as u64 + RANGE_OVERHEAD;
         // The number does not count among the transaction's own.
-        let new = Fragment { start: start.into(), end: end.map(Into::into), seq: Seq(0) };
-        let map = Arc::new(before.map.joined_with(new));
+        let map = Arc::new(before.map.with(start, end, Seq(0)));
         self.set_ranges(keyspace, Ranges { map, bytes: before.bytes + bytes });
         self.note(keyspace, &[], Undo::Ranges(before));
     }
@@ -188,7 +187,7 @@ impl WriteSet {
     }
 
     /// The ranges deleted in a keyspace; `None` where there are none.
-    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap>> {
+    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap<Seq>>> {
         self.ranges.get(&keyspace).map(|r| Arc::clone(&r.map))
     }
 
