@@ -52,7 +52,8 @@ impl AsyncOptions {
 /// # Where calls run
 /// A read whose pages are in memory is answered in its first poll, and so is a write that has nothing
 /// to wait for (below). All else goes to the threads of this handle ([`AsyncOptions`]). The first poll
-/// may call a [merge operator](crate::MergeOperator) of yours, as [`Database::get`] would.
+/// may call a [merge operator](crate::MergeOperator) of yours, as [`Database::get`] would. A call holds its
+/// thread to its end: a transaction for all of its tries, a synced commit until it is durable.
 ///
 /// A write is done in its first poll where its durability is `Periodic` or `Async`, there are background
 /// threads, and nothing stands in its way: no commit that is being synced, no lock, no secondary index,
