@@ -6,6 +6,7 @@
 //! the row as *calls*.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use lightning_db::{Error, ErrorKind};
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Symbol};
@@ -106,12 +107,9 @@ fn table(counts: &Counts) -> String {
     let percent = |n: u64| 100.0 * n as f64 / all.max(1) as f64;
     let mut lines =
         format!("    {:<24}{:>10}{:>10}   ({all} samples)", "layer", "calls %", "behind %");
-    for (layer, [calls, behind], share) in by_share(counts) {
-        // What a sample or two say is chance.
-        if share >= 0.005 {
-            let (calls, behind) = (percent(calls), percent(behind));
-            lines += &format!("\n    {layer:<24}{calls:>10.1}{behind:>10.1}");
-        }
+    // What a sample or two say is chance.
+    for (layer, [calls, behind], _) in by_share(counts).into_iter().filter(|row| row.2 >= 0.005) {
+        let _ = write!(lines, "\n    {layer:<24}{:>10.1}{:>10.1}", percent(calls), percent(behind));
     }
     lines
 }
@@ -145,7 +143,7 @@ mod tests {
         let counts = Counts::from([("a".to_owned(), [1, 0]), ("b".to_owned(), [1, 2])]);
         let table = table(&counts);
         let lines: Vec<&str> = table.lines().map(str::trim).collect();
-        assert!(lines[0].ends_with("(4 samples)") && lines[1].starts_with("b"), "{table}");
+        assert!(lines[0].ends_with("(4 samples)") && lines[1].starts_with('b'), "{table}");
         assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["b", "25.0", "50.0"]);
         assert_eq!(document(&counts)[0]["share"], 0.75);
     }
