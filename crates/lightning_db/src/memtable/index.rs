@@ -135,20 +135,29 @@ impl Index {
     /// The last key below `key`.
     pub(super) fn before(&self, key: &[u8]) -> Option<Place<'_>> {
         let mut node = self.root()?;
-        let mut left = None;
-        while node.level() > 0 {
-            let (child, previous) = node.look(|children| {
-                let rank = children.rank_for(key);
-                (children.at(rank), rank.checked_sub(1).map(|r| children.at(r)))
-            });
-            child.prefetch();
-            left = previous.or(left);
-            node = child;
-        }
-        let order = node.order();
-        match node.find(order, key).0 {
-            0 => left.map(last_below),
-            rank => Some(Place { leaf: node, order, rank: rank - 1 }),
+        loop {
+            let mut left = None;
+            while node.level() > 0 {
+                let (child, previous) = node.look(|children| {
+                    let rank = children.rank_for(key);
+                    (children.at(rank), rank.checked_sub(1).map(|r| children.at(r)))
+                });
+                child.prefetch();
+                left = previous.or(left);
+                node = child;
+            }
+            let order = node.order();
+            let rank = node.find(order, key).0;
+            if rank > 0 {
+                return Some(Place { leaf: node, order, rank: rank - 1 });
+            }
+            let left: &Node = left?;
+            if left.range().high.is_some_and(|high| high.key() <= key) {
+                return Some(last_below(left));
+            }
+            // It still is the node of which it and its neighbour to the right are made, since that one comes
+            // into the order first: the key lies in its range.
+            node = left;
         }
     }
 

@@ -63,11 +63,27 @@ fn model() {
         cursor.next();
     }
     assert!(keys >= least, "{keys} keys were walked over, {least} were published");
+    walk_back(&table, published.load(Ordering::Acquire) as usize);
     writer.join().unwrap();
     look_ups.join().unwrap();
     for n in (0..FIRST + MORE).filter(|n| *n != 3) {
         assert!(table.get(&key(n), Seq(200)).is_some());
     }
+}
+
+/// From the last key to the first, each once. A search for the key before one that stood first in the upper
+/// of two new nodes took the node that both were made of for the lower, and gave that node's last key.
+fn walk_back(table: &Arc<Memtable>, least: usize) {
+    let mut cursor = MemtableCursor::new(Arc::clone(table));
+    let (mut keys, mut after) = (0, vec![u8::MAX]);
+    cursor.last();
+    while cursor.valid() {
+        assert!(cursor.key() <= after.as_slice(), "out of order");
+        keys += usize::from(cursor.key() != after);
+        after = cursor.key().to_vec();
+        cursor.prev();
+    }
+    assert!(keys >= least, "{keys} keys were walked over backwards, {least} were published");
 }
 
 /// Seen to fail when a slot is filled after the order names it, when the left of two new nodes is
