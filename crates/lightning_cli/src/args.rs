@@ -140,8 +140,11 @@ pub enum Command {
         #[arg(allow_hyphen_values = true)]
         key: String,
         /// The value; `-`: from standard input, byte for byte.
-        #[arg(allow_hyphen_values = true)]
-        value: String,
+        #[arg(allow_hyphen_values = true, required_unless_present = "file")]
+        value: Option<String>,
+        /// The value is what this file holds, of any length.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["value", "durability", "ttl"])]
+        file: Option<PathBuf>,
         #[command(flatten)]
         keyspace: KeyspaceArg,
         #[command(flatten)]
@@ -197,6 +200,9 @@ pub enum Command {
         /// (2026-01-31T12:00:00Z), or so long ago (90s, 10m, 2h, 7d).
         #[arg(long, value_name = "MOMENT")]
         at: Option<String>,
+        /// Write the value, of any length, to this file, which must not be there.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "at"])]
+        output: Option<PathBuf>,
     },
     /// Print what a key became in the kept past, newest first: commit, time and value.
     History {

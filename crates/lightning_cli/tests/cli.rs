@@ -208,6 +208,21 @@ fn an_imported_table_is_exported_equal() {
 }
 
 #[test]
+fn files_go_in_and_come_out() {
+    let shop = Shop::created();
+    let bytes: Vec<u8> =
+        (0..700_000_u32).flat_map(|n| n.wrapping_mul(7919).to_be_bytes()).collect();
+    let film = shop.file("film", &bytes);
+    shop.ok(&["put", "DB", "film", "--file", &film]);
+    shop.ok(&["get", "DB", "film", "--output", "copy"]);
+    assert!(std::fs::read(shop.path("copy")).expect("the copy") == bytes);
+    assert_eq!(shop.fails(&["get", "DB", "film", "--output", "copy"]).0, 4);
+    assert_eq!(shop.fails(&["get", "DB", "none", "--output", "none"]).0, 3);
+    assert!(!shop.path("none").exists());
+    assert_ne!(shop.fails(&["put", "DB", "k", "v", "--file", &film]).0, 0);
+}
+
+#[test]
 fn sorted_rows_are_imported_as_one_or_not_at_all() {
     let shop = Shop::new();
     let file = shop.file("t.csv", "id,n\na,1\nb,2\nc,3\n");

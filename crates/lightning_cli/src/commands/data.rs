@@ -1,6 +1,7 @@
 //! put, merge, get, delete, delete-range, scan.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,6 +72,49 @@ pub fn merge(
     batch.merge_in(&keyspace, &key, &operand);
     engine::write(&db, batch, durability)?;
     db.close()?;
+    Ok(0)
+}
+
+/// Stores what a file holds, a piece in memory at a time.
+pub fn put_file(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    key: &str,
+    file: &Path,
+    hex: bool,
+) -> Outcome<u8> {
+    let key = key_bytes(key, hex)?;
+    let input = File::open(file).map_err(|e| Error::io(file, "open", e))?;
+    let db = engine::open(target)?;
+    engine::keyspace(&db, &keyspace.keyspace)?.put_reader(&key, input, None)?;
+    db.close()?;
+    Ok(0)
+}
+
+/// Writes a value to a file, a piece in memory at a time.
+pub fn get_file(
+    target: &Target,
+    keyspace: &KeyspaceArg,
+    key: &str,
+    hex: bool,
+    output: &Path,
+) -> Outcome<u8> {
+    let key = key_bytes(key, hex)?;
+    let db = engine::open_read_only(target)?;
+    let found = engine::existing_keyspace(&db, &keyspace.keyspace)?.get_reader(&key)?;
+    let Some(mut value) = found else {
+        return Err(Error::new(ErrorKind::NotFound, "there is no such key").into());
+    };
+    let mut file = File::create_new(output).map_err(|e| Error::io(output, "create", e))?;
+    let copied = io::copy(&mut value, &mut file).and_then(|_| file.sync_all());
+    copied.map_err(|e| {
+        // Not to be taken for the value.
+        let _ = std::fs::remove_file(output);
+        match e.downcast::<Error>() {
+            Ok(e) => Stop::Failed(e),
+            Err(e) => Error::io(output, "write", e).into(),
+        }
+    })?;
     Ok(0)
 }
 

@@ -27,12 +27,19 @@ pub fn run(cli: Cli) -> Outcome<u8> {
     let format = cli.format;
     match cli.command {
         Command::Create { target } => upkeep::create(format, &target),
-        Command::Put { target, key, value, keyspace, durability, hex, ttl } => {
-            data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
+        Command::Put { target, key, value, file, keyspace, durability, hex, ttl } => {
+            match (file, value) {
+                (Some(file), _) => data::put_file(&target, &keyspace, &key, &file, hex),
+                (None, value) => {
+                    let value = value.unwrap_or_default();
+                    data::put(&target, &keyspace, &key, &value, &durability, hex, ttl)
+                }
+            }
         }
-        Command::Get { target, key, keyspace, hex, raw, at } => {
-            data::get(format, &target, &keyspace, &key, hex, raw, at.as_deref())
-        }
+        Command::Get { target, key, keyspace, hex, raw, at, output } => match output {
+            Some(output) => data::get_file(&target, &keyspace, &key, hex, &output),
+            None => data::get(format, &target, &keyspace, &key, hex, raw, at.as_deref()),
+        },
         Command::History { target, key, keyspace, hex } => {
             let key = data::key_bytes(&key, hex)?;
             past::history(format, &target, &keyspace, &key, hex)
