@@ -363,6 +363,9 @@ pub enum Command {
     },
     /// Measure this engine on this machine, in a database made for it and removed afterwards.
     Bench(BenchArgs),
+    /// Run rows of the benchmark and show where processor time goes, by layer of the engine.
+    #[cfg(unix)]
+    Profile(ProfileArgs),
     /// Change the key that opens an encrypted database, without writing data anew, or its data keys.
     RotateKey {
         #[command(flatten)]
@@ -558,6 +561,17 @@ pub struct BenchArgs {
     /// Measure each row again on an encrypted database, right after the plain one, and show the ratio.
     #[arg(long)]
     pub encrypted: bool,
+}
+
+/// What to look into.
+#[cfg(unix)]
+#[derive(Args, Debug)]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// Samples for each second of processor time.
+    #[arg(long, default_value_t = 499, value_parser = clap::value_parser!(u16).range(10..=5000))]
+    pub frequency: u16,
 }
 
 #[cfg(test)]

@@ -354,6 +354,26 @@ fn a_small_benchmark_runs_and_leaves_nothing_behind() {
     assert_eq!(shop.fails(&["bench", "--rows", "nonsense"]).0, 5);
 }
 
+/// Samples are taken by a timer of processor time, so a row that runs for a second has some.
+#[cfg(unix)]
+#[test]
+fn a_profile_tells_the_layers_of_each_row() {
+    let shop = Shop::new();
+    let args = "--format json profile --keys 2000 --seconds 1 --dir . --rows get-missing,put-async";
+    let said = shop.ok(&args.split(' ').collect::<Vec<_>>());
+    let rows: Vec<serde_json::Value> =
+        said.lines().skip(1).map(|l| serde_json::from_str(l).expect("a row as JSON")).collect();
+    assert_eq!(rows.len(), 2, "{said}");
+    for row in &rows {
+        let layers = row["layers"].as_array().expect("layers");
+        let shares: f64 = layers.iter().filter_map(|l| l["share"].as_f64()).sum();
+        assert!((shares - 1.0).abs() < 1e-6, "{row}");
+        let of_engine = layers.iter().filter(|l| l["layer"] != "other");
+        assert!(of_engine.count() > 0, "{row}");
+    }
+    assert!(shop.fails(&["profile", "--frequency", "9"]).0 > 0);
+}
+
 const KEEPS_A_DAY: (&str, &str) = ("LIGHTNING_DB_HISTORY_RETENTION", "24h");
 
 #[test]

@@ -7,9 +7,12 @@
 //! | `workload` | keys, values, distributions |
 //! | `measure` | threads, time, counting |
 //! | `histogram` | latencies |
+//! | `profile` | where processor time goes, by layer of the engine |
 
 mod histogram;
 mod measure;
+#[cfg(unix)]
+mod profile;
 mod rows;
 mod transactions;
 mod workload;
@@ -20,6 +23,8 @@ use std::time::Duration;
 use lightning_db::{Database, DatabaseStats, Error, KeySource, LightningDbConfig, WalSyncMode};
 use serde_json::{Value, json};
 
+#[cfg(unix)]
+use crate::args::ProfileArgs;
 use crate::args::{BenchArgs, Format};
 use crate::engine;
 use crate::exit::{Outcome, Stop};
@@ -30,6 +35,38 @@ use workload::Zipf;
 
 /// Measures the rows that were asked for.
 pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
+    run_under(format, args, &mut Plain)
+}
+
+/// Shows where the time of the rows goes that were asked for.
+#[cfg(unix)]
+pub fn profile(format: Format, args: &ProfileArgs) -> Outcome<u8> {
+    run_under(format, &args.bench, &mut profile::Layers::new(args.frequency))
+}
+
+/// What looks on while a row runs, and says something of it.
+trait Observer {
+    /// The row begins.
+    fn begin(&mut self) -> Outcome<()>;
+
+    /// The row has ended: what is to be told of it beside its line.
+    fn end(&mut self) -> Outcome<Option<(Value, String)>>;
+}
+
+/// Looks at nothing.
+struct Plain;
+
+impl Observer for Plain {
+    fn begin(&mut self) -> Outcome<()> {
+        Ok(())
+    }
+
+    fn end(&mut self) -> Outcome<Option<(Value, String)>> {
+        Ok(None)
+    }
+}
+
+fn run_under(format: Format, args: &BenchArgs, observer: &mut dyn Observer) -> Outcome<u8> {
     let selected = select(&args.rows)?;
     let place = Place::new(args)?;
     let base = engine::config(args.config.as_deref())?;
@@ -40,7 +77,7 @@ pub fn run(format: Format, args: &BenchArgs) -> Outcome<u8> {
         "seconds": args.seconds,
         "directory": place.database.display().to_string(),
     });
-    let done = measure_in(&place, &base, args, &selected, &mut out, &about);
+    let done = measure_in(&place, &base, args, &selected, &mut out, &about, observer);
     // The database goes either way; the first failure is the one to tell.
     let removed = place.remove();
     done.and(removed)?;
@@ -81,6 +118,7 @@ fn measure_in(
     selected: &[&str],
     out: &mut Output,
     about: &Value,
+    observer: &mut dyn Observer,
 ) -> Outcome<()> {
     let mut subjects = Vec::new();
     if args.encrypted {
@@ -95,7 +133,7 @@ fn measure_in(
     }
     out.result(about, &headline(args, place))?;
     out.flush()?;
-    rows_in_order(&mut subjects, args, selected, out)?;
+    rows_in_order(&mut subjects, args, selected, out, observer)?;
     subjects.into_iter().try_for_each(|s| Ok(s.db.close()?))
 }
 
@@ -104,6 +142,7 @@ fn rows_in_order(
     args: &BenchArgs,
     selected: &[&str],
     out: &mut Output,
+    observer: &mut dyn Observer,
 ) -> Outcome<()> {
     let zipf = Zipf::new(args.keys);
     for row in ROWS {
@@ -126,13 +165,22 @@ fn rows_in_order(
                 zipf: &zipf,
             };
             let before = subject.db.stats();
+            if asked {
+                observer.begin()?;
+            }
             let measured = ground.run(row)?;
+            let observed = if asked { observer.end()? } else { None };
             let of_plain = plain.map(|rate: f64| measured.per_second() / rate);
             plain = Some(measured.per_second());
             if asked {
                 let aborted = aborted(&before, &subject.db.stats());
-                let text = line(row, &measured, aborted, of_plain);
-                out.result(&document(row, &measured, aborted, of_plain), &text)?;
+                let mut text = line(row, &measured, aborted, of_plain);
+                let mut document = document(row, &measured, aborted, of_plain);
+                if let Some((value, lines)) = observed {
+                    document["layers"] = value;
+                    text = format!("{text}\n{lines}");
+                }
+                out.result(&document, &text)?;
                 out.flush()?;
             }
             // Merges of one database are not to take the time of the other.

@@ -82,6 +82,8 @@ pub fn run(cli: Cli) -> Outcome<u8> {
         Command::Flush { target } => upkeep::flush(format, &target),
         Command::ListKeyspaces { target } => upkeep::list_keyspaces(format, &target),
         Command::Bench(args) => bench::run(format, &args),
+        #[cfg(unix)]
+        Command::Profile(args) => bench::profile(format, &args),
         Command::Completions { shell } => upkeep::completions(shell),
     }
 }
