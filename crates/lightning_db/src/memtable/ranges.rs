@@ -37,7 +37,7 @@ pub struct Readers {
 pub struct RangesAt {
     seq: Seq,
     /// Which keys are covered, and by which range delete last.
-    pub map: RangeMap<Seq>,
+    pub map: RangeMap,
 }
 
 /// A range delete in the log.
@@ -86,7 +86,7 @@ pub(super) struct MemtableRanges {
 
 impl RangesAt {
     fn with(&self, delete: &Logged<'_>) -> Self {
-        Self { seq: delete.seq, map: self.map.with(delete.start, delete.end, delete.seq) }
+        Self { seq: delete.seq, map: self.map.with(delete.start, delete.end, delete.seq.0) }
     }
 }
 
@@ -221,7 +221,7 @@ impl MemtableRanges {
         // Outside the latch, which the writer takes.
         let map = missing
             .iter()
-            .fold(nearest.map.clone(), |map, d| map.with(&d.start, d.end.as_deref(), d.seq));
+            .fold(nearest.map.clone(), |map, d| map.with(&d.start, d.end.as_deref(), d.seq.0));
         let made = Arc::new(RangesAt { seq: last.seq, map });
         let mut kept = self.kept.lock();
         // Only those that others follow in turn are looked for there.
@@ -237,9 +237,9 @@ impl MemtableRanges {
     pub(super) fn covering(&self, key: &[u8], at: Seq) -> Option<Seq> {
         let newest = self.newest.load();
         if newest.seq <= at {
-            return newest.map.covering(key);
+            return newest.map.covering(key).map(Seq);
         }
-        self.before_newest(at).map.covering(key)
+        self.before_newest(at).map.covering(key).map(Seq)
     }
 
     /// Every range delete, from the oldest to the newest.
@@ -289,7 +289,7 @@ mod tests {
                     let newest = all.iter().rfind(|(s, e, n)| *n <= at && (*s..*e).contains(&key));
                     let newest = newest.map(|(_, _, n)| Seq(*n));
                     assert_eq!(ranges.covering(&[key], Seq(at)), newest, "seed {seed} at {at}");
-                    assert_eq!(ranges.at(Seq(at)).map.covering(&[key]), newest);
+                    assert_eq!(ranges.at(Seq(at)).map.covering(&[key]).map(Seq), newest);
                 }
                 let (start, end) = (rng.u8(0..30), rng.u8(0..40));
                 let any = all.iter().any(|(s, e, n)| *n > at && *s < end && start < *e);

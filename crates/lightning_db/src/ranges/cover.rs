@@ -9,25 +9,25 @@
 use triomphe::ThinArc;
 
 use super::keys::{KeyRef, Keys};
-use super::map::{Covering, INNER, InnerHead, LEAF, LeafHead, Node, RangeMap};
+use super::map::{INNER, InnerHead, LEAF, LeafHead, Node, RangeMap};
 
 /// Nodes with more key bytes are divided, down to a quarter of the keys that they may have.
 const NODE_BYTES: usize = 4096;
 
 /// A boundary.
-type Boundary<'a, V> = (KeyRef<'a>, Option<V>);
+type Boundary<'a> = (KeyRef<'a>, Option<u64>);
 
-impl<V: Covering> RangeMap<V> {
+impl RangeMap {
     /// The map after `value` has come to hold of `start <= key < end`, whatever did before.
     #[must_use]
-    pub fn with(&self, start: &[u8], end: Option<&[u8]>, value: V) -> Self {
+    pub fn with(&self, start: &[u8], end: Option<&[u8]>, value: u64) -> Self {
         if end.is_some_and(|end| end <= start) {
             return self.clone();
         }
         let around = self.around(start);
         let begins_here = around.start.is_some_and(|at| at.len() == start.len() && is(at, start));
         let before = if begins_here { self.before(start) } else { around.value };
-        let mut put: [Option<Boundary<'_, V>>; 2] = [None, None];
+        let mut put: [Option<Boundary<'_>>; 2] = [None, None];
         if before != Some(value) {
             put[0] = Some((start.into(), Some(value)));
         }
@@ -37,7 +37,7 @@ impl<V: Covering> RangeMap<V> {
                 put[1] = Some((end.into(), after));
             }
         }
-        let put: Vec<Boundary<'_, V>> = put.into_iter().flatten().collect();
+        let put: Vec<Boundary<'_>> = put.into_iter().flatten().collect();
         let nodes = match &self.root {
             None => leaves(&put),
             Some(root) => changed(root, Some(start), end, &put),
@@ -46,7 +46,7 @@ impl<V: Covering> RangeMap<V> {
     }
 
     /// What holds right before `key`.
-    fn before(&self, key: &[u8]) -> Option<V> {
+    fn before(&self, key: &[u8]) -> Option<u64> {
         let mut at = self.root.as_ref()?;
         loop {
             match at {
@@ -63,15 +63,15 @@ impl<V: Covering> RangeMap<V> {
     }
 
     /// A map of boundaries in order, of which no neighbours say the same.
-    pub fn of_boundaries<'a>(boundaries: impl Iterator<Item = (&'a [u8], Option<V>)>) -> Self {
-        let all: Vec<Boundary<'_, V>> = boundaries.map(|(key, v)| (key.into(), v)).collect();
+    pub fn of_boundaries<'a>(boundaries: impl Iterator<Item = (&'a [u8], Option<u64>)>) -> Self {
+        let all: Vec<Boundary<'_>> = boundaries.map(|(key, v)| (key.into(), v)).collect();
         Self { root: root_of(leaves(&all)) }
     }
 
     /// For tests: how high the tree is, where it is as the module says.
     #[cfg(test)]
     pub fn sound_height(&self) -> Option<usize> {
-        fn check<V: Covering>(node: &Node<V>, is_root: bool) -> Option<usize> {
+        fn check(node: &Node, is_root: bool) -> Option<usize> {
             if !is_root && node.is_thin() {
                 return None;
             }
@@ -95,7 +95,7 @@ fn is(a: KeyRef<'_>, b: &[u8]) -> bool {
     b.strip_prefix(a.0) == Some(a.1)
 }
 
-impl<V: Covering> Node<V> {
+impl Node {
     /// The key of its first boundary.
     pub(super) fn first_key(&self) -> KeyRef<'_> {
         match self {
@@ -120,7 +120,7 @@ impl<V: Covering> Node<V> {
     }
 
     /// The boundaries of a leaf.
-    fn boundaries(n: &ThinArc<LeafHead<V>, u8>) -> impl Iterator<Item = Boundary<'_, V>> {
+    fn boundaries(n: &ThinArc<LeafHead, u8>) -> impl Iterator<Item = Boundary<'_>> {
         let head = &n.header.header;
         (0..head.keys.len()).map(|i| (head.keys.get(&n.slice, i), head.value(i)))
     }
@@ -135,11 +135,11 @@ fn parts<T>(items: &[T], most: usize, len: impl Fn(&T) -> usize) -> impl Iterato
 }
 
 /// Leaves of boundaries in order.
-fn leaves<V: Covering>(all: &[Boundary<'_, V>]) -> Vec<Node<V>> {
+fn leaves(all: &[Boundary<'_>]) -> Vec<Node> {
     let mut bytes = Vec::with_capacity(NODE_BYTES / 8);
-    let leaf = |part: &[Boundary<'_, V>]| {
+    let leaf = |part: &[Boundary<'_>]| {
         let keys = Keys::new(part.iter().map(|(key, _)| *key), &mut bytes);
-        let (mut covered, mut values) = (0, [V::default(); LEAF]);
+        let (mut covered, mut values) = (0, [0; LEAF]);
         for (i, (_, value)) in part.iter().enumerate() {
             if let Some(value) = value {
                 covered |= 1 << i;
@@ -153,23 +153,23 @@ fn leaves<V: Covering>(all: &[Boundary<'_, V>]) -> Vec<Node<V>> {
 
 /// A child, as its parent knows it: so that those which stay are not looked at.
 #[derive(Debug)]
-struct Child<'a, V> {
+struct Child<'a> {
     key: KeyRef<'a>,
-    node: &'a Node<V>,
+    node: &'a Node,
     has_gap: bool,
 }
 
-impl<'a, V: Covering> Child<'a, V> {
-    fn of(node: &'a Node<V>) -> Self {
+impl<'a> Child<'a> {
+    fn of(node: &'a Node) -> Self {
         Self { key: node.first_key(), node, has_gap: node.has_gap() }
     }
 }
 
 /// Inner nodes of children in order.
-fn inner_nodes<'a, V: Covering>(all: impl Iterator<Item = Child<'a, V>>) -> Vec<Node<V>> {
-    let all: Vec<Child<'a, V>> = all.collect();
+fn inner_nodes<'a>(all: impl Iterator<Item = Child<'a>>) -> Vec<Node> {
+    let all: Vec<Child<'a>> = all.collect();
     let mut bytes = Vec::with_capacity(NODE_BYTES / 8);
-    let inner = |part: &[Child<'a, V>]| {
+    let inner = |part: &[Child<'a>]| {
         let keys = Keys::new(part.iter().map(|c| c.key), &mut bytes);
         let mut gaps = 0;
         for (i, child) in part.iter().enumerate() {
@@ -182,7 +182,7 @@ fn inner_nodes<'a, V: Covering>(all: impl Iterator<Item = Child<'a, V>>) -> Vec<
 }
 
 /// The root above nodes of one height; one of a single child gives its place to that.
-fn root_of<V: Covering>(mut nodes: Vec<Node<V>>) -> Option<Node<V>> {
+fn root_of(mut nodes: Vec<Node>) -> Option<Node> {
     while nodes.len() > 1 {
         nodes = inner_nodes(nodes.iter().map(Child::of));
     }
@@ -197,12 +197,7 @@ fn root_of<V: Covering>(mut nodes: Vec<Node<V>>) -> Option<Node<V>> {
 
 /// What a node becomes, in nodes of its height, when its boundaries from `from` (or its first) up to `to`
 /// (or its last) give way to those of `put`.
-fn changed<V: Covering>(
-    node: &Node<V>,
-    from: Option<&[u8]>,
-    to: Option<&[u8]>,
-    put: &[Boundary<'_, V>],
-) -> Vec<Node<V>> {
+fn changed(node: &Node, from: Option<&[u8]>, to: Option<&[u8]>, put: &[Boundary<'_>]) -> Vec<Node> {
     match node {
         Node::Leaf(n) => {
             let keys = &n.header.header.keys;
@@ -235,7 +230,7 @@ fn changed<V: Covering>(
                 return inner_nodes(before.chain(fresh.iter().map(Child::of)).chain(after));
             }
             let count = fresh.len();
-            let mut all: Vec<Node<V>> = before.map(|c| c.node.clone()).collect();
+            let mut all: Vec<Node> = before.map(|c| c.node.clone()).collect();
             all.extend(fresh.into_iter().chain(after.map(|c| c.node.clone())));
             fatten(&mut all, first, count);
             inner_nodes(all.iter().map(Child::of))
@@ -244,7 +239,7 @@ fn changed<V: Covering>(
 }
 
 /// Joins those of `count` nodes from `at` on that are thin with a neighbour.
-fn fatten<V: Covering>(all: &mut Vec<Node<V>>, mut at: usize, count: usize) {
+fn fatten(all: &mut Vec<Node>, mut at: usize, count: usize) {
     let mut end = at + count;
     while at < end && all.len() > 1 {
         if !all[at].is_thin() {
@@ -264,16 +259,15 @@ fn fatten<V: Covering>(all: &mut Vec<Node<V>>, mut at: usize, count: usize) {
 }
 
 /// Neighbours of one height, as one or two nodes.
-fn joined<V: Covering>(left: &Node<V>, right: &Node<V>) -> Vec<Node<V>> {
+fn joined(left: &Node, right: &Node) -> Vec<Node> {
     match (left, right) {
         (Node::Leaf(l), Node::Leaf(r)) => {
             let all: Vec<_> = Node::boundaries(l).chain(Node::boundaries(r)).collect();
             leaves(&all)
         }
         (Node::Inner(l), Node::Inner(r)) => {
-            let children = |n: &ThinArc<InnerHead<V>, u8>| n.header.header.children.clone();
-            let mut all: Vec<Node<V>> =
-                children(l).into_iter().chain(children(r)).flatten().collect();
+            let children = |n: &ThinArc<InnerHead, u8>| n.header.header.children.clone();
+            let mut all: Vec<Node> = children(l).into_iter().chain(children(r)).flatten().collect();
             let seam = l.header.header.keys.len() - 1;
             if all[seam].is_thin() || all[seam + 1].is_thin() {
                 let joined = joined(&all[seam], &all[seam + 1]);

@@ -30,7 +30,7 @@ pub struct ListFragment {
 pub struct RangeList {
     fragments: Vec<ListFragment>,
     /// Of each key the place of the fragment that it is in.
-    places: RangeMap<u32>,
+    places: RangeMap,
     /// Whether every view sees all of them: then `places` tells everything.
     is_settled: bool,
 }
@@ -53,11 +53,10 @@ impl RangeList {
 
     fn of(fragments: Vec<ListFragment>) -> Self {
         let ends = fragments.iter().enumerate().flat_map(|(i, f)| {
-            let place = u32::try_from(i).expect("a run has few range deletes beside its entries");
             let next = fragments.get(i + 1).map(|next| &next.start);
             let end = f.end.as_ref().filter(|end| Some(*end) != next);
             let end = end.map(|end| (&**end, None));
-            std::iter::once((&*f.start, Some(place))).chain(end)
+            std::iter::once((&*f.start, Some(i as u64))).chain(end)
         });
         let places = RangeMap::of_boundaries(ends);
         let is_settled = fragments.iter().all(|f| f.is_seen(Seq(0)));
@@ -83,7 +82,7 @@ impl RangeList {
                 maps.push(map.fragments());
             }
             last = Some(delete.seq);
-            map = map.with(&delete.start, delete.end.as_deref(), delete.seq);
+            map = map.with(&delete.start, delete.end.as_deref(), delete.seq.0);
         }
         maps.push(map.fragments());
         Self::of_maps(&maps)

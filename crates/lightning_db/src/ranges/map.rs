@@ -1,5 +1,5 @@
-//! Which keys are covered by ranges, and with which value (for range deletes: the number of the newest).
-//! Kept as *boundaries*: a key, and what holds from there up to the next boundary, a value or nothing.
+//! Which keys are covered by ranges, and with which value: the number of the newest range delete, or
+//! something else that is a number. Kept as *boundaries*: a key, and what holds from there up to the next boundary, a value or nothing.
 //!
 //! 1. Boundaries ascend; nothing holds before the first. Two neighbours never say the same, so that ranges
 //!    of one value that touch are one.
@@ -27,68 +27,45 @@ pub(super) const LEAF: usize = 32;
 /// The most children of an inner node: few, as each is counted when its node is made anew.
 pub(super) const INNER: usize = 16;
 
-/// What a map can say of a key.
-pub trait Covering: Copy + PartialEq + Default + 'static {}
-impl<V: Copy + PartialEq + Default + 'static> Covering for V {}
-
 /// The part of a leaf before its key bytes.
 #[derive(Debug)]
-pub(super) struct LeafHead<V> {
+pub(super) struct LeafHead {
     pub(super) keys: Keys<LEAF>,
     /// A bit for each boundary from which on a value holds.
     pub(super) covered: u32,
-    pub(super) values: [V; LEAF],
+    pub(super) values: [u64; LEAF],
 }
 
 /// The part of an inner node before its key bytes.
 #[derive(Debug)]
-pub(super) struct InnerHead<V> {
+pub(super) struct InnerHead {
     pub(super) keys: Keys<INNER>,
     /// A bit for each child with a boundary from which on nothing holds.
     pub(super) gaps: u32,
-    pub(super) children: [Option<Node<V>>; INNER],
+    pub(super) children: [Option<Node>; INNER],
 }
+
+/// A leaf.
+pub(super) type Leaf = ThinArc<LeafHead, u8>;
 
 /// A node, and all below it.
-#[derive(Debug)]
-pub(super) enum Node<V> {
-    Leaf(ThinArc<LeafHead<V>, u8>),
-    Inner(ThinArc<InnerHead<V>, u8>),
-}
-
-// Not derived: values need not be cloned.
-impl<V> Clone for Node<V> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Leaf(n) => Self::Leaf(ThinArc::clone(n)),
-            Self::Inner(n) => Self::Inner(ThinArc::clone(n)),
-        }
-    }
+#[derive(Debug, Clone)]
+pub(super) enum Node {
+    Leaf(Leaf),
+    Inner(ThinArc<InnerHead, u8>),
 }
 
 /// See the module.
-#[derive(Debug)]
-pub struct RangeMap<V> {
-    pub(super) root: Option<Node<V>>,
-}
-
-impl<V> Clone for RangeMap<V> {
-    fn clone(&self) -> Self {
-        Self { root: self.root.clone() }
-    }
-}
-
-impl<V> Default for RangeMap<V> {
-    fn default() -> Self {
-        Self { root: None }
-    }
+#[derive(Debug, Clone, Default)]
+pub struct RangeMap {
+    pub(super) root: Option<Node>,
 }
 
 /// What holds of a key, and between which boundaries the same does.
-#[derive(Debug, Clone, Copy)]
-pub struct Around<'a, V> {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around<'a> {
     /// What holds.
-    pub value: Option<V>,
+    pub value: Option<u64>,
     /// The boundary at or before the key; `None`: there is none.
     pub start: Option<KeyRef<'a>>,
     /// The first boundary after it.
@@ -97,9 +74,28 @@ pub struct Around<'a, V> {
     covered: (Option<KeyRef<'a>>, Option<KeyRef<'a>>),
 }
 
-impl<V: Covering> LeafHead<V> {
+impl<'a> Around<'a> {
+    /// Behind the first `i` boundaries of a leaf, which `end` follows.
+    fn in_leaf(leaf: &'a Leaf, i: usize, end: Option<KeyRef<'a>>) -> Self {
+        let head = &leaf.header.header;
+        let get = |i| head.keys.get(&leaf.slice, i);
+        let end = if i < head.keys.len() { Some(get(i)) } else { end };
+        let Some(i) = i.checked_sub(1) else { return Self { end, ..Self::default() } };
+        let value = head.value(i);
+        let mut covered = (None, None);
+        if value.is_some() {
+            let (gaps, below) = (head.gaps(), ones(i));
+            let behind = gaps & !below;
+            covered.0 = highest(gaps & below).map(|gap| get(gap + 1));
+            covered.1 = (behind != 0).then(|| get(behind.trailing_zeros() as usize));
+        }
+        Self { value, start: Some(get(i)), end, covered }
+    }
+}
+
+impl LeafHead {
     #[inline]
-    pub(super) fn value(&self, i: usize) -> Option<V> {
+    pub(super) fn value(&self, i: usize) -> Option<u64> {
         (self.covered & (1 << i) != 0).then(|| self.values[i])
     }
 
@@ -109,9 +105,9 @@ impl<V: Covering> LeafHead<V> {
     }
 }
 
-impl<V> InnerHead<V> {
+impl InnerHead {
     #[inline]
-    pub(super) fn child(&self, i: usize) -> &Node<V> {
+    pub(super) fn child(&self, i: usize) -> &Node {
         self.children[i].as_ref().expect("there is one for each key")
     }
 }
@@ -126,7 +122,7 @@ fn highest(bits: u32) -> Option<usize> {
     bits.checked_ilog2().map(|i| i as usize)
 }
 
-impl<V: Covering> RangeMap<V> {
+impl RangeMap {
     /// Whether no key is covered.
     pub fn is_empty(&self) -> bool {
         self.root.is_none()
@@ -134,7 +130,7 @@ impl<V: Covering> RangeMap<V> {
 
     /// What holds of `key`.
     #[inline]
-    pub fn covering(&self, key: &[u8]) -> Option<V> {
+    pub fn covering(&self, key: &[u8]) -> Option<u64> {
         let mut at = self.root.as_ref()?;
         loop {
             match at {
@@ -150,43 +146,31 @@ impl<V: Covering> RangeMap<V> {
         }
     }
 
-    /// What holds of `key`, and from where to where.
-    pub fn around(&self, key: &[u8]) -> Around<'_, V> {
-        let mut around = Around { value: None, start: None, end: None, covered: (None, None) };
-        let mut next = self.root.as_ref();
-        while let Some(at) = next {
-            next = None;
+    /// The leaf that `key` belongs to, how many of its boundaries are at or below the key, and the first
+    /// boundary behind the leaf.
+    fn leaf_of(&self, key: &[u8]) -> Option<(&Leaf, usize, Option<KeyRef<'_>>)> {
+        let (mut at, mut behind) = (self.root.as_ref()?, None);
+        loop {
             match at {
                 Node::Inner(n) => {
-                    let keys = &n.header.header.keys;
-                    let i = keys.up_to(&n.slice, key);
-                    if i < keys.len() {
-                        around.end = Some(keys.get(&n.slice, i));
+                    let head = &n.header.header;
+                    let i = head.keys.up_to(&n.slice, key);
+                    if i < head.keys.len() {
+                        behind = Some(head.keys.get(&n.slice, i));
                     }
-                    next = i.checked_sub(1).map(|i| n.header.header.child(i));
+                    at = head.child(i.saturating_sub(1));
                 }
                 Node::Leaf(n) => {
-                    let keys = &n.header.header.keys;
-                    let i = keys.up_to(&n.slice, key);
-                    if i < keys.len() {
-                        around.end = Some(keys.get(&n.slice, i));
-                    }
-                    if let Some(i) = i.checked_sub(1) {
-                        around.start = Some(keys.get(&n.slice, i));
-                        around.value = n.header.header.value(i);
-                        if around.value.is_some() {
-                            let (gaps, below) = (n.header.header.gaps(), ones(i));
-                            let behind = gaps & !below;
-                            let start = highest(gaps & below).map(|gap| gap + 1);
-                            let end = (behind != 0).then(|| behind.trailing_zeros() as usize);
-                            let get = |i| keys.get(&n.slice, i);
-                            around.covered = (start.map(get), end.map(get));
-                        }
-                    }
+                    return Some((n, n.header.header.keys.up_to(&n.slice, key), behind));
                 }
             }
         }
-        around
+    }
+
+    /// What holds of `key`, and from where to where.
+    pub fn around(&self, key: &[u8]) -> Around<'_> {
+        self.leaf_of(key)
+            .map_or_else(Around::default, |(leaf, i, end)| Around::in_leaf(leaf, i, end))
     }
 
     /// The first boundary after `key` from which on nothing holds.
@@ -200,9 +184,24 @@ impl<V: Covering> RangeMap<V> {
     }
 
     /// Fills `out` with what is known of the keys around `key`. Of keys that are covered it is all that touch,
-    /// of whatever value, in the direction of movement.
+    /// of whatever value, in the direction of movement. A stretch is of one map only.
     pub fn stretch(&self, key: &[u8], forward: bool, out: &mut Stretch) {
-        let around = self.around(key);
+        // Who moves on is mostly in the leaf it came from.
+        if let Some(leaf) = out.leaf.take() {
+            let keys = &leaf.header.header.keys;
+            let i = keys.up_to(&leaf.slice, key);
+            if i > 0 && i < keys.len() {
+                self.fill(Around::in_leaf(&leaf, i, None), key, forward, out);
+                out.leaf = Some(leaf);
+                return;
+            }
+        }
+        let Some((leaf, i, end)) = self.leaf_of(key) else { return out.set(false, None, None) };
+        self.fill(Around::in_leaf(leaf, i, end), key, forward, out);
+        out.leaf = Some(Leaf::clone(leaf));
+    }
+
+    fn fill(&self, around: Around<'_>, key: &[u8], forward: bool, out: &mut Stretch) {
         if around.value.is_none() {
             out.set(false, around.start, around.end);
         } else if forward {
@@ -218,15 +217,15 @@ impl<V: Covering> RangeMap<V> {
     }
 
     /// Gives the boundaries to `act`, in order.
-    pub fn for_each<'a>(&'a self, mut act: impl FnMut(KeyRef<'a>, Option<V>)) {
+    pub fn for_each<'a>(&'a self, mut act: impl FnMut(KeyRef<'a>, Option<u64>)) {
         if let Some(root) = &self.root {
             walk(root, &mut act);
         }
     }
 }
 
-impl RangeMap<Seq> {
-    /// The ranges in order.
+impl RangeMap {
+    /// The ranges in order, of a map whose values are numbers of commits.
     pub fn fragments(&self) -> Vec<Fragment> {
         let mut out = Vec::new();
         let mut open: Option<(Key, Seq)> = None;
@@ -235,7 +234,7 @@ impl RangeMap<Seq> {
             if let Some((start, seq)) = open.take() {
                 out.push(Fragment { start, end: Some(Arc::clone(&key)), seq });
             }
-            open = seq.map(|seq| (key, seq));
+            open = seq.map(|seq| (key, Seq(seq)));
         });
         out.extend(open.map(|(start, seq)| Fragment { start, end: None, seq }));
         out
@@ -243,7 +242,7 @@ impl RangeMap<Seq> {
 }
 
 /// The first gap behind `key`; with none, of all.
-fn first_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
+fn first_gap<'a>(node: &'a Node, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
     match node {
         Node::Leaf(n) => {
             let keys = &n.header.header.keys;
@@ -268,7 +267,7 @@ fn first_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<K
 }
 
 /// The last gap at or before `key`; with none, of all.
-fn last_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
+fn last_gap<'a>(node: &'a Node, key: Option<&[u8]>) -> Option<KeyRef<'a>> {
     match node {
         Node::Leaf(n) => {
             let keys = &n.header.header.keys;
@@ -290,7 +289,7 @@ fn last_gap<'a, V: Covering>(node: &'a Node<V>, key: Option<&[u8]>) -> Option<Ke
     }
 }
 
-fn walk<'a, V: Covering>(node: &'a Node<V>, act: &mut impl FnMut(KeyRef<'a>, Option<V>)) {
+fn walk<'a>(node: &'a Node, act: &mut impl FnMut(KeyRef<'a>, Option<u64>)) {
     match node {
         Node::Leaf(n) => {
             for i in 0..n.header.header.keys.len() {

@@ -2,9 +2,10 @@
 //! it stays among them it need not ask again, so that a step costs a comparison or two.
 //!
 //! A stretch is true for ever of the map or list that it was asked of, at the moment it was asked for. It need
-//! not be the longest there is. It keeps its memory when it is filled anew.
+//! not be the longest there is. One is for one map or list. It keeps its memory when it is filled anew.
 
 use super::KeyRef;
+use super::map::Leaf;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Stretch {
     end: Option<Vec<u8>>,
     /// Memory for an end, while there is none.
     spare: Vec<u8>,
+    /// Of the map that was asked, where the answer was.
+    pub(super) leaf: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -25,17 +25,17 @@ fn covers(f: &Fragment, k: u8) -> bool {
 }
 
 /// What holds from each boundary on, as the map ought to have it.
-type Naive = BTreeMap<Vec<u8>, Option<Seq>>;
+type Naive = BTreeMap<Vec<u8>, Option<u64>>;
 
-fn before(naive: &Naive, key: &[u8]) -> Option<Seq> {
+fn before(naive: &Naive, key: &[u8]) -> Option<u64> {
     naive.range::<[u8], _>((Unbounded, Excluded(key))).next_back().and_then(|(_, v)| *v)
 }
 
-fn up_to(naive: &Naive, key: &[u8]) -> Option<Seq> {
+fn up_to(naive: &Naive, key: &[u8]) -> Option<u64> {
     naive.get(key).copied().unwrap_or_else(|| before(naive, key))
 }
 
-fn cover(naive: &mut Naive, start: &[u8], end: Option<&[u8]>, seq: Seq) {
+fn cover(naive: &mut Naive, start: &[u8], end: Option<&[u8]>, seq: u64) {
     if !is_before(start, end) {
         return;
     }
@@ -69,7 +69,8 @@ fn draw_key(rng: &mut fastrand::Rng, sort: u8) -> Vec<u8> {
     }
 }
 
-fn check(map: &RangeMap<Seq>, naive: &Naive, rng: &mut fastrand::Rng, sort: u8, context: &str) {
+fn check(map: &RangeMap, naive: &Naive, rng: &mut fastrand::Rng, sort: u8, context: &str) {
+    // One for all keys asked for, as a cursor has.
     let mut stretch = Stretch::default();
     for _ in 0..8 {
         let known = naive.keys().nth(rng.usize(0..naive.len().max(1))).filter(|_| rng.bool());
@@ -110,7 +111,7 @@ fn a_map_is_a_list_of_boundaries_and_older_maps_stay() {
         let (sort, wide) = (seed as u8 % 4, rng.u16(20..2000));
         let numbers = if rng.bool() { 3 } else { u64::MAX };
         let (mut map, mut naive) = (RangeMap::default(), Naive::new());
-        let mut kept: Vec<(RangeMap<Seq>, Naive)> = Vec::new();
+        let mut kept: Vec<(RangeMap, Naive)> = Vec::new();
         for seq in 1..=800 {
             let (a, b) = (draw_key(&mut rng, sort), draw_key(&mut rng, sort));
             let (start, end) = if rng.u16(0..wide) == 0 {
@@ -123,7 +124,7 @@ fn a_map_is_a_list_of_boundaries_and_older_maps_stay() {
                 }
                 (a, Some(end))
             };
-            let value = Seq(seq % numbers);
+            let value = seq % numbers;
             cover(&mut naive, &start, end.as_deref(), value);
             if rng.u8(0..100) == 0 {
                 kept.push((map.clone(), naive.clone()));
@@ -154,7 +155,7 @@ fn many_ranges_make_no_high_tree() {
     let mut map = RangeMap::default();
     for i in 0..20_000_u32 {
         let (start, end) = (i.to_be_bytes(), (i + 1).to_be_bytes());
-        map = map.with(&start, Some(&end), Seq(u64::from(i)));
+        map = map.with(&start, Some(&end), u64::from(i));
     }
     assert_eq!(map.fragments().len(), 20_000);
     assert!(map.sound_height().is_some_and(|h| h <= 5), "{:?}", map.sound_height());
@@ -162,7 +163,7 @@ fn many_ranges_make_no_high_tree() {
     map.stretch(&10_000_u32.to_be_bytes(), true, &mut stretch);
     assert_eq!(stretch.end(), Some(&20_000_u32.to_be_bytes()[..]), "all that touch are one");
     // One that covers them all takes them all out.
-    map = map.with(&[0], None, Seq(50_000));
+    map = map.with(&[0], None, 50_000);
     assert_eq!(map.fragments().len(), 1);
     assert_eq!(map.sound_height(), Some(1));
 }

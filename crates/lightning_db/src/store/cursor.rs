@@ -120,7 +120,7 @@ impl MergedCursor {
 
     /// Hides the keys that the transaction which reads has deleted by ranges.
     #[must_use]
-    pub fn hiding(mut self, at: Seq, ranges: Option<Arc<RangeMap<Seq>>>) -> Self {
+    pub fn hiding(mut self, at: Seq, ranges: Option<Arc<RangeMap>>) -> Self {
         if let Some(ranges) = ranges {
             self.hidden.get_or_insert_with(|| Box::new(Hidden::new(at))).add_own(ranges);
         }

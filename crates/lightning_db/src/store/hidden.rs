@@ -20,7 +20,7 @@ enum Set {
     Memtable(Arc<RangesAt>),
     Run(Arc<RangeList>),
     /// Of a transaction that has not committed.
-    Own(Arc<RangeMap<Seq>>),
+    Own(Arc<RangeMap>),
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Hidden {
     }
 
     /// Adds those of the transaction that reads, which are newer than every source.
-    pub(super) fn add_own(&mut self, ranges: Arc<RangeMap<Seq>>) {
+    pub(super) fn add_own(&mut self, ranges: Arc<RangeMap>) {
         self.layers.insert(0, Self::layer(0, None, Set::Own(ranges)));
     }
 
@@ -108,7 +108,7 @@ impl Hidden {
             } else if layer.own == Some(place)
                 && layer.hides(key, at, forward)
                 && let Set::Memtable(ranges) = &layer.set
-                && ranges.map.covering(key).is_some_and(|newest| newest > seq)
+                && ranges.map.covering(key).is_some_and(|newest| newest > seq.0)
             {
                 return Some(Cover::Entry);
             }

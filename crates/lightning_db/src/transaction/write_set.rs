@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::operators::list;
 use crate::ranges::{Fragment, RangeMap, is_before};
 use crate::store::keyspace::KeyspaceStore;
-use crate::types::{EntryValue, KeyspaceId, Seq};
+use crate::types::{EntryValue, KeyspaceId};
 
 /// The writes to a keyspace.
 pub(super) type Writes = BTreeMap<Vec<u8>, Write>;
@@ -119,7 +119,7 @@ pub(super) struct WriteSet {
 /// Ranges deleted, and the bytes they take.
 #[derive(Debug, Default, Clone)]
 struct Ranges {
-    map: Arc<RangeMap<Seq>>,
+    map: Arc<RangeMap>,
     bytes: u64,
 }
 
@@ -171,7 +171,7 @@ impl WriteSet {
         let before = self.ranges.get(&keyspace).cloned().unwrap_or_default();
         let bytes = (start.len() + end.map_or(0, <[u8]>::len)) as u64 + RANGE_OVERHEAD;
         // The number does not count among the transaction's own.
-        let map = Arc::new(before.map.with(start, end, Seq(0)));
+        let map = Arc::new(before.map.with(start, end, 0));
         self.set_ranges(keyspace, Ranges { map, bytes: before.bytes + bytes });
         self.note(keyspace, &[], Undo::Ranges(before));
     }
@@ -187,7 +187,7 @@ impl WriteSet {
     }
 
     /// The ranges deleted in a keyspace; `None` where there are none.
-    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap<Seq>>> {
+    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Option<Arc<RangeMap>> {
         self.ranges.get(&keyspace).map(|r| Arc::clone(&r.map))
     }
 
