@@ -61,15 +61,24 @@ impl Pacer {
         }
     }
 
+    /// Adds to the debt; gives what is to be paid of it now.
+    fn owe(&self, cost: u64) -> u64 {
+        let owed = self.owed_nanos.fetch_add(cost, Ordering::Relaxed).saturating_add(cost);
+        if owed < SHORTEST_WAIT.as_nanos() as u64 {
+            return 0;
+        }
+        // One pays for all.
+        self.owed_nanos.swap(0, Ordering::Relaxed)
+    }
+
     #[cold]
     fn wait(&self, env: &Environment, pressure: u32, bytes: usize) {
         // An entry costs more than its bytes.
         let cost = Self::cost(pressure, bytes + 64).as_nanos() as u64;
-        let owed = self.owed_nanos.fetch_add(cost, Ordering::Relaxed) + cost;
-        if owed < SHORTEST_WAIT.as_nanos() as u64 {
+        let owed = self.owe(cost);
+        if owed == 0 {
             return;
         }
-        self.owed_nanos.fetch_sub(owed, Ordering::Relaxed);
         let wait = Duration::from_nanos(owed).min(LONGEST_WAIT);
         let started = env.now();
         env.vfs.sleep(wait);
@@ -81,6 +90,21 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two writers both took off the debt that they had seen: it fell below nothing, and from there every
+    /// write waited as long as it can, or stopped at an overflow.
+    #[test]
+    fn no_debt_is_paid_twice() {
+        const EACH: u64 = 20_000;
+        let cost = SHORTEST_WAIT.as_nanos() as u64 / 2 + 1;
+        let pacer = Pacer::default();
+        let pay = || (0..EACH).map(|_| pacer.owe(cost)).sum::<u64>();
+        let paid: u64 = std::thread::scope(|s| {
+            let payers = [(); 4].map(|()| s.spawn(pay));
+            payers.into_iter().map(|p| p.join().unwrap()).sum()
+        });
+        assert_eq!(paid + pacer.owed_nanos.load(Ordering::Relaxed), 4 * EACH * cost);
+    }
 
     #[test]
     fn the_price_grows_smoothly_from_nothing() {
