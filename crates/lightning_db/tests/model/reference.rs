@@ -185,6 +185,15 @@ impl Reference {
         found
     }
 
+    /// Whether a version may be told or not: a range delete of a value that has expired since changed
+    /// something then, and nothing by now. Which it is depends on when the value was flushed.
+    pub fn may_be_told(&self, keyspace: u32, key: &[u8], number: u64) -> bool {
+        let versions = self.keyspaces.get(&keyspace).and_then(|k| k.get(key));
+        let before =
+            |day| versions.is_some_and(|v| visible(v, (number.wrapping_sub(1), day)).is_some());
+        self.by_range.contains(&(keyspace, key.to_vec(), number)) && before(0) && !before(self.day)
+    }
+
     /// The entries with `start <= key < end` at a moment.
     pub fn range(
         &self,

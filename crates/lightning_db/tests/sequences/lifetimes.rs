@@ -63,6 +63,11 @@ impl World<'_> {
 
     /// Sets the wall clock so many hours further, or back.
     pub fn set_clock(&mut self, hours: i64) {
+        // The engine reads no clock before the first value that expires, and so cannot tell then that
+        // the clock goes back.
+        if hours < 0 && !self.model.has_lived() {
+            return;
+        }
         let (wall, by) = (self.vfs.wall_clock(), HOUR * hours.unsigned_abs() as u32);
         self.vfs.set_wall_clock(if hours < 0 { wall.saturating_sub(by) } else { wall + by });
         self.model.set_clock(hours);

@@ -62,6 +62,12 @@ impl Model {
         self.hour = self.hour.max(u64::try_from(self.wall).unwrap_or(0));
     }
 
+    /// Whether any value was ever given a time to live.
+    pub fn has_lived(&self) -> bool {
+        let mut versions = self.keyspaces.values().flat_map(|k| k.values()).flatten();
+        versions.any(|(.., until)| *until < u64::MAX)
+    }
+
     /// How far the clock is behind the latest that it has shown.
     pub fn hours_behind(&self) -> i64 {
         self.hour.cast_signed() - self.wall
@@ -170,6 +176,15 @@ impl Model {
         let all = versions.into_iter().flatten().rev();
         let newer = all.filter(|(n, ..)| *n > commit && changed(*n));
         newer.map(|(n, value, until)| (*n, value.filter(|_| hour < *until))).collect()
+    }
+
+    /// Whether a version may be told or not: a range delete of a value that has expired since changed
+    /// something then, and nothing by now. Which it is depends on when the value was flushed.
+    pub fn may_be_told(&self, life: Life, key: Key, number: u64) -> bool {
+        let versions = self.keyspaces.get(&life).and_then(|k| k.get(&key));
+        let before =
+            |hour| versions.is_some_and(|v| seen(v, (number - 1) | hour << NUMBER_BITS).is_some());
+        self.by_range.contains(&(number, life, key)) && before(0) && !before(self.hour)
     }
 
     pub fn get(&self, life: Life, key: Key, at: Moment) -> Option<Value> {
