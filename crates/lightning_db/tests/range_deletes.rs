@@ -293,6 +293,37 @@ fn whole_partitions_are_dropped_without_being_read() {
     assert_eq!(db.count(None, None).expect("counts"), 2_000);
 }
 
+/// A partition of a run that overlaps nothing older moves to the base as it is. One in which the run's own
+/// range delete lies must not: it would be hidden by that from below.
+#[test]
+fn what_was_put_after_a_range_delete_does_not_move_below_it() {
+    let disk = SimulatedVfs::new(1);
+    let config = LightningDbConfig {
+        write_buffer_size: 64 * 1024,
+        background_threads: 0,
+        wal_sync_mode: WalSyncMode::Async,
+        ..LightningDbConfig::default()
+    };
+    let vfs = Arc::new(disk.clone()) as Arc<dyn Vfs>;
+    let db = Database::open_with_vfs(vfs, "/db", config, OpenAs::Create).expect("opens");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut value = || std::array::from_fn::<u8, 100, _>(|_| rng.u8(..));
+    for n in 0..2_000 {
+        db.put(long_key(n), value()).expect("writes");
+    }
+    db.compact().expect("compacts");
+    // The range delete hides something of the base, but nothing where the new entries are.
+    let mut batch = WriteBatch::new();
+    batch.delete_range(Some(&long_key(1_990)), Some(&long_key(25_000)));
+    (5_000..7_000).for_each(|n| batch.put(long_key(n), value()));
+    db.write(batch, WriteOptions::default()).expect("writes");
+    for merge in [|_: &Database| Ok(()), Database::flush, Database::compact] {
+        merge(&db).expect("merges");
+        assert_eq!(db.count(None, None).expect("counts"), 3_990);
+        assert!(db.get(long_key(6_000)).expect("reads").is_some());
+    }
+}
+
 #[test]
 fn a_range_delete_alone_makes_a_merge_due() {
     let disk = SimulatedVfs::new(1);
