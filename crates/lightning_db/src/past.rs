@@ -150,9 +150,9 @@ impl Database {
 
 impl Keyspace {
     /// What `key` became in the kept past, newest first: every commit that wrote it or deleted its value
-    /// with a range, and the value it had at the oldest moment kept, if any. What had a lifetime that was over before that moment has no
-    /// value. Where one commit wrote it twice the last counts. A range delete of a value that has expired since
-    /// may be told or not, as merges have come to it. Costs a
+    /// with a range, and the value it had at the oldest moment kept, if any. What had a lifetime that was
+    /// over before that moment has no value. Where one commit wrote it twice the last counts. A range
+    /// delete of a value that has expired since may be told or not, as merges have come to it. Costs a
     /// look-up for each version; all values are in memory at once.
     pub fn history(&self, key: impl AsRef<[u8]>) -> Result<Vec<KeyVersion>> {
         self.check()?;
