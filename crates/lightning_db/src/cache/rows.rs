@@ -8,7 +8,8 @@
 //! 2. A value is taken in only by a read at or past the bucket's last write: then no commit came after
 //!    it. So whoever reads at a number at or past that last write may take what is here.
 //! 3. The table is made inside the commit section ([`RowCache::enable`]): from then on every commit is
-//!    noted, and earlier ones count as writes to every bucket.
+//!    noted, and earlier ones count as writes to every bucket. Its buckets are made some at a time, when one
+//!    of them is first written to or given a row: nobody pays for the memory of all at the first read.
 //! 4. A range delete takes out the rows that it covers, in each bucket before anything else is done there
 //!    (see `row_ranges`); it counts as a write to every bucket.
 //! 5. `used_bytes`, the table included, never passes the budget.
@@ -16,7 +17,8 @@
 //! While there is plenty of room a key is taken in at its first read; then at its second, the first
 //! leaving its tag. Where there is no room a row of the same bucket leaves, one that was not read lately
 //! first. A row that is written keeps its place once, with the new value; written again before anybody
-//! read it, it goes.
+//! read it, it is forgotten where it lies, and dropped by who next takes a row in there: writers wait for
+//! no row that nobody reads. Bytes of rows that were forgotten count as used until then.
 //!
 //! Threads: any. The latch is held for the time of a key's comparison.
 
@@ -28,6 +30,7 @@ use bucket::{Bucket, Inner, Marks, ROWS, new_row, place, row_key};
 pub use bucket::{RowRef, row_value};
 
 use super::row_ranges::RecentRanges;
+use crate::prefetch::LINE_BYTES;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{KeyspaceId, Seq, hash_key};
 
@@ -37,12 +40,53 @@ const ROW_OVERHEAD_BYTES: u64 = 48;
 const BYTES_PER_BUCKET: u64 = 512;
 /// Larger values are left to the page cache.
 const MAX_ROW_BYTES: usize = 4096;
+/// More lines of a row are not asked for beforehand.
+const MOST_LINES_EXPECTED: usize = 4;
 /// Smaller budgets are not worth a table.
 pub const MIN_ROW_BUDGET_BYTES: u64 = 64 * 1024;
 
+/// Buckets that are made together: 64 KiB.
+const PART: usize = 1024;
+
 #[derive(Debug)]
 struct Table {
-    buckets: Box<[Bucket]>,
+    /// The last commit before it was made.
+    since: Seq,
+    /// The number of buckets, a power of two, less one.
+    mask: usize,
+    parts: Box<[OnceLock<Box<[Bucket]>>]>,
+}
+
+impl Table {
+    /// The bucket there, if it was made.
+    #[inline]
+    fn get(&self, at: usize) -> Option<&Bucket> {
+        let at = at & self.mask;
+        self.parts[at / PART].get().map(|part| &part[at % PART])
+    }
+
+    /// The bucket there, which is made if need be.
+    #[inline]
+    fn made(&self, at: usize) -> &Bucket {
+        let at = at & self.mask;
+        &self.part(at / PART)[at % PART]
+    }
+
+    #[inline]
+    fn part(&self, i: usize) -> &[Bucket] {
+        let count = PART.min(self.mask + 1);
+        self.parts[i].get_or_init(|| (0..count).map(|_| Bucket::new(self.since)).collect())
+    }
+
+    /// All buckets that were made.
+    fn all_made(&self) -> impl Iterator<Item = &Bucket> {
+        self.parts.iter().filter_map(OnceLock::get).flatten()
+    }
+
+    /// All buckets.
+    fn all(&self) -> impl Iterator<Item = &Bucket> {
+        (0..self.parts.len()).flat_map(|i| self.part(i))
+    }
 }
 
 /// Counts of a [`RowCache`].
@@ -103,21 +147,14 @@ impl RowCache {
 
     /// Makes the table. Called inside the commit section, whose last commit is `last`.
     pub fn enable(&self, last: Seq) {
-        let buckets = (self.budget / BYTES_PER_BUCKET).next_power_of_two();
-        let mut table = Vec::new();
-        if !self.wants_table() || table.try_reserve_exact(buckets as usize).is_err() {
+        if !self.wants_table() {
             return;
         }
-        table.resize_with(buckets as usize, || Bucket::new(last));
-        if self.table.set(Table { buckets: table.into() }).is_ok() {
-            self.used.fetch_add(buckets * size_of::<Bucket>() as u64, Ordering::Relaxed);
+        let buckets = (self.budget / BYTES_PER_BUCKET).next_power_of_two() as usize;
+        let parts = (0..buckets.div_ceil(PART)).map(|_| OnceLock::new()).collect();
+        if self.table.set(Table { since: last, mask: buckets - 1, parts }).is_ok() {
+            self.used.fetch_add((buckets * size_of::<Bucket>()) as u64, Ordering::Relaxed);
         }
-    }
-
-    #[inline]
-    fn bucket(&self, at: usize) -> Option<&Bucket> {
-        let buckets = &self.table.get()?.buckets;
-        Some(&buckets[at & (buckets.len() - 1)])
     }
 
     /// The newest value of `key`, if it is here. `visible` gives the last commit that may be seen.
@@ -156,7 +193,7 @@ impl RowCache {
         may_see: impl FnOnce(Seq, &mut Marks) -> bool,
     ) -> Option<RowRef> {
         let (at_bucket, tag) = place(keyspace, hash);
-        let bucket = self.bucket(at_bucket)?;
+        let bucket = self.table.get()?.get(at_bucket)?;
         // Nothing here waits for what is not in the processor's cache where the key is not here.
         if !bucket.may_hold(tag) {
             return None;
@@ -183,10 +220,17 @@ impl RowCache {
             return;
         }
         let (bucket, tag) = place(keyspace, hash);
-        let Some(bucket) = self.bucket(bucket) else { return };
+        let Some(bucket) = self.table.get().map(|table| table.made(bucket)) else { return };
         // Dropped when the latch is free again.
         let ranges = self.ranges.newest();
-        let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
+        let mut gone = [const { None }; ROWS];
+        let mut places = gone.iter_mut();
+        let mut let_go = |row: Option<RowRef>| {
+            self.used.fetch_sub(row.as_ref().map_or(0, charge), Ordering::Relaxed);
+            if let Some(place) = places.next() {
+                *place = row;
+            }
+        };
         bucket.latched(|inner, marks| {
             if inner.last_write < ranges {
                 self.catch_up(inner, marks, ranges);
@@ -199,6 +243,9 @@ impl RowCache {
                 marks.note_seen(tag);
                 return;
             }
+            while let Some(row) = inner.take_forgotten(*marks) {
+                let_go(Some(row));
+            }
             let row = new_row(keyspace, key, value);
             let wanted = charge(&row);
             let place = loop {
@@ -209,12 +256,32 @@ impl RowCache {
                     self.used.fetch_sub(wanted, Ordering::Relaxed);
                 }
                 let Some(i) = marks.unread() else { return };
-                gone[i] = inner.take(marks, i);
-                self.used.fetch_sub(gone[i].as_ref().map_or(0, charge), Ordering::Relaxed);
+                let_go(inner.take(marks, i));
             };
             inner.put(marks, place, tag, row);
             self.admitted.fetch_add(1, Ordering::Relaxed);
         });
+    }
+
+    /// Asks the processor for the bucket of a key that is about to be written.
+    #[inline]
+    pub fn expect_write(&self, keyspace: KeyspaceId, key: &[u8]) {
+        let (bucket, _) = place(keyspace, hash_key(key));
+        if let Some(bucket) = self.table.get().and_then(|table| table.get(bucket)) {
+            bucket.prefetch();
+        }
+    }
+
+    /// Asks it for the row of the key, so that there is no wait for it once the write is noted.
+    #[inline]
+    pub fn expect_note(&self, keyspace: KeyspaceId, key: &[u8], value_bytes: usize) {
+        let Some(table) = self.table.get() else { return };
+        let (bucket, tag) = place(keyspace, hash_key(key));
+        let Some(bucket) = table.get(bucket) else { return };
+        if bucket.may_hold(tag) {
+            let lines = value_bytes.div_ceil(LINE_BYTES).min(MOST_LINES_EXPECTED);
+            bucket.latched(|inner, marks| inner.prefetch_tagged(*marks, tag, 1 + lines));
+        }
     }
 
     /// Takes out what a commit has written, or gives it `value`, where that is what the key has from then
@@ -231,7 +298,7 @@ impl RowCache {
     pub fn note_span(&self, keyspace: KeyspaceId, first: &[u8], last: &[u8], seq: Seq) {
         let Some(table) = self.table.get() else { return };
         let ranges = self.ranges.newest();
-        for bucket in &table.buckets {
+        for bucket in table.all() {
             let mut gone: [Option<RowRef>; ROWS] = [const { None }; ROWS];
             bucket.latched(|inner, marks| {
                 if inner.last_write < ranges {
@@ -255,7 +322,7 @@ impl RowCache {
 
     fn note(&self, keyspace: KeyspaceId, key: &[u8], seq: Seq, value: Option<&[u8]>) {
         let (bucket, tag) = place(keyspace, hash_key(key));
-        let Some(bucket) = self.bucket(bucket) else { return };
+        let Some(bucket) = self.table.get().map(|table| table.made(bucket)) else { return };
         let ranges = self.ranges.newest();
         let value = value.filter(|value| key.len() + value.len() <= MAX_ROW_BYTES);
         // Dropped when the latch is free again.
@@ -268,22 +335,20 @@ impl RowCache {
                 && let Some(i) = inner.find_read(*marks, keyspace, key, tag)
             {
                 if inner.overwrite(marks, i, value) {
-                    return [const { None }; ROWS];
+                    return None;
                 }
                 let row = new_row(keyspace, key, value);
                 let wanted = charge(&row);
                 if self.used.fetch_add(wanted, Ordering::Relaxed) + wanted <= self.budget {
-                    let mut gone = [const { None }; ROWS];
-                    gone[0] = inner.replace(marks, i, row);
-                    return gone;
+                    return inner.replace(marks, i, row);
                 }
                 self.used.fetch_sub(wanted, Ordering::Relaxed);
             }
-            inner.take_tagged(marks, tag)
+            Inner::forget_tagged(marks, tag);
+            None
         });
-        let freed: u64 = gone.iter().flatten().map(charge).sum();
-        if freed > 0 {
-            self.used.fetch_sub(freed, Ordering::Relaxed);
+        if let Some(row) = gone {
+            self.used.fetch_sub(charge(&row), Ordering::Relaxed);
         }
     }
 
@@ -317,9 +382,9 @@ impl RowCache {
     /// Lets go of all rows of that share (0 to 1) of the buckets; returns the bytes freed.
     pub fn evict(&self, share: f64) -> u64 {
         let Some(table) = self.table.get() else { return 0 };
-        let count = (table.buckets.len() as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
+        let count = (table.all_made().count() as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
         let mut freed = 0;
-        for bucket in &table.buckets[..count] {
+        for bucket in table.all_made().take(count) {
             bucket.latched(|inner, marks| {
                 for i in 0..ROWS {
                     freed += inner.take(marks, i).as_ref().map_or(0, charge);

@@ -48,13 +48,14 @@ impl<'a> Earlier<'a> {
 }
 
 /// Inserts the parts of `body`, which commit `seq` consists of. `memtable_of` gives the memtable of a
-/// keyspace, or `None` where its parts are to be passed over; `entry_of` what to insert for an operation;
-/// `readers` who may read. Returns how many parts were inserted.
+/// keyspace, or `None` where its parts are to be passed over; `entry_of` what to insert for an operation,
+/// and `inserted` is told once it is; `readers` who may read. Returns how many parts were inserted.
 pub fn apply<'a>(
     body: &'a [u8],
     seq: Seq,
     mut memtable_of: impl FnMut(KeyspaceId) -> Option<Arc<Memtable>>,
     mut entry_of: impl FnMut(&Operation<'a>) -> Entry<'a>,
+    mut inserted: impl FnMut(&Operation<'a>),
     readers: impl Fn() -> Readers,
 ) -> Result<u64> {
     let mut earlier = Earlier::new(body);
@@ -69,7 +70,10 @@ pub fn apply<'a>(
         let Some((_, Some(memtable))) = &current else { continue };
         applied += 1;
         match part {
-            Write::Entry(op) => memtable.insert(op.key, seq, entry_of(&op))?,
+            Write::Entry(op) => {
+                memtable.insert(op.key, seq, entry_of(&op))?;
+                inserted(&op);
+            }
             Write::DeleteRange(range) => {
                 memtable.delete_range(range.start, range.end, seq, &readers);
                 for key in earlier.take_covered(place, &range) {
@@ -125,7 +129,8 @@ mod tests {
             }
             let find = |id: KeyspaceId| Some(Arc::clone(&memtables[id.0 as usize]));
             let readers = || Readers { views: Vec::new(), visible: Seq(2) };
-            let applied = apply(&batch.body, Seq(2), find, |op| op.entry, readers).expect("room");
+            let applied =
+                apply(&batch.body, Seq(2), find, |op| op.entry, |_| (), readers).expect("room");
             assert_eq!(applied, batch.len() as u64, "seed {seed}");
             for (id, memtable) in memtables.iter().enumerate() {
                 let touched = |key: u8| {

@@ -142,6 +142,7 @@ impl CommitSection {
         wait: Wait,
         validate: impl FnOnce(&mut SectionState) -> Result<()>,
     ) -> Result<Committed> {
+        self.expect_writes(body);
         let crc = crc32c::crc32c(body);
         self.commit_in(self.state.lock(), (body, crc), wait, validate)
     }
@@ -161,6 +162,18 @@ impl CommitSection {
             self.state.try_lock()
         })?;
         Some(self.commit_in(state, (body, crc), wait, validate))
+    }
+
+    /// Has what the first few entries of a body will meet in the row cache come nearer meanwhile.
+    #[inline]
+    fn expect_writes(&self, body: &[u8]) {
+        const FEW: usize = 4;
+        let rows = &self.env.rows;
+        if rows.has_table() {
+            for op in Operations::new(body).take(FEW).flatten().filter_map(Write::entry) {
+                rows.expect_write(op.keyspace, op.key);
+            }
+        }
     }
 
     /// Whether a commit of `bytes` now would wait for others to be durable, or for the next log file.
@@ -332,6 +345,12 @@ impl CommitSection {
             seq,
             active,
             |op| {
+                if let EntryValue::Inline(value) = op.entry.value {
+                    rows.expect_note(op.keyspace, op.key, value.len());
+                }
+                op.entry
+            },
+            |op| {
                 let value = match op.entry.value {
                     // What this commit deletes by ranges was noted before.
                     EntryValue::Inline(v) if op.entry.expiry.is_never() && !has_ranges => Some(v),
@@ -341,7 +360,6 @@ impl CommitSection {
                 if let EntryValue::Blob(blob) = op.entry.value {
                     self.env.log_files.note_blob(blob.segment, blob.stored_bytes);
                 }
-                op.entry
             },
             // The number first: a view that begins meanwhile is at it, or above.
             || Readers { visible: self.env.visible(), views: self.env.views.live() },

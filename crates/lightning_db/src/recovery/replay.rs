@@ -84,6 +84,7 @@ impl<'a> Replay<'a> {
                 }
                 _ => op.entry,
             },
+            |_| (),
             // Nobody reads yet.
             || Readers { views: Vec::new(), visible: Seq(u64::MAX) },
         )?;

@@ -1,6 +1,7 @@
 //! A bucket of the row cache: one cache line with a latch, a few rows, and their marks.
 //!
-//! 1. A row stands beside the tag of its key: a key with another tag has another row, or none.
+//! 1. A row stands beside the tag of its key: a key with another tag has another row, or none. A row whose
+//!    tag is 0 is *forgotten*: nobody finds it, and it is dropped when its bucket next takes a row in.
 //! 2. A row is *written* when it took its value from a commit and was not read since.
 //! 3. A bucket is *pending* when its last write, or one before it, left a value here that may not be
 //!    visible yet. It stays so until a read comes after that write.
@@ -9,6 +10,7 @@
 
 use triomphe::{Arc, ThinArc};
 
+use crate::prefetch;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{KeyspaceId, Seq};
@@ -108,7 +110,7 @@ impl Marks {
         self.0[i] & !WRITTEN
     }
 
-    /// A place without a row.
+    /// A place without a row that can be found.
     pub(super) fn free(self) -> Option<usize> {
         (0..ROWS).find(|i| self.tag(*i) == 0)
     }
@@ -173,6 +175,12 @@ impl Bucket {
         (0..ROWS).any(|i| marks.tag(i) == tag)
     }
 
+    /// Asks the processor for the bucket.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch::lines(std::ptr::from_ref(self).cast(), 1);
+    }
+
     /// Does something under the latch.
     #[inline]
     pub(super) fn latched<R>(&self, act: impl FnOnce(&mut Inner, &mut Marks) -> R) -> R {
@@ -212,9 +220,27 @@ impl Inner {
         self.rows[i].take()
     }
 
-    /// Takes out what has this tag: another key's row too, which comes again.
-    pub(super) fn take_tagged(&mut self, marks: &mut Marks, tag: u8) -> [Option<RowRef>; ROWS] {
-        std::array::from_fn(|i| if marks.tag(i) == tag { self.take(marks, i) } else { None })
+    /// Forgets what has this tag: another key's row too, which comes again. The rows are not looked at:
+    /// they lie elsewhere in memory, and a writer need not wait for them.
+    pub(super) fn forget_tagged(marks: &mut Marks, tag: u8) {
+        for i in 0..ROWS {
+            if marks.tag(i) == tag {
+                marks.0[i] = 0;
+            }
+        }
+    }
+
+    /// Takes out one that was forgotten.
+    pub(super) fn take_forgotten(&mut self, marks: Marks) -> Option<RowRef> {
+        (0..ROWS).filter(|i| marks.tag(*i) == 0).find_map(|i| self.rows[i].take())
+    }
+
+    /// Asks the processor for the rows that have this tag.
+    pub(super) fn prefetch_tagged(&self, marks: Marks, tag: u8, lines: usize) {
+        let tagged = (0..ROWS).filter(|i| marks.tag(*i) == tag);
+        for row in tagged.filter_map(|i| self.rows[i].as_ref()) {
+            prefetch::lines(row.as_ptr().cast(), lines);
+        }
     }
 
     /// The row of a key that a commit writes, if there is one, and it was read since the last such.

@@ -87,7 +87,33 @@ fn a_row_that_is_read_is_renewed_by_a_write_and_seen_once_that_is_visible() {
     cache.note_write(KEYSPACE, b"key", Seq(12), Some(&[0; MAX_ROW_BYTES]));
     assert_eq!(value(12), None);
     let table = (1_u64 << 20) / BYTES_PER_BUCKET * size_of::<Bucket>() as u64;
+    let used = |rows: u64| table + rows * (3 + 1 + ROW_OVERHEAD_BYTES);
+    assert_eq!(cache.stats().used_bytes, used(1), "it was forgotten where it lies");
+    offer(&cache, b"key", 12, b"3");
+    assert_eq!((value(12).as_deref(), cache.stats().used_bytes), (Some(&b"3"[..]), used(1)));
+    cache.note_write(KEYSPACE, b"key", Seq(13), None);
+    assert_eq!((value(13), cache.stats().used_bytes), (None, used(1)));
+    assert_eq!(cache.evict(1.0), used(1) - table);
     assert_eq!(cache.stats().used_bytes, table);
+}
+
+#[test]
+fn rows_that_were_forgotten_make_room_for_others() {
+    let cache = cache(1 << 20, 0);
+    for round in 0..20_u64 {
+        let keys: Vec<_> = (0..8000_u64).map(|n| (round * 8000 + n).to_be_bytes()).collect();
+        let admitted = cache.stats().admitted;
+        for key in &keys {
+            offer(&cache, key, round, &[7; 100]);
+            offer(&cache, key, round, &[7; 100]);
+        }
+        assert!(cache.stats().admitted > admitted + 4000, "round {round}: {:?}", cache.stats());
+        assert!(cache.stats().used_bytes <= 1 << 20);
+        for key in &keys {
+            cache.note_write(KEYSPACE, key, Seq(round + 1), None);
+            assert_eq!(get(&cache, key), None);
+        }
+    }
 }
 
 #[test]
