@@ -24,7 +24,6 @@ use crate::maintenance::core::Core;
 use crate::maintenance::file_jobs::FileJob;
 use crate::maintenance::write::{WriteOwner, check_entry, check_quota, dropped};
 use crate::manifest::{Edit, EditOp};
-use crate::memtable::Memtable;
 use crate::store::flush::flush_oldest;
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::merge::overlaps;
@@ -282,7 +281,7 @@ fn publish(
         env.rows.note_span(keyspace.id, &built.first, &built.last, seq);
         keyspace.update(|v| {
             let mut next = v.clone();
-            next.active = Arc::new(Memtable::new(keyspace.id, seq.next()));
+            next.active = Arc::new(next.active.following(seq.next()));
             if to_base {
                 let both = next.base.partitions.iter().chain(&*run.row.partitions);
                 let mut base: Vec<_> = both.cloned().collect();

@@ -4,14 +4,17 @@
 //! readers need no count and no epoch. 2. two pieces handed out never overlap.
 //! Entries are taken from the bottom of the newest chunk, nodes from its top, so that neither has
 //! to be padded to the other's alignment. Chunks double from 4 KiB to 2 MiB; what would waste
-//! more than a quarter of a chunk gets a chunk of its own.
+//! more than a quarter of a chunk gets a chunk of its own. Chunks of the full size are taken from those
+//! that earlier arenas left, and left for later ones.
 //!
 //! Threads: only the writer allocates; it alone holds `&mut Arena`.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
 
+use super::spare::SpareChunks;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
 
 const FIRST_CHUNK_BYTES: usize = 4 * 1024;
 const LAST_CHUNK_BYTES: usize = 2 * 1024 * 1024;
@@ -31,6 +34,7 @@ pub(super) struct Arena {
     top: usize,
     next_chunk_bytes: usize,
     held_bytes: usize,
+    spare: Arc<SpareChunks>,
     /// How many more pieces can be had: for tests of what happens then.
     #[cfg(test)]
     pub(super) pieces_left: usize,
@@ -42,6 +46,19 @@ unsafe impl Send for Arena {}
 impl Arena {
     /// An arena that holds no memory yet.
     pub(super) fn new() -> Self {
+        const FULL: Layout = match Layout::from_size_align(LAST_CHUNK_BYTES, CHUNK_ALIGN) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a size and an alignment that fit"),
+        };
+        Self::over(Arc::new(SpareChunks::new(FULL)))
+    }
+
+    /// As [`new`](Self::new), with this arena's spare chunks.
+    pub(super) fn following(&self) -> Self {
+        Self::over(Arc::clone(&self.spare))
+    }
+
+    fn over(spare: Arc<SpareChunks>) -> Self {
         Self {
             chunks: Vec::new(),
             current: NonNull::dangling(),
@@ -49,6 +66,7 @@ impl Arena {
             top: 0,
             next_chunk_bytes: FIRST_CHUNK_BYTES,
             held_bytes: 0,
+            spare,
             #[cfg(test)]
             pieces_left: usize::MAX,
         }
@@ -113,8 +131,11 @@ impl Arena {
         assert!(bytes > 0, "an empty chunk");
         let layout = Layout::from_size_align(bytes, CHUNK_ALIGN).map_err(|_| out_of(bytes))?;
         self.chunks.try_reserve(1).map_err(|_| out_of(bytes))?;
-        // SAFETY: the layout's size is not zero.
-        let chunk = NonNull::new(unsafe { alloc(layout) }).ok_or_else(|| out_of(bytes))?;
+        let chunk = match self.spare.take(layout) {
+            Some(chunk) => chunk,
+            // SAFETY: the layout's size is not zero.
+            None => NonNull::new(unsafe { alloc(layout) }).ok_or_else(|| out_of(bytes))?,
+        };
         self.chunks.push((chunk, layout));
         self.held_bytes += bytes;
         Ok(chunk)
@@ -123,10 +144,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        for (chunk, layout) in &self.chunks {
-            // SAFETY: allocated with this layout by `add_chunk`, freed here only.
-            unsafe { dealloc(chunk.as_ptr(), *layout) };
-        }
+        // SAFETY: `add_chunk` had each with its layout, and what was handed out of them goes with the arena.
+        unsafe { self.spare.give_back(&self.chunks) };
     }
 }
 
@@ -176,6 +195,40 @@ mod tests {
         assert_eq!(arena.held_bytes(), arena.chunks.iter().map(|c| c.1.size()).sum::<usize>());
         assert!(arena.held_bytes() >= asked);
         assert!(arena.held_bytes() < asked + asked / 4 + LAST_CHUNK_BYTES);
+    }
+
+    #[test]
+    fn what_an_arena_leaves_is_taken_by_the_next_and_no_more_is_kept_than_one_had() {
+        let full = |arena: &Arena| -> Vec<usize> {
+            let of_full_size = arena.chunks.iter().filter(|c| c.1.size() == LAST_CHUNK_BYTES);
+            of_full_size.map(|c| c.0.addr().get()).collect()
+        };
+        let fill = |arena: &mut Arena, chunks: usize| {
+            while full(arena).len() < chunks {
+                let at = arena.entry_space(1000).unwrap();
+                // SAFETY: the space is 1000 bytes long.
+                unsafe { at.write_bytes(9, 1000) };
+            }
+        };
+        let (mut first, mut second) = (Arena::new(), Arena::new());
+        fill(&mut first, 3);
+        let mut later = first.following();
+        fill(&mut later, 1);
+        assert!(full(&later).iter().all(|c| !full(&first).contains(c)), "it is in use");
+        let left = full(&first);
+        drop(first);
+        fill(&mut later, 5);
+        assert_eq!(full(&later).iter().filter(|c| left.contains(c)).count(), 3);
+        let (mut beside, mut more) = (later.following(), later.following());
+        fill(&mut beside, 4);
+        fill(&mut more, 1);
+        for (gone, kept) in [(beside, 4), (later, 5), (more, 5)] {
+            let spare = Arc::clone(&gone.spare);
+            drop(gone);
+            assert_eq!(spare.count(), kept);
+        }
+        fill(&mut second, 1);
+        assert_eq!(second.spare.count(), 0, "it follows none");
     }
 
     #[test]

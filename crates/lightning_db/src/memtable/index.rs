@@ -78,7 +78,16 @@ impl<'a> Place<'a> {
 impl Index {
     /// An empty tree, which holds no memory.
     pub(super) fn new() -> Self {
-        let writer = Writer { arena: Arena::new(), path: Vec::new(), end: None };
+        Self::within(Arena::new())
+    }
+
+    /// As [`new`](Self::new), with memory that trees like this one leave behind.
+    pub(super) fn following(&self) -> Self {
+        Self::within(self.writer.lock().arena.following())
+    }
+
+    fn within(arena: Arena) -> Self {
+        let writer = Writer { arena, path: Vec::new(), end: None };
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             held_bytes: AtomicUsize::new(0),

@@ -40,13 +40,23 @@ pub struct Memtable {
 impl Memtable {
     /// An empty memtable for commits at or after `first_seq`. It holds no memory yet.
     pub fn new(keyspace: KeyspaceId, first_seq: Seq) -> Self {
+        Self::over(Index::new(), keyspace, first_seq)
+    }
+
+    /// An empty memtable of the same keyspace for commits at or after `first_seq`. It takes over the
+    /// memory that this one, and others before it, leave behind when they go.
+    pub fn following(&self, first_seq: Seq) -> Self {
+        Self::over(self.index.following(), self.keyspace, first_seq)
+    }
+
+    fn over(index: Index, keyspace: KeyspaceId, first_seq: Seq) -> Self {
         Self {
             keyspace,
             first_seq,
             last_seq: AtomicU64::new(0),
             entries: AtomicUsize::new(0),
             expiring: AtomicUsize::new(0),
-            index: Index::new(),
+            index,
             filter: Filter::new(),
             ranges: MemtableRanges::new(),
             folds: Folds::default(),

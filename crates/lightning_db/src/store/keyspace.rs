@@ -181,7 +181,7 @@ impl KeyspaceStore {
             sealed.push(Arc::clone(&v.active));
             sealed.extend(v.sealed.iter().cloned());
             Version {
-                active: Arc::new(Memtable::new(self.id, last.next())),
+                active: Arc::new(v.active.following(last.next())),
                 sealed,
                 runs: v.runs.clone(),
                 base: v.base.clone(),
