@@ -1,7 +1,8 @@
 //! Committing: validation outside the commit section first, inside only against what came since.
 //!
 //! 1. `known` is a commit at or past which the version that is validated outside holds everything;
-//!    inside only numbers past it are looked for. Between both no commit slips through.
+//!    inside only numbers past it are looked for. Between both no commit slips through. Where nothing
+//!    was committed since a key was read, it is not looked for at all.
 //! 2. Few keys are looked up again inside, in the newest memtables only. Many keys, and ranges, are
 //!    watched instead (see `commit::watch`), so that the section is never held for long.
 
@@ -43,21 +44,24 @@ fn gone() -> Error {
     Error::new(ErrorKind::NotFound, "the keyspace was dropped")
 }
 
-/// `Conflict` if any of `keys` was written past its commit, as far as `find`'s keyspaces show now;
-/// with `known`, only writes past that are looked for.
-fn check_keys<'a, 'k>(
+/// `Conflict` if any of `keys` was written past its commit, as far as `find`'s keyspaces show now. Only
+/// writes past `known` are looked for, and there are none past `last` that matter.
+fn check_keys<'k>(
     core: &Core,
     keys: impl Iterator<Item = Relied<'k>>,
-    known: Seq,
-    find: impl Fn(KeyspaceId) -> Option<&'a Arc<KeyspaceStore>>,
+    (known, last): (Seq, Seq),
+    find: impl Fn(KeyspaceId) -> Option<Arc<KeyspaceStore>>,
 ) -> Result<()> {
-    let mut current: Option<&Arc<KeyspaceStore>> = None;
+    let mut current: Option<Arc<KeyspaceStore>> = None;
     for (id, key, since) in keys {
-        if current.is_none_or(|k| k.id != id) {
+        if current.as_ref().is_none_or(|k| k.id != id) {
             current = find(id);
         }
-        let keyspace = current.ok_or_else(gone)?;
+        let keyspace = current.as_ref().ok_or_else(gone)?;
         let since = since.max(known);
+        if since >= last {
+            continue;
+        }
         let newest = lookup::newest_seq(&keyspace.version(), &core.env.pager, key, since)?;
         if newest.is_some_and(|n| n > since) {
             return Err(conflict());
@@ -98,21 +102,26 @@ impl Transaction {
             let written = self.writes.keys().filter(|_| first_wins);
             written.map(|(id, key)| (id, key, self.snapshot)).chain(reads.keys())
         };
-        let all = core.all();
-        let find = |id: KeyspaceId| all.iter().find(|k| k.id == id);
+        let find = |id: KeyspaceId| core.all().into_iter().find(|k| k.id == id);
         if ranges.is_empty() && written + reads.key_count() <= FEW_KEYS {
             let known = core.section.applied();
-            check_keys(core, relied(), Seq(0), find)?;
+            if relied().any(|(_, _, since)| since < known) {
+                check_keys(core, relied(), (Seq(0), known), find)?;
+            }
             return write_batch(core, &batch, options, owner, |state: &mut SectionState| {
-                check_keys(core, relied(), known, |id| state.keyspaces.get(&id))
+                let since = (known, state.last);
+                check_keys(core, relied(), since, |id| state.keyspaces.get(&id).cloned())
             });
         }
         let keys = relied().map(|(id, key, _)| (id, key.to_vec()));
         let watch = Arc::new(Watch::new(keys, ranges));
-        core.section.begin_watch(&watch);
+        let known = core.section.begin_watch(&watch);
         let watching = Watching { core, watch };
-        check_keys(core, relied(), Seq(0), find)?;
+        check_keys(core, relied(), (Seq(0), known), find)?;
         for (id, (start, end)) in watching.watch.ranges() {
+            if self.snapshot >= known {
+                break;
+            }
             let version = find(id).ok_or_else(gone)?.pin();
             if changed_since(&version, &core.env.pager, start, end.as_deref(), self.snapshot)? {
                 return Err(conflict());
