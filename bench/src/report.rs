@@ -110,7 +110,7 @@ impl Report {
     fn line(&self, row: &Row, merged: bool) -> Vec<String> {
         let about = match (merged, row.lower_is_better()) {
             (true, _) => format!("{}: until merged", row.name),
-            (_, true) => format!("{} (MB, lower is better)", row.about),
+            (_, true) => format!("{} ({}, lower is better)", row.about, row.unit()),
             (_, false) => row.about.to_owned(),
         };
         let mut line = vec![about];

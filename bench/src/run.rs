@@ -3,7 +3,8 @@
 //! 1. The order is that of `ROWS`; loading is always done, since the other rows need the keys.
 //! 2. After everything that leaves something to merge, the engine settles, and the time of that is
 //!    the difference between the two figures of a write row.
-//! 3. Before the first read row every key is read once: opening again has emptied the caches.
+//! 3. Before the first read row every key is read once, where the cache has room for all: opening again
+//!    has emptied the caches.
 //! 4. Rows with a sync each come last, on the database opened anew.
 
 use std::path::Path;
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Result, Settings};
 use crate::measure::Measured;
-use crate::rows::{Ground, ROWS, Row, Work, load};
-use crate::workload::Zipf;
+use crate::rows::sustained::{self, Sights, device_bytes_read};
+use crate::rows::{Choice, Ground, ROWS, Row, Work, load};
+use crate::workload::{Key, Zipf};
 
 /// What was asked for, for every engine alike.
 pub struct Order<'a> {
@@ -54,9 +56,11 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
         std::fs::create_dir_all(&dir)?;
         Ok(Settings { dir, cache: order.cache, synced, value_bytes: order.value_bytes })
     };
+    let fits = order.keys * (size_of::<Key>() + order.value_bytes) as u64 <= order.cache as u64;
+    sustained::forget_highest_resident();
     let mut at = settings("loaded", false)?;
     let mut engine = E::open(&at)?;
-    let (inserted, mut warm) = (AtomicU64::new(0), false);
+    let (inserted, mut warm, mut sights) = (AtomicU64::new(0), false, Sights::default());
     for row in ROWS {
         let asked = order.rows.iter().any(|r| r.name == row.name);
         if !row.possible(&E::FACTS) || (!asked && row.work != Work::Load) {
@@ -68,7 +72,7 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
             at.synced = true;
             engine = E::open(&at)?;
         }
-        if matches!(row.group, "read" | "scan") && !warm {
+        if matches!(row.group, "read" | "scan") && !warm && fits {
             ground(order, &engine, &at, &inserted).warm().map_err(named)?;
             warm = true;
         }
@@ -87,14 +91,46 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
             Work::PutAscending => {
                 let beside = settings("ascending", false)?;
                 let empty = E::open(&beside)?;
-                let figure = one(order, &empty, &beside, &AtomicU64::new(0), row).map_err(named)?;
+                let none = AtomicU64::new(0);
+                let (figure, _) = one(order, &empty, &beside, &none, row).map_err(named)?;
                 empty.close()?;
                 std::fs::remove_dir_all(&beside.dir)?;
                 figure
             }
-            _ => one(order, &engine, &at, &inserted, row).map_err(named)?,
+            Work::Seen(seen) => match sights.figure(seen).map_err(named)? {
+                Some(plain) => Figure { plain, merged: None },
+                None => continue,
+            },
+            Work::Overwrite => {
+                let threads = order.threads.unwrap_or(row.threads);
+                let ground = ground(order, &engine, &at, &inserted);
+                let (measured, overwritten) = ground.overwrite(threads).map_err(named)?;
+                sights.overwritten = Some(overwritten);
+                settled(&engine, measured).map_err(named)?
+            }
+            Work::Recover => {
+                let (killed, copy) = (settings("killed", false)?, settings("copy", false)?);
+                let beside = E::open(&killed)?;
+                let none = AtomicU64::new(0);
+                let took = ground(order, &beside, &killed, &none).recover(&copy).map_err(named)?;
+                beside.close()?;
+                std::fs::remove_dir_all(&killed.dir)?;
+                std::fs::remove_dir_all(&copy.dir)?;
+                Figure { plain: took.as_secs_f64() * 1e3, merged: None }
+            }
+            _ => {
+                let before = device_bytes_read();
+                let (figure, items) = one(order, &engine, &at, &inserted, row).map_err(named)?;
+                if let (Work::Get(Choice::Uniform), Ok(before), Ok(after)) =
+                    (row.work, before, device_bytes_read())
+                {
+                    sights.gets.get_or_insert((after - before, items));
+                }
+                figure
+            }
         };
         if row.work == Work::Load {
+            sights.settled = engine.bytes(&at)?.0;
             tell(Told::State(engine.state()?));
         }
         if asked {
@@ -121,29 +157,36 @@ fn ground<'a, E>(
     }
 }
 
-/// Runs one row on an open engine, and lets it settle where there is something to merge.
+/// Runs one row on an open engine, and lets it settle where there is something to merge. Tells the
+/// items as well.
 fn one<E: Engine>(
     order: &Order<'_>,
     engine: &E,
     settings: &Settings,
     inserted: &AtomicU64,
     row: &Row,
-) -> Result<Figure> {
+) -> Result<(Figure, u64)> {
     let ground = ground(order, engine, settings, inserted);
     let measured = ground.run(row)?;
-    let mut figure = Figure { plain: measured.per_second(), merged: None };
-    if row.leaves_merging() && !E::FACTS.ram {
-        let started = Instant::now();
-        engine.settle()?;
-        let whole = Measured { elapsed: measured.elapsed + started.elapsed(), ..measured };
-        figure.merged = Some(whole.per_second());
-    }
+    let figure = if row.leaves_merging() && !E::FACTS.ram {
+        settled(engine, measured)?
+    } else {
+        Figure { plain: measured.per_second(), merged: None }
+    };
     match row.work {
         Work::Load => ground.check_all()?,
         Work::Delete => ground.restore(measured.items.min(order.keys))?,
         _ => {}
     }
-    Ok(figure)
+    Ok((figure, measured.items))
+}
+
+/// Lets the engine settle after what was measured, and counts that as well.
+fn settled<E: Engine>(engine: &E, measured: Measured) -> Result<Figure> {
+    let started = Instant::now();
+    engine.settle()?;
+    let whole = Measured { elapsed: measured.elapsed + started.elapsed(), ..measured };
+    Ok(Figure { plain: measured.per_second(), merged: Some(whole.per_second()) })
 }
 
 /// How many times a second 100 bytes can be appended to a file and waited for: what a log can do.

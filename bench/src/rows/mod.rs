@@ -7,6 +7,7 @@
 //! | `scan` | scans and seeks |
 //! | `write` | puts and deletes, and the mixes of YCSB |
 //! | `transaction` | transfers and read-modify-write |
+//! | `sustained` | overwriting for long: pauses, bytes written, space; opening after a kill |
 //! | `check` | that the answers are right |
 //!
 //! 1. Read rows come first, on a settled tree; then writes without a sync each; then synced ones,
@@ -18,6 +19,7 @@ pub mod check;
 pub mod load;
 mod read;
 mod scan;
+pub mod sustained;
 mod transaction;
 mod write;
 
@@ -52,15 +54,41 @@ pub enum Work {
     GetCopy,
     GetMissing,
     GetSnapshot,
-    Scan { backward: bool },
+    Scan {
+        backward: bool,
+    },
     ScanCopy,
     Seek(u64),
     Put,
     PutAscending,
     Delete,
     Transfer,
-    Ycsb { reads: u32, other: Other },
+    Ycsb {
+        reads: u32,
+        other: Other,
+    },
     PutSync,
+    Overwrite,
+    /// What was seen while the last `Overwrite` ran, or the gets before.
+    Seen(Seen),
+    Recover,
+}
+
+/// What is told of a row beside its rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// Microseconds that so many in a hundred thousand calls took at most.
+    Micros(u32),
+    /// Bytes written to the device by bytes written by the user.
+    WriteAmplification,
+    /// The most bytes on disk, logs included.
+    PeakDisk,
+    /// The most bytes on disk, logs aside, by those after load and merge.
+    SpaceAmplification,
+    /// Bytes that a uniform get reads from the device.
+    ReadByGet,
+    /// The most resident memory of the process since the engine was opened.
+    Resident,
 }
 
 /// Which keys are asked for.
@@ -82,12 +110,21 @@ pub enum Other {
 impl Row {
     /// Whether a lower figure is the better one.
     pub fn lower_is_better(&self) -> bool {
-        self.work == Work::Disk
+        matches!(self.work, Work::Disk | Work::Seen(_) | Work::Recover)
+    }
+
+    /// Whether it is run only where it is asked for.
+    pub fn only_if_asked(&self) -> bool {
+        self.group == SUSTAINED
     }
 
     pub fn unit(&self) -> &'static str {
         match self.work {
-            Work::Disk => "MB",
+            Work::Disk | Work::Seen(Seen::PeakDisk | Seen::Resident) => "MB",
+            Work::Seen(Seen::Micros(_)) => "µs",
+            Work::Seen(Seen::ReadByGet) => "bytes",
+            Work::Seen(Seen::WriteAmplification | Seen::SpaceAmplification) => "times",
+            Work::Recover => "ms",
             Work::Load | Work::Scan { .. } | Work::ScanCopy => "items/s",
             _ => "/s",
         }
@@ -95,13 +132,14 @@ impl Row {
 
     /// Whether there is something to merge once it is over.
     pub fn leaves_merging(&self) -> bool {
-        matches!(self.group, "write" | "txn") || self.work == Work::Load
+        matches!(self.group, "write" | "txn") || matches!(self.work, Work::Load | Work::Overwrite)
     }
 
     /// Whether an engine can do it at all.
     pub fn possible(&self, facts: &Facts) -> bool {
         match self.work {
-            Work::Disk => !facts.ram,
+            Work::Disk | Work::Seen(_) | Work::Overwrite => !facts.ram,
+            Work::Recover => facts.reopens,
             Work::Reopen => facts.reopens,
             Work::Scan { backward: true } => facts.backward,
             Work::Scan { .. } | Work::ScanCopy | Work::Seek(_) => facts.ordered,
@@ -162,13 +200,27 @@ pub const ROWS: &[Row] = &[
     row("write", "ycsb-e", 2, "YCSB E (95% scans of 1-100)", ycsb(95, Other::Insert), 1.5),
     row("txn", "ycsb-f", 2, "YCSB F (50% read-modify-write, transactional)", ycsb(50, Other::ReadModifyWrite), 4.0),
     row("write", "delete", 1, "delete", Work::Delete, 2.0),
+    row(SUSTAINED, "read-by-get", 1, "bytes read from the device by a uniform get", Work::Seen(Seen::ReadByGet), 1.0),
+    row(SUSTAINED, "overwrite", 1, "overwrite random keys, each call timed", Work::Overwrite, 1.2),
+    row(SUSTAINED, "overwrite-p50", 1, "overwrite: p50", Work::Seen(Seen::Micros(50_000)), 1.0),
+    row(SUSTAINED, "overwrite-p99", 1, "overwrite: p99", Work::Seen(Seen::Micros(99_000)), 1.0),
+    row(SUSTAINED, "overwrite-p99.9", 1, "overwrite: p99.9", Work::Seen(Seen::Micros(99_900)), 1.0),
+    row(SUSTAINED, "overwrite-max", 1, "overwrite: the longest", Work::Seen(Seen::Micros(100_000)), 1.0),
+    row(SUSTAINED, "overwrite-device", 1, "overwrite: bytes to the device by the user's", Work::Seen(Seen::WriteAmplification), 1.0),
+    row(SUSTAINED, "overwrite-peak", 1, "overwrite: most on disk, logs included", Work::Seen(Seen::PeakDisk), 1.0),
+    row(SUSTAINED, "overwrite-space", 1, "overwrite: most on disk, logs aside, by what it was when merged", Work::Seen(Seen::SpaceAmplification), 1.0),
+    row(SUSTAINED, "resident", 1, "resident memory at its highest", Work::Seen(Seen::Resident), 1.0),
+    row(SUSTAINED, "recover", 1, "opening what a killed process left, 345,000 puts in its log", Work::Recover, 1.0),
     row("sync", "put-sync", 1, "put sync, 1 thread", Work::PutSync, 1.0),
     row("sync", "put-sync-8", 8, "put sync, 8 threads", Work::PutSync, 1.5),
     row("sync", "put-sync-64", 64, "put sync, 64 threads", Work::PutSync, 1.5),
 ];
 
 /// The groups of rows, as `--work` calls them.
-pub const GROUPS: &[&str] = &["load", "read", "scan", "write", "txn", "sync"];
+pub const GROUPS: &[&str] = &["load", "read", "scan", "write", "txn", SUSTAINED, "sync"];
+
+/// The rows that take long, or whose figures want a process for each engine.
+const SUSTAINED: &str = "sustained";
 
 /// What every row needs to know.
 pub struct Ground<'a, E> {
@@ -204,7 +256,9 @@ impl<E: Engine> Ground<'_, E> {
             Work::Transfer => self.transfer(short),
             Work::Ycsb { reads, other } => self.ycsb(short, reads, other),
             Work::Load => self.load(),
-            Work::Disk | Work::Reopen => Err("not a row of an open engine".into()),
+            Work::Disk | Work::Reopen | Work::Overwrite | Work::Seen(_) | Work::Recover => {
+                Err("not a row of an open engine".into())
+            }
         }
     }
 }
