@@ -7,6 +7,7 @@ use crate::error::ErrorKind;
 use crate::maintenance::core::{Core, Work};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::policy;
+use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One keyspace in [`DatabaseStats`].
@@ -22,7 +23,8 @@ pub struct KeyspaceStats {
     pub expired_entries: u64,
     /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
     pub range_deletes: u64,
-    /// Bytes held by memtables.
+    /// Bytes held by memtables, and of flushed ones what is kept for the next until nothing has been written
+    /// for a second.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
     pub sealed_memtables: usize,
@@ -59,7 +61,7 @@ pub struct IndexStats {
     pub entries: u64,
     /// Bytes of its segment files.
     pub file_bytes: u64,
-    /// Bytes held by its memtables.
+    /// Bytes held by its memtables, and kept for the next ones.
     pub memtable_bytes: u64,
 }
 
@@ -164,6 +166,11 @@ pub struct DatabaseStats {
     pub oldest_view: Duration,
 }
 
+fn memtable_bytes(version: &Version) -> u64 {
+    let bytes = version.memtables().map(|m| m.bytes()).sum::<usize>();
+    (bytes + version.active.spare_bytes()) as u64
+}
+
 fn load(n: &AtomicU64) -> u64 {
     n.load(Ordering::Relaxed)
 }
@@ -192,7 +199,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
                 expiring_entries: metas.iter().map(|m| m.lives.entries()).sum::<u64>()
                     + v.memtables().map(|m| m.expiring() as u64).sum::<u64>(),
                 expired_entries: metas.iter().map(|m| m.lives.expired_entries(now)).sum(),
-                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
+                memtable_bytes: memtable_bytes(&v),
                 sealed_memtables: v.sealed.len(),
                 runs: v.runs.len(),
                 run_partitions: v.runs.iter().map(|r| r.row.partitions.len()).sum(),
@@ -285,7 +292,7 @@ fn index_stats(core: &Core, keyspaces: &[Arc<KeyspaceStore>]) -> Vec<IndexStats>
                 ready: index.is_ready(),
                 entries: in_memory + metas().map(|m| m.entries).sum::<u64>(),
                 file_bytes: metas().flat_map(|m| &m.segments).map(|s| s.file_bytes).sum(),
-                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
+                memtable_bytes: memtable_bytes(&v),
             })
         })
         .collect();

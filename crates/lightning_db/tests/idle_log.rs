@@ -67,3 +67,26 @@ fn rot_in_the_last_commit_before_a_pause_is_told() {
     }
     db.close().expect("closes");
 }
+
+#[test]
+fn memory_kept_for_memtables_goes_once_nothing_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = LightningDbConfig {
+        background_threads: 1,
+        write_buffer_size: 8 << 20,
+        ..LightningDbConfig::default()
+    };
+    let db = Database::create(dir.path().join("db"), config).expect("creates");
+    let held = || -> u64 { db.stats().keyspaces.iter().map(|k| k.memtable_bytes).sum() };
+    for n in 0..20_000_u32 {
+        db.put(n.to_be_bytes(), [7; 1000]).expect("writes");
+    }
+    db.flush().expect("flushes");
+    assert!(held() > 2 << 20, "for the next memtable: {}", held());
+    while held() > 0 {
+        std::thread::yield_now();
+    }
+    db.put(b"again", b"value").expect("writes");
+    assert!((1..1 << 20).contains(&held()), "{}", held());
+    assert_eq!(db.get(19_999_u32.to_be_bytes()).expect("reads").expect("there"), [7; 1000]);
+}

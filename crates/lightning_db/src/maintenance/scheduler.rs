@@ -106,8 +106,8 @@ fn start_all(core: &Arc<Core>, handles: &mut Vec<JoinHandle<()>>) -> std::io::Re
     Ok(())
 }
 
-/// Syncs the log so that each `Periodic` commit is durable within the interval, and vouches for what
-/// is durable once nothing has been written for a while. A failed sync poisons the log, which is how
+/// Syncs the log so that each `Periodic` commit is durable within the interval. Once nothing has been
+/// written for a while it vouches for what is durable, and frees the memory that waits for memtables. A failed sync poisons the log, which is how
 /// writers learn of it.
 fn sync_periodically(core: &Core) {
     /// After so long without a commit the log counts as idle.
@@ -139,6 +139,9 @@ fn sync_periodically(core: &Core) {
             }
             // What fails, for want of space say, is tried again after the next commits.
             let _ = core.vouch_for_log();
+            for keyspace in core.all() {
+                keyspace.version().active.release_spare();
+            }
             // A commit just now may not see it, and is vouched for with the next.
             core.log_thread_sleeps.store(true, Ordering::Release);
             if log.durable_seq() == durable {

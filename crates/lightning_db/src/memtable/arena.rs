@@ -9,23 +9,20 @@
 //!
 //! Threads: only the writer allocates; it alone holds `&mut Arena`.
 
-use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
 
+use super::chunk::{CHUNK_ALIGN, Chunk, FULL_CHUNK_BYTES};
 use super::spare::SpareChunks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 
 const FIRST_CHUNK_BYTES: usize = 4 * 1024;
-const LAST_CHUNK_BYTES: usize = 2 * 1024 * 1024;
-/// Of every chunk, and so of nodes: a cache line.
-const CHUNK_ALIGN: usize = 64;
 /// Of entries.
 const ENTRY_ALIGN: usize = 8;
 
 /// Chunks of memory, and what is left of the newest.
 pub(super) struct Arena {
-    chunks: Vec<(NonNull<u8>, Layout)>,
+    chunks: Vec<Chunk>,
     /// The newest shared chunk; dangling while `top == 0`.
     current: NonNull<u8>,
     /// Free bytes of `current` are `bottom..top`; `bottom` keeps [`ENTRY_ALIGN`], `top`
@@ -44,21 +41,9 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An arena that holds no memory yet.
-    pub(super) fn new() -> Self {
-        const FULL: Layout = match Layout::from_size_align(LAST_CHUNK_BYTES, CHUNK_ALIGN) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a size and an alignment that fit"),
-        };
-        Self::over(Arc::new(SpareChunks::new(FULL)))
-    }
-
-    /// As [`new`](Self::new), with this arena's spare chunks.
-    pub(super) fn following(&self) -> Self {
-        Self::over(Arc::clone(&self.spare))
-    }
-
-    fn over(spare: Arc<SpareChunks>) -> Self {
+    /// An arena that holds no memory yet. It takes full chunks from `spare` while there are any, and
+    /// leaves its own there.
+    pub(super) fn new(spare: Arc<SpareChunks>) -> Self {
         Self {
             chunks: Vec::new(),
             current: NonNull::dangling(),
@@ -122,30 +107,26 @@ impl Arena {
         self.current = self.add_chunk(bytes)?;
         self.bottom = 0;
         self.top = bytes;
-        self.next_chunk_bytes = (bytes * 2).min(LAST_CHUNK_BYTES);
+        self.next_chunk_bytes = (bytes * 2).min(FULL_CHUNK_BYTES);
         Ok(())
     }
 
     #[cold]
     fn add_chunk(&mut self, bytes: usize) -> Result<NonNull<u8>> {
         assert!(bytes > 0, "an empty chunk");
-        let layout = Layout::from_size_align(bytes, CHUNK_ALIGN).map_err(|_| out_of(bytes))?;
         self.chunks.try_reserve(1).map_err(|_| out_of(bytes))?;
-        let chunk = match self.spare.take(layout) {
-            Some(chunk) => chunk,
-            // SAFETY: the layout's size is not zero.
-            None => NonNull::new(unsafe { alloc(layout) }).ok_or_else(|| out_of(bytes))?,
-        };
-        self.chunks.push((chunk, layout));
+        let chunk = self.spare.take(bytes).or_else(|| Chunk::new(bytes));
+        let chunk = chunk.ok_or_else(|| out_of(bytes))?;
+        let start = chunk.start();
+        self.chunks.push(chunk);
         self.held_bytes += bytes;
-        Ok(chunk)
+        Ok(start)
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `add_chunk` had each with its layout, and what was handed out of them goes with the arena.
-        unsafe { self.spare.give_back(&self.chunks) };
+        self.spare.give_back(std::mem::take(&mut self.chunks));
     }
 }
 
@@ -168,7 +149,7 @@ mod tests {
 
     #[test]
     fn pieces_are_aligned_and_apart_and_counted() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(Arc::default());
         let mut random = fastrand::Rng::with_seed(1);
         let mut pieces: Vec<(usize, usize)> = Vec::new();
         let mut asked = 0;
@@ -192,16 +173,16 @@ mod tests {
         }
         pieces.sort_unstable();
         assert!(pieces.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0));
-        assert_eq!(arena.held_bytes(), arena.chunks.iter().map(|c| c.1.size()).sum::<usize>());
+        assert_eq!(arena.held_bytes(), arena.chunks.iter().map(Chunk::bytes).sum::<usize>());
         assert!(arena.held_bytes() >= asked);
-        assert!(arena.held_bytes() < asked + asked / 4 + LAST_CHUNK_BYTES);
+        assert!(arena.held_bytes() < asked + asked / 4 + FULL_CHUNK_BYTES);
     }
 
     #[test]
     fn what_an_arena_leaves_is_taken_by_the_next_and_no_more_is_kept_than_one_had() {
         let full = |arena: &Arena| -> Vec<usize> {
-            let of_full_size = arena.chunks.iter().filter(|c| c.1.size() == LAST_CHUNK_BYTES);
-            of_full_size.map(|c| c.0.addr().get()).collect()
+            let of_full_size = arena.chunks.iter().filter(|c| c.bytes() == FULL_CHUNK_BYTES);
+            of_full_size.map(|c| c.start().addr().get()).collect()
         };
         let fill = |arena: &mut Arena, chunks: usize| {
             while full(arena).len() < chunks {
@@ -210,30 +191,31 @@ mod tests {
                 unsafe { at.write_bytes(9, 1000) };
             }
         };
-        let (mut first, mut second) = (Arena::new(), Arena::new());
+        let spare = Arc::<SpareChunks>::default();
+        let mut first = Arena::new(Arc::clone(&spare));
         fill(&mut first, 3);
-        let mut later = first.following();
+        let mut later = Arena::new(Arc::clone(&spare));
         fill(&mut later, 1);
         assert!(full(&later).iter().all(|c| !full(&first).contains(c)), "it is in use");
         let left = full(&first);
         drop(first);
         fill(&mut later, 5);
         assert_eq!(full(&later).iter().filter(|c| left.contains(c)).count(), 3);
-        let (mut beside, mut more) = (later.following(), later.following());
+        let (mut beside, mut more) =
+            (Arena::new(Arc::clone(&spare)), Arena::new(Arc::clone(&spare)));
         fill(&mut beside, 4);
         fill(&mut more, 1);
         for (gone, kept) in [(beside, 4), (later, 5), (more, 5)] {
-            let spare = Arc::clone(&gone.spare);
             drop(gone);
-            assert_eq!(spare.count(), kept);
+            assert_eq!(spare.bytes(), kept * FULL_CHUNK_BYTES);
         }
-        fill(&mut second, 1);
-        assert_eq!(second.spare.count(), 0, "it follows none");
+        spare.release();
+        assert_eq!(spare.bytes(), 0);
     }
 
     #[test]
     fn impossible_sizes_are_errors() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(Arc::default());
         for bytes in [usize::MAX, usize::MAX - 64, isize::MAX as usize] {
             let e = arena.entry_space(bytes).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::OutOfMemory);

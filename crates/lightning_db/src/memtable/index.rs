@@ -17,14 +17,15 @@
 use std::ptr::{self, NonNull};
 
 use crate::error::Result;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
 use crate::types::{Entry, Seq};
 
 use super::arena::Arena;
 use super::entry::{EntryRef, Header};
 use super::node::{Held, Item, Node, Range};
 use super::order::{Order, SLOTS};
+use super::spare::SpareChunks;
 
 /// The tree and the memory it lies in.
 pub(super) struct Index {
@@ -32,6 +33,8 @@ pub(super) struct Index {
     root: AtomicPtr<Node>,
     held_bytes: AtomicUsize,
     writer: Mutex<Writer>,
+    /// The arena's too; here for who does not write.
+    spare: Arc<SpareChunks>,
 }
 
 struct Writer {
@@ -78,20 +81,32 @@ impl<'a> Place<'a> {
 impl Index {
     /// An empty tree, which holds no memory.
     pub(super) fn new() -> Self {
-        Self::within(Arena::new())
+        Self::over(Arc::default())
     }
 
     /// As [`new`](Self::new), with memory that trees like this one leave behind.
     pub(super) fn following(&self) -> Self {
-        Self::within(self.writer.lock().arena.following())
+        Self::over(Arc::clone(&self.spare))
     }
 
-    fn within(arena: Arena) -> Self {
+    /// Bytes of what trees before this one left.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.spare.bytes()
+    }
+
+    /// Frees what trees before this one left.
+    pub(super) fn release_spare(&self) {
+        self.spare.release();
+    }
+
+    fn over(spare: Arc<SpareChunks>) -> Self {
+        let arena = Arena::new(Arc::clone(&spare));
         let writer = Writer { arena, path: Vec::new(), end: None };
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             held_bytes: AtomicUsize::new(0),
             writer: Mutex::new(writer),
+            spare,
         }
     }
 

@@ -8,15 +8,16 @@
 //! - `entry`: the bytes of one version of a key, and the chain of its older versions
 //! - `ranges`: the range deletes, beside the tree
 //! - `arena`: the memory that nodes and entries lie in until the memtable goes
-//! - `spare`: chunks of memtables that went, for those that come
+//! - `chunk`: a piece of that memory; `spare`: those of memtables that went, for those that come
 //! - `folds`: what chains of operands came to, once somebody read them
 //! - `filter`: tells quickly that a key is absent
 //!
 //! A tree and not a skip list, for the cache misses: its inner nodes mostly stay in the processor's
 //! caches, so that a search among 500,000 keys waits for memory twice, at the leaf and the entry.
-#![allow(unsafe_code)] // `arena`, `spare`, `entry`, `node`, `index`, `cursor`: one arena, read without latches
+#![allow(unsafe_code)] // `arena`, `chunk`, `entry`, `node`, `index`, `cursor`: one arena, read without latches
 
 mod arena;
+mod chunk;
 mod cursor;
 mod entry;
 mod filter;

@@ -49,6 +49,16 @@ impl Memtable {
         Self::over(self.index.following(), self.keyspace, first_seq)
     }
 
+    /// Bytes of memory that those before it left, for it and those after it.
+    pub fn spare_bytes(&self) -> usize {
+        self.index.spare_bytes()
+    }
+
+    /// Frees the memory that those before it left.
+    pub fn release_spare(&self) {
+        self.index.release_spare();
+    }
+
     fn over(index: Index, keyspace: KeyspaceId, first_seq: Seq) -> Self {
         Self {
             keyspace,
