@@ -47,6 +47,8 @@ pub struct Facts {
     pub transactions: bool,
     /// Whether it can be closed and opened again with everything there.
     pub reopens: bool,
+    /// Whether a killed process leaves behind what it wrote without waiting for the device.
+    pub survives_kill: bool,
     /// Whether a write can wait for the device.
     pub syncs: bool,
 }
@@ -62,6 +64,7 @@ pub const PLAIN: Facts = Facts {
     snapshots: true,
     transactions: true,
     reopens: true,
+    survives_kill: true,
     syncs: true,
 };
 

@@ -25,7 +25,7 @@ impl Engine for Lightning {
         let config = LightningDbConfig {
             cache_size: settings.cache,
             wal_sync_mode,
-            ..LightningDbConfig::default()
+            ..LightningDbConfig::load(None, std::env::vars())?
         };
         Ok(Self(Database::open_or_create(settings.dir.join("db"), config)?))
     }

@@ -36,6 +36,7 @@ impl Engine for Redb {
             "write",
             "Durability::None: a killed process loses everything since the last durable commit",
         )],
+        survives_kill: false,
         ..PLAIN
     };
 

@@ -30,6 +30,7 @@ impl Engine for Sled {
             ("write", "a killed process may lose what was written in the last half second"),
         ],
         snapshots: false,
+        survives_kill: false,
         ..PLAIN
     };
 

@@ -139,7 +139,7 @@ impl Row {
     pub fn possible(&self, facts: &Facts) -> bool {
         match self.work {
             Work::Disk | Work::Seen(_) | Work::Overwrite => !facts.ram,
-            Work::Recover => facts.reopens,
+            Work::Recover => facts.reopens && facts.survives_kill,
             Work::Reopen => facts.reopens,
             Work::Scan { backward: true } => facts.backward,
             Work::Scan { .. } | Work::ScanCopy | Work::Seek(_) => facts.ordered,
