@@ -169,6 +169,7 @@ pub fn stats(db: &Database) -> Result<Value> {
         "cache_bytes": s.cache_bytes,
         "row_cache_hits": s.row_cache_hits,
         "row_cache_bytes": s.row_cache_bytes,
+        "spare_memtable_bytes": s.spare_memtable_bytes,
         "log_bytes": s.log_bytes,
         "kept_log_bytes": s.kept_log_bytes,
         "log_syncs": s.log_syncs,

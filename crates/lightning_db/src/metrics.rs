@@ -110,7 +110,12 @@ impl MetricsSnapshot {
             "lightning_db_memory_bytes",
             "Memory held, by part.",
             "part",
-            &[("pages", s.cache_bytes), ("rows", s.row_cache_bytes), ("memtables", memtables)],
+            &[
+                ("pages", s.cache_bytes),
+                ("rows", s.row_cache_bytes),
+                ("memtables", memtables),
+                ("spare memtables", s.spare_memtable_bytes),
+            ],
         );
     }
 

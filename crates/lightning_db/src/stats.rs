@@ -7,7 +7,6 @@ use crate::error::ErrorKind;
 use crate::maintenance::core::{Core, Work};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::policy;
-use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One keyspace in [`DatabaseStats`].
@@ -23,8 +22,7 @@ pub struct KeyspaceStats {
     pub expired_entries: u64,
     /// Range deletes in memtables, and ranges in runs that hide something older until it is merged.
     pub range_deletes: u64,
-    /// Bytes held by memtables, and of flushed ones what is kept for the next until nothing has been written
-    /// for a second.
+    /// Bytes held by memtables.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
     pub sealed_memtables: usize,
@@ -61,7 +59,7 @@ pub struct IndexStats {
     pub entries: u64,
     /// Bytes of its segment files.
     pub file_bytes: u64,
-    /// Bytes held by its memtables, and kept for the next ones.
+    /// Bytes held by its memtables.
     pub memtable_bytes: u64,
 }
 
@@ -113,6 +111,9 @@ pub struct DatabaseStats {
     pub row_cache_hits: u64,
     /// Bytes of these rows, and of the table that finds them.
     pub row_cache_bytes: u64,
+    /// Bytes of memtables that were flushed, kept for those that come until nothing has been written for a
+    /// second. None without a log or background threads.
+    pub spare_memtable_bytes: u64,
     /// The page cache's bound.
     pub cache_capacity_bytes: u64,
     /// Bytes of log files that may still be needed.
@@ -166,11 +167,6 @@ pub struct DatabaseStats {
     pub oldest_view: Duration,
 }
 
-fn memtable_bytes(version: &Version) -> u64 {
-    let bytes = version.memtables().map(|m| m.bytes()).sum::<usize>();
-    (bytes + version.active.spare_bytes()) as u64
-}
-
 fn load(n: &AtomicU64) -> u64 {
     n.load(Ordering::Relaxed)
 }
@@ -199,7 +195,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
                 expiring_entries: metas.iter().map(|m| m.lives.entries()).sum::<u64>()
                     + v.memtables().map(|m| m.expiring() as u64).sum::<u64>(),
                 expired_entries: metas.iter().map(|m| m.lives.expired_entries(now)).sum(),
-                memtable_bytes: memtable_bytes(&v),
+                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
                 sealed_memtables: v.sealed.len(),
                 runs: v.runs.len(),
                 run_partitions: v.runs.iter().map(|r| r.row.partitions.len()).sum(),
@@ -248,6 +244,7 @@ pub(crate) fn collect(core: &Core) -> DatabaseStats {
         cache_bytes: cache.used_bytes,
         row_cache_hits: rows.hits,
         row_cache_bytes: rows.used_bytes,
+        spare_memtable_bytes: env.spare.bytes() as u64,
         cache_capacity_bytes: cache.capacity_bytes,
         log_bytes,
         kept_log_bytes,
@@ -292,7 +289,7 @@ fn index_stats(core: &Core, keyspaces: &[Arc<KeyspaceStore>]) -> Vec<IndexStats>
                 ready: index.is_ready(),
                 entries: in_memory + metas().map(|m| m.entries).sum::<u64>(),
                 file_bytes: metas().flat_map(|m| &m.segments).map(|s| s.file_bytes).sum(),
-                memtable_bytes: memtable_bytes(&v),
+                memtable_bytes: v.memtables().map(|m| m.bytes() as u64).sum(),
             })
         })
         .collect();

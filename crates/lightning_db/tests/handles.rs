@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lightning_db::vfs::{SimulatedVfs, Vfs};
 use lightning_db::{
-    Database, ErrorKind, Keyspace, KeyspaceOptions, LightningDbConfig, OpenAs, VerifyOptions,
-    WriteBatch, WriteOptions,
+    Database, ErrorKind, IsolationLevel, Keyspace, KeyspaceOptions, LightningDbConfig, OpenAs,
+    TransactionOptions, VerifyOptions, WriteBatch, WriteOptions,
 };
 
 fn two() -> (Database, Keyspace, Database, Keyspace) {
@@ -70,6 +70,37 @@ fn a_dropped_keyspace_is_refused_and_its_name_begins_anew() {
     assert_eq!(again.get(b"k").expect("reads"), None);
     assert_eq!(kind(users.put(b"k", b"x")), ErrorKind::NotFound);
     assert_eq!(again.count(None, None).expect("counts"), 0);
+}
+
+/// A commit writes nothing to a keyspace that was dropped, so who has scanned it cannot learn from commits
+/// what becomes of it.
+#[test]
+fn a_commit_that_relies_on_a_dropped_keyspace_is_refused() {
+    let (a, users, _b, _) = two();
+    let scan = |tx: &lightning_db::Transaction| {
+        let pairs = tx.range_in(&users, None, None).expect("scans");
+        assert_eq!(pairs.flatten().count(), 1);
+    };
+    let get = |tx: &lightning_db::Transaction| {
+        assert!(tx.get_in(&users, b"k").expect("reads").is_some());
+    };
+    let relied: [&dyn Fn(&lightning_db::Transaction); 2] = [&scan, &get];
+    let mut open: Vec<_> = relied
+        .iter()
+        .map(|_| {
+            let options = TransactionOptions::at(IsolationLevel::Serializable);
+            a.transaction_with(options).expect("begins")
+        })
+        .collect();
+    for (tx, read) in open.iter_mut().zip(relied) {
+        read(tx);
+        tx.put(b"elsewhere", b"1").expect("is kept");
+    }
+    a.drop_keyspace("users").expect("drops");
+    for tx in open {
+        assert_eq!(kind(tx.commit()), ErrorKind::NotFound);
+    }
+    assert_eq!(a.get(b"elsewhere").expect("reads"), None);
 }
 
 /// A background thread that looked whether to stop before it looked at the signal's generation

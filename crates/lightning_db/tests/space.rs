@@ -1,6 +1,6 @@
 //! Space on disk while everything is overwritten again and again, by profile: bounds on what the
 //! segment files hold per byte of packed live data. All work is done inline, so that the figures
-//! are the same each time.
+//! are the same each time. Seen to fail (1.55, 2.37 and 1.63) where runs are not cut at the base.
 
 use lightning_db::{Database, LightningDbConfig, Profile, WalSyncMode, WriteBatch, WriteOptions};
 
@@ -58,7 +58,7 @@ fn overwrite(profile: Profile, mut next: impl FnMut(&mut fastrand::Rng) -> u64) 
 #[test]
 fn overwrites_everywhere_keep_space_within_the_profiles_bound() {
     for (profile, bound) in
-        [(Profile::ReadOptimized, 1.3), (Profile::Balanced, 2.0), (Profile::WriteOptimized, 3.0)]
+        [(Profile::ReadOptimized, 1.2), (Profile::Balanced, 1.5), (Profile::WriteOptimized, 2.2)]
     {
         let (space, merged) = overwrite(profile, |rng| rng.u64(0..ENTRIES));
         println!("{profile:?}, everywhere: space {space:.2}, merged bytes a byte {merged:.1}");
@@ -70,7 +70,7 @@ fn overwrites_everywhere_keep_space_within_the_profiles_bound() {
 fn overwrites_in_one_range_are_cheap_and_leave_no_garbage() {
     // Ordered by the index, a tenth of all keys: most leaves are never touched.
     for (profile, bound) in
-        [(Profile::ReadOptimized, 1.3), (Profile::Balanced, 2.0), (Profile::WriteOptimized, 3.0)]
+        [(Profile::ReadOptimized, 1.2), (Profile::Balanced, 1.3), (Profile::WriteOptimized, 1.4)]
     {
         let mut sorted: Vec<u64> = (0..ENTRIES).collect();
         sorted.sort_by_key(|i| key(*i));

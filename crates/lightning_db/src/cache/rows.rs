@@ -9,7 +9,8 @@
 //!    it. So whoever reads at a number at or past that last write may take what is here.
 //! 3. The table is made inside the commit section ([`RowCache::enable`]): from then on every commit is
 //!    noted, and earlier ones count as writes to every bucket. Its buckets are made some at a time, when one
-//!    of them is first written to or given a row: nobody pays for the memory of all at the first read.
+//!    of them is first written to or given a row: nobody pays for the memory of all at the first read
+//!    (an ingest, which writes to all, does).
 //! 4. A range delete takes out the rows that it covers, in each bucket before anything else is done there
 //!    (see `row_ranges`); it counts as a write to every bucket.
 //! 5. `used_bytes`, the table included, never passes the budget.
@@ -31,7 +32,7 @@ pub use bucket::{RowRef, row_value};
 
 use super::row_ranges::RecentRanges;
 use crate::prefetch::LINE_BYTES;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::types::{KeyspaceId, Seq, hash_key};
 
 /// A row costs this much beside its bytes: counts, header, the allocator's rounding.
@@ -107,6 +108,8 @@ pub struct RowCache {
     table: OnceLock<Table>,
     ranges: RecentRanges,
     used: AtomicU64,
+    /// Where buckets were last looked through for rows that were forgotten.
+    hand: AtomicUsize,
     /// Striped, so that threads which hit do not meet.
     hits: [Count; 16],
     admitted: AtomicU64,
@@ -128,6 +131,7 @@ impl RowCache {
             table: OnceLock::new(),
             ranges: RecentRanges::default(),
             used: AtomicU64::new(0),
+            hand: AtomicUsize::new(0),
             hits: Default::default(),
             admitted: AtomicU64::new(0),
         }
@@ -225,6 +229,7 @@ impl RowCache {
         let ranges = self.ranges.newest();
         let mut gone = [const { None }; ROWS];
         let mut places = gone.iter_mut();
+        let mut refused = false;
         let mut let_go = |row: Option<RowRef>| {
             self.used.fetch_sub(row.as_ref().map_or(0, charge), Ordering::Relaxed);
             if let Some(place) = places.next() {
@@ -255,12 +260,32 @@ impl RowCache {
                     }
                     self.used.fetch_sub(wanted, Ordering::Relaxed);
                 }
-                let Some(i) = marks.unread() else { return };
+                let Some(i) = marks.unread() else {
+                    refused = inner.rows.iter().all(Option::is_none);
+                    return;
+                };
                 let_go(inner.take(marks, i));
             };
             inner.put(marks, place, tag, row);
             self.admitted.fetch_add(1, Ordering::Relaxed);
         });
+        if refused {
+            self.sweep();
+        }
+    }
+
+    /// Drops what was forgotten in the next few buckets: they may never be asked for again, and a bucket
+    /// that has no rows of its own to give up depends on it.
+    #[cold]
+    fn sweep(&self) {
+        const BUCKETS: usize = 4;
+        let Some(table) = self.table.get() else { return };
+        let from = self.hand.fetch_add(BUCKETS, Ordering::Relaxed);
+        for bucket in (from..from + BUCKETS).filter_map(|at| table.get(at)) {
+            while let Some(row) = bucket.latched(|inner, marks| inner.take_forgotten(*marks)) {
+                self.used.fetch_sub(charge(&row), Ordering::Relaxed);
+            }
+        }
     }
 
     /// Asks the processor for the bucket of a key that is about to be written.
@@ -379,7 +404,7 @@ impl RowCache {
         self.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
-    /// Lets go of all rows of that share (0 to 1) of the buckets; returns the bytes freed.
+    /// Lets go of all rows of that share (0 to 1) of the buckets that were made; returns the bytes freed.
     pub fn evict(&self, share: f64) -> u64 {
         let Some(table) = self.table.get() else { return 0 };
         let count = (table.all_made().count() as f64 * share.clamp(0.0, 1.0)).ceil() as usize;

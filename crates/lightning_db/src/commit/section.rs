@@ -297,7 +297,8 @@ impl CommitSection {
     pub fn catch_up(&self) -> Result<Seq> {
         let (last, required) = {
             let state = self.state.lock();
-            (state.last, state.required)
+            // What was logged and could not be inserted whole is not to be seen.
+            (self.applied(), state.required)
         };
         if self.env.visible() < last {
             if let Some(log) = &self.env.log

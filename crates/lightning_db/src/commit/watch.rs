@@ -48,6 +48,11 @@ impl Watch {
         Self { spaces, hit: AtomicBool::new(false) }
     }
 
+    /// The keyspaces that anything is watched in.
+    pub fn keyspaces(&self) -> impl Iterator<Item = KeyspaceId> {
+        self.spaces.keys().copied()
+    }
+
     /// The watched ranges, without overlaps.
     pub fn ranges(&self) -> impl Iterator<Item = (KeyspaceId, &KeyRange)> {
         self.spaces.iter().flat_map(|(id, s)| s.ranges.iter().map(move |r| (*id, r)))

@@ -147,6 +147,7 @@ pub fn open_or_create(
         Vec::new(),
         Row::default(),
         first,
+        &env.spare,
     ));
     set_ttl_in_memory(core, &keyspace, default_ttl);
     if let Some(operator) = operator {

@@ -115,6 +115,7 @@ fn sync_periodically(core: &Core) {
     const ASLEEP: Duration = Duration::from_secs(3600);
     let Some(log) = &core.env.log else { return };
     let mut idle_since = (log.durable_seq(), core.env.now());
+    let mut applied = core.section.applied();
     loop {
         // Before looking whether to stop: a signal in between is then not missed.
         let seen = core.sync_signal.current();
@@ -131,6 +132,7 @@ fn sync_periodically(core: &Core) {
             let (durable, now) = (log.durable_seq(), core.env.now());
             if durable != idle_since.0 {
                 idle_since = (durable, now);
+                applied = core.section.applied();
             }
             let left = IDLE.saturating_sub(now.saturating_sub(idle_since.1));
             if left > Duration::ZERO {
@@ -139,8 +141,8 @@ fn sync_periodically(core: &Core) {
             }
             // What fails, for want of space say, is tried again after the next commits.
             let _ = core.vouch_for_log();
-            for keyspace in core.all() {
-                keyspace.version().active.release_spare();
+            if core.section.applied() == applied {
+                core.env.spare.release();
             }
             // A commit just now may not see it, and is vouched for with the next.
             core.log_thread_sleeps.store(true, Ordering::Release);
@@ -149,6 +151,7 @@ fn sync_periodically(core: &Core) {
             }
             core.log_thread_sleeps.store(false, Ordering::Release);
             idle_since = (log.durable_seq(), core.env.now());
+            applied = core.section.applied();
             continue;
         }
         // Part of the interval goes to the sync itself.

@@ -191,7 +191,7 @@ mod tests {
                 unsafe { at.write_bytes(9, 1000) };
             }
         };
-        let spare = Arc::<SpareChunks>::default();
+        let spare = Arc::new(SpareChunks::new(true));
         let mut first = Arena::new(Arc::clone(&spare));
         fill(&mut first, 3);
         let mut later = Arena::new(Arc::clone(&spare));
@@ -211,6 +211,25 @@ mod tests {
         }
         spare.release();
         assert_eq!(spare.bytes(), 0);
+        // What comes back late is not kept, until there is somebody who wants some.
+        let late = |chunks| {
+            let mut arena = Arena::new(Arc::default());
+            fill(&mut arena, chunks);
+            arena.spare = Arc::clone(&spare);
+            arena
+        };
+        drop(late(2));
+        assert_eq!(spare.bytes(), 0);
+        let waiting = late(3);
+        let mut wants = Arena::new(Arc::clone(&spare));
+        fill(&mut wants, 1);
+        drop(waiting);
+        assert_eq!(spare.bytes(), 3 * FULL_CHUNK_BYTES);
+        let none = Arc::<SpareChunks>::default();
+        let mut arena = Arena::new(Arc::clone(&none));
+        fill(&mut arena, 2);
+        drop(arena);
+        assert_eq!(none.bytes(), 0, "nobody would free them");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Drop for Chunk {
 }
 
 /// Full chunks, from the system.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(allocator_chunks)))]
 mod full {
     use std::ptr::{self, NonNull};
 
@@ -70,14 +70,16 @@ mod full {
     pub(super) fn map() -> Option<NonNull<u8>> {
         let (access, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let map = |bytes| {
+            // SAFETY: no address is asked for, so no mapping that exists is touched.
+            let mapped = unsafe { libc::mmap(ptr::null_mut(), bytes, access, flags, -1, 0) };
+            (mapped != libc::MAP_FAILED).then_some(mapped.cast::<u8>())
+        };
         // Twice as much, so that a place in it is aligned as a large page has to be.
-        let room = 2 * FULL_CHUNK_BYTES;
-        // SAFETY: no address is asked for, so no mapping that exists is touched.
-        let mapped = unsafe { libc::mmap(ptr::null_mut(), room, access, flags, -1, 0) };
-        if mapped == libc::MAP_FAILED {
-            return None;
-        }
-        let mapped = mapped.cast::<u8>();
+        let Some(mapped) = map(2 * FULL_CHUNK_BYTES) else {
+            // Of small pages, then.
+            return map(FULL_CHUNK_BYTES).and_then(NonNull::new);
+        };
         let before = mapped.align_offset(FULL_CHUNK_BYTES);
         let start = mapped.wrapping_add(before);
         let after = FULL_CHUNK_BYTES - before;
@@ -103,8 +105,8 @@ mod full {
     }
 }
 
-/// Full chunks, from the allocator.
-#[cfg(not(target_os = "linux"))]
+/// Full chunks, from the allocator: the address sanitiser knows of none but these.
+#[cfg(any(not(target_os = "linux"), allocator_chunks))]
 mod full {
     use std::alloc::{Layout, alloc, dealloc};
     use std::ptr::NonNull;

@@ -79,27 +79,18 @@ impl<'a> Place<'a> {
 
 #[allow(clippy::unused_self)] // `&self` says how long what is returned lives
 impl Index {
-    /// An empty tree, which holds no memory.
+    /// An empty tree, which holds no memory, and leaves none.
     pub(super) fn new() -> Self {
         Self::over(Arc::default())
     }
 
-    /// As [`new`](Self::new), with memory that trees like this one leave behind.
+    /// As [`new`](Self::new), with memory from where this one has it.
     pub(super) fn following(&self) -> Self {
         Self::over(Arc::clone(&self.spare))
     }
 
-    /// Bytes of what trees before this one left.
-    pub(super) fn spare_bytes(&self) -> usize {
-        self.spare.bytes()
-    }
-
-    /// Frees what trees before this one left.
-    pub(super) fn release_spare(&self) {
-        self.spare.release();
-    }
-
-    fn over(spare: Arc<SpareChunks>) -> Self {
+    /// As [`new`](Self::new), with memory from `spare`, where it leaves its own.
+    pub(super) fn over(spare: Arc<SpareChunks>) -> Self {
         let arena = Arena::new(Arc::clone(&spare));
         let writer = Writer { arena, path: Vec::new(), end: None };
         Self {

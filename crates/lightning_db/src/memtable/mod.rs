@@ -36,4 +36,5 @@ mod tests;
 
 pub use cursor::MemtableCursor;
 pub use ranges::{RangesAt, Readers};
+pub use spare::SpareChunks;
 pub use table::Memtable;

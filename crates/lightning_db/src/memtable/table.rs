@@ -19,6 +19,7 @@ use super::filter::Filter;
 use super::folds::Folds;
 use super::index::{Index, Inserted};
 use super::ranges::{MemtableRanges, RangesAt, Readers};
+use super::spare::SpareChunks;
 
 /// All versions of the keys of one keyspace that commits from `first_seq` on have written.
 pub struct Memtable {
@@ -43,20 +44,16 @@ impl Memtable {
         Self::over(Index::new(), keyspace, first_seq)
     }
 
-    /// An empty memtable of the same keyspace for commits at or after `first_seq`. It takes over the
-    /// memory that this one, and others before it, leave behind when they go.
+    /// As [`new`](Self::new); it takes memory that memtables before it left in `spare`, and leaves its own
+    /// there.
+    pub fn with_spare(spare: &Arc<SpareChunks>, keyspace: KeyspaceId, first_seq: Seq) -> Self {
+        Self::over(Index::over(Arc::clone(spare)), keyspace, first_seq)
+    }
+
+    /// An empty memtable of the same keyspace for commits at or after `first_seq`, with memory from where
+    /// this one has it.
     pub fn following(&self, first_seq: Seq) -> Self {
         Self::over(self.index.following(), self.keyspace, first_seq)
-    }
-
-    /// Bytes of memory that those before it left, for it and those after it.
-    pub fn spare_bytes(&self) -> usize {
-        self.index.spare_bytes()
-    }
-
-    /// Frees the memory that those before it left.
-    pub fn release_spare(&self) {
-        self.index.release_spare();
     }
 
     fn over(index: Index, keyspace: KeyspaceId, first_seq: Seq) -> Self {

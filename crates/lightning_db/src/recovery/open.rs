@@ -28,7 +28,7 @@ use crate::maintenance::scheduler::Signal;
 use crate::maintenance::write::no_lives_where_merged;
 use crate::manifest::{Edit, EditOp, KeptLog, KeyspaceState, Manifest, ManifestState, NextIds};
 use crate::manifest::{PartitionMeta, RunMeta, current_database, install_current};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, SpareChunks};
 use crate::operators::Merger;
 use crate::segment::Segment;
 use crate::store::arrivals::Arrivals;
@@ -403,6 +403,8 @@ fn assemble(
     // Who only reads drops nothing.
     let retention = config.history_retention.or(writer.is_none().then_some(Duration::MAX));
     let read_only = writer.is_none();
+    // The thread for the log frees them.
+    let keeps_spare = !read_only && log_sync.is_some() && config.background_threads > 0;
     let log_files = match writer {
         Some((_, files)) => files,
         None => {
@@ -418,6 +420,7 @@ fn assemble(
         pager,
         cache,
         rows,
+        spare: Arc::new(SpareChunks::new(keeps_spare)),
         lifetimes: Lifetimes::new(Arc::clone(&vfs), state.time, expires),
         history: History::new(retention, state.times.clone(), last, clocks),
         views: Arc::new(ViewRegistry::new(floor)),
@@ -556,7 +559,7 @@ fn open_keyspace(
         .collect::<Result<Vec<_>>>()?;
     let base = open_row(segments, &state.base)?;
     let name = state.name.clone();
-    let store = KeyspaceStore::new(state.id, name, options, runs, base, last.next());
+    let store = KeyspaceStore::new(state.id, name, options, runs, base, last.next(), &env.spare);
     store.default_ttl.store(state.default_ttl, crate::sync::atomic::Ordering::Release);
     Ok(Arc::new(store))
 }

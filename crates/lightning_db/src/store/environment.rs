@@ -19,6 +19,7 @@ use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Clocks, History};
 use crate::manifest::{Edit, EditOp, Manifest, NextIds};
+use crate::memtable::SpareChunks;
 use crate::store::arrivals::Arrivals;
 use crate::store::blobs::BlobStore;
 use crate::store::lifetimes::{Dead, Lifetimes};
@@ -73,6 +74,8 @@ pub struct Environment {
     pub cache: Arc<PageCache>,
     /// Newest values by key.
     pub rows: RowCache,
+    /// Memory for memtables.
+    pub spare: Arc<SpareChunks>,
     /// The time by which entries expire.
     pub lifetimes: Lifetimes,
     /// How far back the past is kept.

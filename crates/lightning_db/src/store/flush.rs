@@ -105,6 +105,7 @@ fn write_run(
     let mut source = [Source::Memtable(MemtableCursor::new(Arc::clone(memtable)))];
     source[0].first()?;
     let mut out = RowWriter::new(env, keyspace, None);
+    out.end_with(&version.base);
     // Half of what it holds is what it may pack to.
     out.pack_with(dictionaries::for_flush(keyspace, memtable.bytes() as u64 / 2));
     let older = Older::rows(&version.runs, &version.base);

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, Weak}; // set once, which does not wait
 use crate::compress::Packing;
 use crate::config::Profile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, SpareChunks};
 use crate::operators::Merger;
 use crate::store::dictionaries::Choice;
 use crate::store::version::{Row, Run, Version};
@@ -67,7 +67,8 @@ pub struct KeyspaceStore {
 }
 
 impl KeyspaceStore {
-    /// A keyspace with these rows and an empty memtable that takes commits from `first_seq` on.
+    /// A keyspace with these rows and an empty memtable that takes commits from `first_seq` on, and memory
+    /// from `spare`.
     pub fn new(
         id: KeyspaceId,
         name: String,
@@ -75,8 +76,9 @@ impl KeyspaceStore {
         runs: Vec<Arc<Run>>,
         base: Row,
         first_seq: Seq,
+        spare: &Arc<SpareChunks>,
     ) -> Self {
-        let active = Arc::new(Memtable::new(id, first_seq));
+        let active = Arc::new(Memtable::with_spare(spare, id, first_seq));
         let version = Arc::new(Version { active, sealed: Vec::new(), runs, base });
         Self {
             id,

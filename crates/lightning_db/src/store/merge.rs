@@ -111,6 +111,7 @@ fn tier(
         sources.push(source);
     }
     let mut out = RowWriter::new(env, keyspace, None);
+    out.end_with(&version.base);
     let mut tally = Tally::stoppable(env, clean);
     let alone =
         if clean.is_some() || ids.len() == 1 { Vec::new() } else { standalone(keyspace, inputs) };
@@ -386,11 +387,8 @@ fn renew(
 /// The estimated bytes of `run` inside `range` that the base does not have yet.
 pub fn stacked_in(run: &Run, range: &KeyInterval, pager: &Pager) -> Result<u64> {
     let mut bytes = 0;
-    for p in &*run.row.partitions {
+    for p in run.row.within(&range.start, range.end.as_deref()) {
         let m = p.meta();
-        if range.end.as_ref().is_some_and(|e| *e <= m.first_key) || m.last_key < range.start {
-            continue;
-        }
         let inside = range.contains(&m.first_key) && range.contains(&m.last_key);
         let mut own = if inside {
             m.live_bytes

@@ -155,18 +155,17 @@ fn base_ranges(version: &Version) -> Vec<(KeyInterval, Option<&PartitionReader>)
 fn is_pending(run: &Run, range: &KeyInterval) -> bool {
     // Those of range deletes are without what the base has.
     run.ranges.active.overlaps(&range.start, range.end.as_deref())
-        || run.row.partitions.iter().any(|p| {
+        || run.row.within(&range.start, range.end.as_deref()).iter().any(|p| {
             let m = p.meta();
             let low = m.first_key.as_slice().max(&range.start);
-            range.overlaps(&m.first_key, &m.last_key)
-                && !run.consumed.iter().any(|c| {
-                    let reaches = match (&c.end, &range.end) {
-                        (None, _) => true,
-                        (Some(a), Some(b)) if a >= b => true,
-                        (Some(a), _) => *a > m.last_key,
-                    };
-                    c.start.as_slice() <= low && reaches
-                })
+            !run.consumed.iter().any(|c| {
+                let reaches = match (&c.end, &range.end) {
+                    (None, _) => true,
+                    (Some(a), Some(b)) if a >= b => true,
+                    (Some(a), _) => *a > m.last_key,
+                };
+                c.start.as_slice() <= low && reaches
+            })
         })
 }
 

@@ -1,7 +1,10 @@
 //! Turns a sorted stream of entries into partitions of a target size.
 //!
 //! 1. A boundary never divides the versions of one key.
-//! 2. Nothing that was written is referred to by anybody until the edit; if the job fails, the
+//! 2. Partitions of a run end where partitions of the base do, once they have some size: what a run has
+//!    given to the base is given back by partitions, and a renewal takes one of the base at a time. Not
+//!    where leaves are packed with a dictionary, which every partition would have to hold.
+//! 3. Nothing that was written is referred to by anybody until the edit; if the job fails, the
 //!    files are removed.
 
 use std::sync::Arc;
@@ -12,8 +15,12 @@ use crate::manifest::ViewSpan;
 use crate::segment::Segment;
 use crate::store::environment::Environment;
 use crate::store::keyspace::KeyspaceStore;
+use crate::store::version::Row;
 use crate::tree::{PartitionReader, PartitionWriter, WriterContext};
 use crate::types::{Entry, Seq};
+
+/// A partition that is as small as that against a full one is not ended early.
+const PARTS_OF_FULL: u64 = 16;
 
 /// Writes one row.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub struct RowWriter<'a> {
     adopted_from: Option<Arc<PartitionReader>>,
     /// A row that must stay one partition: it keeps leaves of another's segments, or joins several.
     undivided: bool,
+    /// The base, and the first of its partitions, past the first of all, that begins after the last key.
+    base: Option<(Row, usize)>,
     dictionary: Option<Arc<Dictionary>>,
 }
 
@@ -48,6 +57,7 @@ impl<'a> RowWriter<'a> {
             new_segments: Vec::new(),
             undivided: adopted_from.is_some(),
             adopted_from,
+            base: None,
             dictionary: None,
         }
     }
@@ -55,6 +65,21 @@ impl<'a> RowWriter<'a> {
     /// Packs leaves with a dictionary, where there is one.
     pub fn pack_with(&mut self, dictionary: Option<Arc<Dictionary>>) {
         self.dictionary = dictionary;
+    }
+
+    /// Ends partitions where those of `base` end.
+    pub fn end_with(&mut self, base: &Row) {
+        self.base = Some((base.clone(), 1));
+    }
+
+    /// Whether `key` is the first in the range of another partition of the base than the key before.
+    fn enters_another(&mut self, key: &[u8]) -> bool {
+        let Some((base, next)) = &mut self.base else { return false };
+        let before = *next;
+        while base.partitions.get(*next).is_some_and(|p| p.meta().first_key.as_slice() <= key) {
+            *next += 1;
+        }
+        *next > before
     }
 
     /// Makes the row one partition, however large.
@@ -84,7 +109,9 @@ impl<'a> RowWriter<'a> {
 
     /// Adds an entry.
     pub fn push(&mut self, key: &[u8], seq: Seq, entry: Entry<'_>) -> Result<()> {
-        let target = self.keyspace.options.partition_bytes();
+        let full = self.keyspace.options.partition_bytes();
+        let ends_early = self.dictionary.is_none() && self.enters_another(key);
+        let target = if ends_early { full / PARTS_OF_FULL } else { full };
         // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
         // counted, two that it joins could be parted again, and joined, for ever.
         if !self.undivided

@@ -37,6 +37,13 @@ impl Row {
         self.partitions.partition_point(|p| p.meta().last_key.as_slice() < key)
     }
 
+    /// The partitions that may hold keys from `start` on, below `end`.
+    pub fn within(&self, start: &[u8], end: Option<&[u8]>) -> &[Arc<PartitionReader>] {
+        let from = &self.partitions[self.first_ending_at_or_after(start)..];
+        let begins_below = |e: &[u8]| from.partition_point(|p| p.meta().first_key.as_slice() < e);
+        &from[..end.map_or(from.len(), begins_below)]
+    }
+
     /// The row without what was ingested after `at`.
     pub fn seen_at(&self, at: Seq) -> Self {
         if self.partitions.iter().all(|p| p.meta().ingested <= at) {

@@ -119,15 +119,20 @@ impl Transaction {
         let watching = Watching { core, watch };
         check_keys(core, relied(), (Seq(0), known), find)?;
         for (id, (start, end)) in watching.watch.ranges() {
+            let keyspace = find(id).ok_or_else(gone)?;
             if self.snapshot >= known {
-                break;
+                continue;
             }
-            let version = find(id).ok_or_else(gone)?.pin();
+            let version = keyspace.pin();
             if changed_since(&version, &core.env.pager, start, end.as_deref(), self.snapshot)? {
                 return Err(conflict());
             }
         }
-        write_batch(core, &batch, options, owner, |_| {
+        write_batch(core, &batch, options, owner, |state: &mut SectionState| {
+            // Commits write no entries of an index, or to a keyspace, that was dropped meanwhile.
+            if !watching.watch.keyspaces().all(|id| state.keyspaces.contains_key(&id)) {
+                return Err(gone());
+            }
             if watching.watch.is_hit() { Err(conflict()) } else { Ok(()) }
         })
     }

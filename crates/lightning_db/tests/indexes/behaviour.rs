@@ -263,6 +263,12 @@ fn serializable_transactions_rely_on_what_they_read_in_an_index() {
     db.put("c", [0, 3, 5]).expect("puts");
     third.put("d", [0, 4, 4]).expect("puts");
     third.commit().expect("commits");
+    // Nobody tells an index that was dropped what would have come into it.
+    let mut fourth = db.transaction_with(options()).expect("begins");
+    assert!(fourth.index_get(&index, 6).expect("reads").is_empty());
+    fourth.put("e", [0, 5, 5]).expect("puts");
+    db.drop_index("by_each").expect("drops");
+    assert_eq!(fourth.commit().expect_err("it cannot know").kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -235,9 +235,9 @@ impl Inner {
         (0..ROWS).filter(|i| marks.tag(*i) == 0).find_map(|i| self.rows[i].take())
     }
 
-    /// Asks the processor for the rows that have this tag.
+    /// Asks the processor for the rows that have this tag and were read since they were last written.
     pub(super) fn prefetch_tagged(&self, marks: Marks, tag: u8, lines: usize) {
-        let tagged = (0..ROWS).filter(|i| marks.tag(*i) == tag);
+        let tagged = (0..ROWS).filter(|i| marks.0[*i] == tag);
         for row in tagged.filter_map(|i| self.rows[i].as_ref()) {
             prefetch::lines(row.as_ptr().cast(), lines);
         }
@@ -251,7 +251,10 @@ impl Inner {
         key: &[u8],
         tag: u8,
     ) -> Option<usize> {
-        self.find(marks, keyspace, key, tag).filter(|i| marks.0[*i] & WRITTEN == 0)
+        (0..ROWS).find(|i| {
+            let row = self.rows[*i].as_ref().filter(|_| marks.0[*i] == tag);
+            row.is_some_and(|row| row_key(row) == (keyspace, key))
+        })
     }
 
     /// Gives a row the value that a commit writes, where it has that length and nobody holds the row;

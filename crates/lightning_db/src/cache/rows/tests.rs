@@ -98,6 +98,46 @@ fn a_row_that_is_read_is_renewed_by_a_write_and_seen_once_that_is_visible() {
 }
 
 #[test]
+fn a_span_counts_as_a_write_to_buckets_that_nobody_has_used() {
+    let cache = cache(1 << 20, 5);
+    offer(&cache, b"inside", 5, b"1");
+    offer(&cache, b"outside", 5, b"2");
+    cache.note_span(KEYSPACE, b"a", b"j", Seq(9));
+    assert_eq!(get(&cache, b"inside"), None);
+    assert!(get(&cache, b"outside").is_some());
+    for n in 0..300_u32 {
+        offer(&cache, &n.to_be_bytes(), 8, b"old");
+        assert_eq!(get(&cache, &n.to_be_bytes()), None, "{n} was read before the span was written");
+        offer(&cache, &n.to_be_bytes(), 9, b"new");
+        assert!(get(&cache, &n.to_be_bytes()).is_some());
+    }
+}
+
+/// Where nobody ever reads what is in the buckets of forgotten rows, these go all the same.
+#[test]
+fn a_few_new_keys_are_taken_in_while_everything_else_was_forgotten() {
+    let cache = cache(1 << 20, 0);
+    let value = [7; 1000];
+    let keys: Vec<_> = (0..5000_u32).map(u32::to_be_bytes).collect();
+    for key in &keys {
+        offer(&cache, key, 0, &value);
+        offer(&cache, key, 0, &value);
+    }
+    assert!(cache.stats().used_bytes > 15 << 16, "full: {:?}", cache.stats());
+    for key in &keys {
+        cache.note_write(KEYSPACE, key, Seq(1), None);
+    }
+    let hot: Vec<_> = (1_000_000..1_000_100_u32).map(u32::to_be_bytes).collect();
+    for _ in 0..20 {
+        for key in hot.iter().filter(|key| get(&cache, *key).is_none()) {
+            offer(&cache, key, 1, &value);
+        }
+    }
+    let there = hot.iter().filter(|key| get(&cache, *key).is_some()).count();
+    assert!(there > 95, "{there} of 100: {:?}", cache.stats());
+}
+
+#[test]
 fn rows_that_were_forgotten_make_room_for_others() {
     let cache = cache(1 << 20, 0);
     for round in 0..20_u64 {

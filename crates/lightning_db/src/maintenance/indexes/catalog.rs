@@ -109,6 +109,7 @@ fn register(
         Vec::new(),
         Row::default(),
         first,
+        &env.spare,
     ));
     let (spec, way) = (spec.clone(), Ok(way));
     let index = LiveIndex::new(name.to_owned(), spec, keyspace.id, Arc::clone(&store), way, None);
