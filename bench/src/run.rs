@@ -169,7 +169,8 @@ fn one<E: Engine>(
     let ground = ground(order, engine, settings, inserted);
     let measured = ground.run(row)?;
     let figure = if row.leaves_merging() && !E::FACTS.ram {
-        settled(engine, measured)?
+        let figure = settled(engine, measured)?;
+        Figure { merged: figure.merged.filter(|_| row.counts_merging()), ..figure }
     } else {
         Figure { plain: measured.per_second(), merged: None }
     };

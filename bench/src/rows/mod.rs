@@ -60,6 +60,8 @@ pub enum Work {
     ScanCopy,
     Seek(u64),
     Put,
+    /// Gets, while another thread puts.
+    GetBeside,
     PutAscending,
     Delete,
     Transfer,
@@ -135,6 +137,11 @@ impl Row {
         matches!(self.group, "write" | "txn") || matches!(self.work, Work::Load | Work::Overwrite)
     }
 
+    /// Whether its rate with that time counted says anything.
+    pub fn counts_merging(&self) -> bool {
+        self.work != Work::GetBeside
+    }
+
     /// Whether an engine can do it at all.
     pub fn possible(&self, facts: &Facts) -> bool {
         match self.work {
@@ -192,6 +199,7 @@ pub const ROWS: &[Row] = &[
     row("scan", "seek-100", 1, "seek + 100", Work::Seek(100), 1.5),
     row("write", "put-async", 1, "put async, random existing keys, 1 thread", Work::Put, 2.0),
     row("write", "put-async-2", 2, "put async, 2 threads", Work::Put, 1.2),
+    row("write", "get-beside", 1, "get uniform, 1 thread, beside 1 that puts random existing keys", Work::GetBeside, 2.0),
     row("write", "put-ascending", 1, "put async, ascending keys, a database of its own", Work::PutAscending, 3.0),
     row("txn", "transfer", 1, "transfer: read 2, write 2, one transaction, 1 thread", Work::Transfer, 5.0),
     row("txn", "transfer-4", 4, "transfer, 4 threads", Work::Transfer, 5.0),
@@ -250,6 +258,7 @@ impl<E: Engine> Ground<'_, E> {
             Work::ScanCopy => self.scan_copy(plan),
             Work::Seek(items) => self.seeks(short, items),
             Work::Put => self.put(short),
+            Work::GetBeside => self.get_beside(short),
             Work::PutSync => self.put(plan),
             Work::PutAscending => self.put_ascending(short),
             Work::Delete => self.delete(short),

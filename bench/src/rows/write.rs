@@ -1,11 +1,11 @@
 //! Puts and deletes one by one, and the mixes of YCSB.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fastrand::Rng;
 
 use super::check::{check_count, unexpected};
-use super::{Ground, Other};
+use super::{Choice, Ground, Other};
 use crate::engine::{Engine, Result};
 use crate::measure::{Measured, Plan, Step, measure};
 use crate::workload::{Values, ascending_key, key};
@@ -23,6 +23,28 @@ impl<E: Engine> Ground<'_, E> {
                 self.engine.put(&key, values.next(&key, rng))?;
                 Ok(Step::Did(1))
             }
+        })?;
+        self.check_all()?;
+        Ok(measured)
+    }
+
+    /// Gets of random keys are counted, while another thread gives random keys new values.
+    pub(super) fn get_beside(&self, plan: Plan) -> Result<Measured> {
+        let over = AtomicBool::new(false);
+        let measured = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut values = Values::new(self.settings.value_bytes);
+                let mut rng = Rng::with_seed(0x22);
+                while !over.load(Ordering::Relaxed) {
+                    let key = key(rng.u64(..self.keys));
+                    self.engine.put(&key, values.next(&key, &mut rng))?;
+                }
+                Ok(())
+            });
+            let measured = self.get(plan, Choice::Uniform);
+            over.store(true, Ordering::Relaxed);
+            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            measured
         })?;
         self.check_all()?;
         Ok(measured)

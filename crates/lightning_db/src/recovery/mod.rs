@@ -14,6 +14,7 @@
 //!
 //! Read-only stops after 2, and writes nothing at all.
 
+mod assemble;
 #[cfg(test)]
 mod codec_tests;
 pub(crate) mod directory;
