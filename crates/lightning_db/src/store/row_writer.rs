@@ -19,8 +19,10 @@ use crate::store::version::Row;
 use crate::tree::{PartitionReader, PartitionWriter, WriterContext};
 use crate::types::{Entry, Seq};
 
-/// A partition that is as small as that against a full one is not ended early.
-const PARTS_OF_FULL: u64 = 16;
+/// A partition is not ended early while it is smaller than that part of a full one, or of the base: every
+/// file is held open, and where the base is large, full ones are small enough.
+const PART_OF_FULL: u64 = 16;
+const PART_OF_BASE: u64 = 256;
 
 /// Writes one row.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct RowWriter<'a> {
     undivided: bool,
     /// The base, and the first of its partitions, past the first of all, that begins after the last key.
     base: Option<(Row, usize)>,
+    /// Stored bytes from which a partition may be ended early.
+    least: u64,
     dictionary: Option<Arc<Dictionary>>,
 }
 
@@ -58,6 +62,7 @@ impl<'a> RowWriter<'a> {
             undivided: adopted_from.is_some(),
             adopted_from,
             base: None,
+            least: 0,
             dictionary: None,
         }
     }
@@ -69,6 +74,8 @@ impl<'a> RowWriter<'a> {
 
     /// Ends partitions where those of `base` end.
     pub fn end_with(&mut self, base: &Row) {
+        let full = self.keyspace.options.partition_bytes();
+        self.least = (full / PART_OF_FULL).max(base.live_bytes() / PART_OF_BASE).min(full);
         self.base = Some((base.clone(), 1));
     }
 
@@ -111,7 +118,7 @@ impl<'a> RowWriter<'a> {
     pub fn push(&mut self, key: &[u8], seq: Seq, entry: Entry<'_>) -> Result<()> {
         let full = self.keyspace.options.partition_bytes();
         let ends_early = self.dictionary.is_none() && self.enters_another(key);
-        let target = if ends_early { full / PARTS_OF_FULL } else { full };
+        let target = if ends_early { self.least } else { full };
         // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
         // counted, two that it joins could be parted again, and joined, for ever.
         if !self.undivided
