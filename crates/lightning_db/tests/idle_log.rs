@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lightning_db::{Database, ErrorKind, LightningDbConfig, VerifyOptions};
+use lightning_db::{Database, ErrorKind, LightningDbConfig, VerifyOptions, WalSyncMode};
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
@@ -80,6 +80,7 @@ fn with_buffer() -> LightningDbConfig {
     LightningDbConfig {
         background_threads: 1,
         write_buffer_size: 8 << 20,
+        wal_sync_mode: WalSyncMode::Async,
         ..LightningDbConfig::default()
     }
 }
@@ -93,6 +94,8 @@ fn memory_kept_for_memtables_goes_once_nothing_is_written() {
         // What a scan holds on to comes back later, and is not kept then.
         let late = db.range(None, None).expect("a scan");
         fill(&db);
+        // Nothing syncs the log after this.
+        db.put(b"the last", b"value").expect("writes");
         for _ in 0..6000 {
             if db.stats().spare_memtable_bytes == 0 {
                 break;
@@ -100,7 +103,7 @@ fn memory_kept_for_memtables_goes_once_nothing_is_written() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         drop(late);
-        assert_eq!((held(), db.stats().spare_memtable_bytes), (0, 0), "round {round}");
+        assert_eq!(db.stats().spare_memtable_bytes, 0, "round {round}");
     }
     db.put(b"again", b"value").expect("writes");
     assert!((1..1 << 20).contains(&held()), "{}", held());

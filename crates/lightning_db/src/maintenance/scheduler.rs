@@ -141,9 +141,12 @@ fn sync_periodically(core: &Core) {
             }
             // What fails, for want of space say, is tried again after the next commits.
             let _ = core.vouch_for_log();
-            if core.section.applied() == applied {
-                core.env.spare.release();
+            if core.section.applied() != applied {
+                // Commits that were not synced: not idle yet.
+                (idle_since, applied) = ((durable, now), core.section.applied());
+                continue;
             }
+            core.env.spare.release();
             // A commit just now may not see it, and is vouched for with the next.
             core.log_thread_sleeps.store(true, Ordering::Release);
             if log.durable_seq() == durable {
