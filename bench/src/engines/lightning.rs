@@ -12,7 +12,7 @@ pub struct Lightning(Database);
 impl Engine for Lightning {
     const FACTS: Facts = Facts {
         name: "lightning",
-        about: "this engine: LZ4, checksums, serializable transactions",
+        about: "this engine: LZ4, checksums, transactions at snapshot isolation (its default)",
         promises: &[(
             "write",
             "every write is in the mapped log before it is acknowledged: a killed process loses nothing",

@@ -111,8 +111,8 @@ pub struct DatabaseStats {
     pub row_cache_hits: u64,
     /// Bytes of these rows, and of the table that finds them.
     pub row_cache_bytes: u64,
-    /// Bytes of memtables that were flushed, kept for those that come until nothing has been written for a
-    /// second. None without a log or background threads.
+    /// Bytes that flushed memtables left, kept for the next ones until nothing has been written for a
+    /// second. Always 0 without a log or background threads, and read-only.
     pub spare_memtable_bytes: u64,
     /// The page cache's bound.
     pub cache_capacity_bytes: u64,

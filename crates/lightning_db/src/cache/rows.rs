@@ -4,7 +4,8 @@
 //! A table of buckets, each with a few rows and the last commit that wrote to any key of the bucket:
 //! 1. A row that is here holds the newest value of its key, as of now: a commit takes the rows of its
 //!    keys out, or gives them the values that it writes, inside the commit section, before anybody may
-//!    see it. Nobody sees such a value before the bucket's last write is visible.
+//!    see it. A plain get sees such a value only once the bucket's last write is visible, a read at a number only
+//!    at or past that write.
 //! 2. A value is taken in only by a read at or past the bucket's last write: then no commit came after
 //!    it. So whoever reads at a number at or past that last write may take what is here.
 //! 3. The table is made inside the commit section ([`RowCache::enable`]): from then on every commit is

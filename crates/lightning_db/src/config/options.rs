@@ -103,8 +103,8 @@ pub struct LightningDbConfig {
     /// 64 MiB.
     pub cache_size: usize,
     /// Memtable size, per keyspace, at which it is sealed and flushed; 64 KiB to 1 TiB. While writers are
-    /// faster than flushing, a few sealed ones wait; and the memory of one stays with the database until
-    /// nothing has been written for a second. Default 64 MiB.
+    /// faster than flushing, a few sealed ones wait; and as much memory as the largest had stays with the
+    /// database for the next ones until nothing has been written for a second. Default 64 MiB.
     pub write_buffer_size: usize,
     /// Whether new pages are compressed, in keyspaces that were not made with a codec of their own.
     /// Default true.
