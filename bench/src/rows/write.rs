@@ -32,7 +32,7 @@ impl<E: Engine> Ground<'_, E> {
     pub(super) fn get_beside(&self, plan: Plan) -> Result<Measured> {
         let over = AtomicBool::new(false);
         let measured = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
+            let writer = scope.spawn(|| -> Result<()> {
                 let mut values = Values::new(self.settings.value_bytes);
                 let mut rng = Rng::with_seed(0x22);
                 while !over.load(Ordering::Relaxed) {
