@@ -49,7 +49,8 @@ PROGRAMS = {
     let mut tx = env.write_txn()?;
     db.put(&mut tx, b"key", b"value")?;
     tx.commit()?;
-    assert_eq!(db.get(&env.read_txn()?, b"key")?, Some(&b"value"[..]));
+    let tx = env.read_txn()?;
+    assert_eq!(db.get(&tx, b"key")?, Some(&b"value"[..]));
 """,
     ),
     "redb": (
