@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::store::cursor::MergedCursor;
+use crate::store::value::Value;
 use crate::store::view::View;
 
 /// The bounds of a range: `start <= key < end`.
@@ -36,11 +37,9 @@ pub struct Range {
     front: MergedCursor,
     back: MergedCursor,
     bounds: Bounds,
+    /// Whether the cursors stand on the last key given out from their end.
     front_started: bool,
     back_started: bool,
-    /// The last keys given out from either end.
-    front_key: Vec<u8>,
-    back_key: Option<Vec<u8>>,
     done: bool,
     _view: Arc<View>,
 }
@@ -59,35 +58,25 @@ impl Range {
             bounds,
             front_started: false,
             back_started: false,
-            front_key: Vec::new(),
-            back_key: None,
             done: empty,
             _view: view,
         }
     }
 
-    fn forward(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    /// Takes the front cursor to the next key; tells whether there is one that was not given out.
+    fn forward(&mut self) -> Result<bool> {
         let found = if self.front_started {
             self.front.next()?
         } else {
             self.front.seek(&self.bounds.start)?
         };
         self.front_started = true;
-        if !found {
-            return Ok(None);
-        }
-        let key = self.front.key().expect("found");
-        let end = self.back_key.as_deref().or(self.bounds.end.as_deref());
-        if end.is_some_and(|e| key >= e) {
-            return Ok(None);
-        }
-        let key = key.to_vec();
-        self.front_key.clone_from(&key);
-        let value = self.front.value()?.expect("the cursor stands on a value");
-        Ok(Some((key, value)))
+        let end = if self.back_started { self.back.key() } else { self.bounds.end.as_deref() };
+        Ok(found && end.is_none_or(|end| self.front.key().is_some_and(|key| key < end)))
     }
 
-    fn backward(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    /// Takes the back cursor to the key before; tells whether there is one that was not given out.
+    fn backward(&mut self) -> Result<bool> {
         let found = if self.back_started {
             self.back.prev()?
         } else {
@@ -97,30 +86,25 @@ impl Range {
             }
         };
         self.back_started = true;
-        if !found {
-            return Ok(None);
-        }
-        let key = self.back.key().expect("found");
-        if key < self.bounds.start.as_slice()
-            || (self.front_started && key <= self.front_key.as_slice())
-        {
-            return Ok(None);
-        }
-        let key = key.to_vec();
-        self.back_key = Some(key.clone());
-        let value = self.back.value()?.expect("the cursor stands on a value");
-        Ok(Some((key, value)))
+        let start = self.bounds.start.as_slice();
+        let front = if self.front_started { self.front.key() } else { None };
+        let is_left = |key: &[u8]| key >= start && front.is_none_or(|front| key > front);
+        Ok(found && self.back.key().is_some_and(is_left))
     }
+}
 
-    fn finish(
-        &mut self,
-        result: Result<Option<(Vec<u8>, Vec<u8>)>>,
-    ) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
-        let item = result.transpose();
-        if !matches!(item, Some(Ok(_))) {
-            self.done = true;
-        }
-        item
+/// Key and value that a cursor stands on, where it was found to stand on one.
+#[inline]
+fn item(found: Result<bool>, cursor: &mut MergedCursor) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
+    match found {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(e) => return Some(Err(e)),
+    }
+    let key = cursor.key()?.to_vec();
+    match cursor.value() {
+        Ok(value) => Some(Ok((key, value.expect("the cursor stands on a value")))),
+        Err(e) => Some(Err(e)),
     }
 }
 
@@ -131,8 +115,10 @@ impl Iterator for Range {
         if self.done {
             return None;
         }
-        let result = self.forward();
-        self.finish(result)
+        let found = self.forward();
+        let item = item(found, &mut self.front);
+        self.done = !matches!(item, Some(Ok(_)));
+        item
     }
 }
 
@@ -141,8 +127,10 @@ impl DoubleEndedIterator for Range {
         if self.done {
             return None;
         }
-        let result = self.backward();
-        self.finish(result)
+        let found = self.backward();
+        let item = item(found, &mut self.back);
+        self.done = !matches!(item, Some(Ok(_)));
+        item
     }
 }
 
@@ -153,32 +141,37 @@ impl std::iter::FusedIterator for Range {}
 #[derive(Debug)]
 pub struct Cursor {
     inner: MergedCursor,
-    value: Vec<u8>,
+    /// That of the key it stands on, where it is not in its leaf and was asked for.
+    value: Option<Value>,
     _view: Arc<View>,
 }
 
 impl Cursor {
     pub(crate) fn new(view: Arc<View>, inner: MergedCursor) -> Self {
-        Self { inner, value: Vec::new(), _view: view }
+        Self { inner, value: None, _view: view }
     }
 
     /// To the first key at or after `key`; tells whether there is one.
     pub fn seek(&mut self, key: &[u8]) -> Result<bool> {
+        self.value = None;
         self.inner.seek(key)
     }
 
     /// To the last key before `key`; tells whether there is one.
     pub fn seek_before(&mut self, key: &[u8]) -> Result<bool> {
+        self.value = None;
         self.inner.seek_before(key)
     }
 
     /// To the first key.
     pub fn seek_to_first(&mut self) -> Result<bool> {
+        self.value = None;
         self.inner.first()
     }
 
     /// To the last key.
     pub fn seek_to_last(&mut self) -> Result<bool> {
+        self.value = None;
         self.inner.last()
     }
 
@@ -186,12 +179,14 @@ impl Cursor {
     #[allow(clippy::should_implement_trait)] // items are borrowed, which `Iterator` cannot say
     #[inline]
     pub fn next(&mut self) -> Result<bool> {
+        self.value = None;
         self.inner.next()
     }
 
     /// To the key before; does nothing when the cursor stands nowhere.
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
+        self.value = None;
         self.inner.prev()
     }
 
@@ -211,17 +206,18 @@ impl Cursor {
     /// Key and value the cursor stands on.
     #[inline]
     pub fn entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        if self.inner.inline_value().is_none() {
+        if self.inner.inline_value().is_none() && self.value.is_none() {
             self.fetch_value()?;
         }
         let Some(key) = self.inner.key() else { return Ok(None) };
-        Ok(Some((key, self.inner.inline_value().unwrap_or(&self.value))))
+        let value = self.inner.inline_value().or(self.value.as_deref());
+        Ok(Some((key, value.unwrap_or_default())))
     }
 
     /// Reads a value that is not in its leaf.
     #[inline(never)]
     fn fetch_value(&mut self) -> Result<()> {
-        self.value = self.inner.value()?.unwrap_or_default();
+        self.value = self.inner.distant_value()?;
         Ok(())
     }
 

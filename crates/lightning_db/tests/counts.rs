@@ -98,6 +98,29 @@ fn allocations_of_each_operation() {
 }
 
 #[test]
+fn allocations_of_large_values() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = LightningDbConfig { background_threads: 0, ..LightningDbConfig::default() };
+    let db = Database::create(dir.path().join("db"), config).expect("creates");
+    const LARGE: u64 = 200;
+    for n in 0..LARGE {
+        db.put(n.to_be_bytes(), vec![n as u8; 20_000]).expect("writes");
+    }
+    db.compact().expect("compacts");
+    let pinned = |n: u64| {
+        let found = db.get_pinned((n % LARGE).to_be_bytes()).expect("reads").expect("there");
+        assert_eq!(found.len(), 20_000);
+    };
+    (0..LARGE).for_each(pinned);
+    at_most("get_pinned of a large value, cached", allocations(1000, pinned), 0.0);
+    let mut cursor = db.cursor().expect("a cursor");
+    assert!(cursor.seek_to_first().expect("seeks"));
+    let step =
+        |_| assert!(cursor.next().expect("steps") && cursor.entry().expect("reads").is_some());
+    at_most("cursor step to a large value, cached", allocations(LARGE - 1, step), 0.1);
+}
+
+#[test]
 fn disk_calls_of_each_operation() {
     let disk = SimulatedVfs::new(1);
     let db = database(Arc::new(disk.clone()), Path::new("/db"));

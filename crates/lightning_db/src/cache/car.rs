@@ -13,7 +13,7 @@
 //!
 //! Latches: none here; `get` needs shared access only, everything else exclusive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::key::{Key, MixedBuild};
 use super::page::PageRef;
@@ -149,9 +149,9 @@ impl Car {
         self.forget(n)
     }
 
-    /// The keys of a segment, ghosts too.
-    pub fn keys_of(&self, segment: SegmentId) -> Vec<Key> {
-        self.index.keys().filter(|k| k.segment == segment).copied().collect()
+    /// The keys of some segments, ghosts too.
+    pub fn keys_of(&self, segments: &BTreeSet<SegmentId>) -> Vec<Key> {
+        self.index.keys().filter(|k| segments.contains(&k.segment)).copied().collect()
     }
 
     /// Lets go of pages until at least `bytes` are free that were not, or none is left.

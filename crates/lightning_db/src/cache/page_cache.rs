@@ -10,6 +10,7 @@
 //! changes the number of shards holds `sizing` and all latches, taken in order. Pages are dropped
 //! after the latches.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::page::PageType;
@@ -27,6 +28,8 @@ pub const PAGE_OVERHEAD_BYTES: u64 = 256;
 
 /// A shard has at least this much, so that pages fit and the policy has something to choose from.
 const MIN_SHARD_BYTES: u64 = 4 * 1024 * 1024;
+/// A shard should have room for so many pages at least.
+const PAGES_IN_A_SHARD: u64 = 8;
 /// The most shards.
 const MAX_SHARDS: usize = 64;
 
@@ -147,12 +150,16 @@ impl PageCache {
         }
     }
 
-    /// Drops the pages of a segment that nobody should need any more. A reader of an old view may
-    /// bring one back; it then leaves as others do.
-    pub fn remove_segment(&self, segment: SegmentId) {
+    /// Drops the pages of segments that nobody should need any more. A reader of an old view may
+    /// bring one back; it then leaves as others do. Looks at every page held, once for all segments.
+    pub fn remove_segments(&self, segments: &[SegmentId]) {
+        if segments.is_empty() {
+            return;
+        }
+        let segments: BTreeSet<SegmentId> = segments.iter().copied().collect();
         let _sizing = self.sizing.lock();
         for shard in self.active_shards() {
-            let keys = shard.car.read().keys_of(segment);
+            let keys = shard.car.read().keys_of(&segments);
             if keys.is_empty() {
                 continue;
             }
@@ -232,6 +239,12 @@ impl PageCache {
     /// Bytes that may be held.
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that one page should have: of more, a shard would hold too few to choose among.
+    pub fn most_page_bytes(&self) -> u64 {
+        let shard = self.capacity_bytes() / shards_for(self.capacity_bytes()) as u64;
+        (shard / PAGES_IN_A_SHARD).saturating_sub(PAGE_OVERHEAD_BYTES)
     }
 
     /// The counters. Each is true; together they are no snapshot while others use the cache.
@@ -324,7 +337,7 @@ mod schedules {
                                 cache.insert(SegmentId(user), offset, page(10));
                             }
                         }
-                        cache.remove_segment(SegmentId(3));
+                        cache.remove_segments(&[SegmentId(3)]);
                     })
                 })
                 .collect();
@@ -333,7 +346,7 @@ mod schedules {
             for user in users {
                 user.join().unwrap();
             }
-            cache.remove_segment(SegmentId(3));
+            cache.remove_segments(&[SegmentId(3)]);
             for shard in &cache.shards {
                 shard.car.read().check();
             }
@@ -342,8 +355,8 @@ mod schedules {
             for (user, offset) in (1..=2).flat_map(|user| (0..4).map(move |o| (user, o))) {
                 assert!(cache.peek(SegmentId(user), offset).is_some(), "lost in a shard");
             }
-            cache.remove_segment(SegmentId(1));
-            cache.remove_segment(SegmentId(2));
+            cache.remove_segments(&[SegmentId(1)]);
+            cache.remove_segments(&[SegmentId(2)]);
             assert_eq!(cache.used_bytes(), 0);
         };
         crate::schedules::explore::explore(name, 3_000, model);

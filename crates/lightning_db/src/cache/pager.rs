@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::page::PageType;
 use crate::segment::Segment;
 use crate::sync::Arc;
-use crate::types::{PageAddress, SegmentId};
+use crate::types::{BlobRef, PageAddress, SegmentId};
 
 use super::{Page, PageCache, PageRef, PageSlot};
 
@@ -27,7 +27,6 @@ impl Pager {
     }
 
     /// The cache.
-    #[cfg(test)]
     pub fn cache(&self) -> &Arc<PageCache> {
         &self.cache
     }
@@ -94,6 +93,33 @@ impl Pager {
         ty: PageType,
     ) -> Result<PageRef> {
         self.uncached(addr.segment, addr.offset, ty, segment.path(), || segment.read_page(addr, ty))
+    }
+
+    /// The large value that `blob` refers to, whole, if it is in the cache. What a segment would say of a
+    /// reference that lies (of another length) it says itself.
+    #[inline]
+    pub fn large_value(&self, blob: &BlobRef) -> Option<PageRef> {
+        if u64::from(blob.value_bytes) > self.cache.most_page_bytes() {
+            return None;
+        }
+        let page = self.cache.get(blob.segment, blob.offset)?;
+        let is_it =
+            page.ty == PageType::Blob && page.bytes.len() as u64 == u64::from(blob.value_bytes);
+        is_it.then_some(page)
+    }
+
+    /// Takes in a large value that was missed and read; gives it back where it is too large for that.
+    pub fn keep_large_value(
+        &self,
+        blob: &BlobRef,
+        value: Vec<u8>,
+    ) -> std::result::Result<PageRef, Vec<u8>> {
+        if value.len() as u64 > self.cache.most_page_bytes() {
+            return Err(value);
+        }
+        let page = Arc::new(Page::new(PageType::Blob, value));
+        self.cache.insert(blob.segment, blob.offset, page.clone());
+        Ok(page)
     }
 
     #[inline]
@@ -274,7 +300,7 @@ mod tests {
         let file = vfs.open(&path, OpenMode::ReadWrite).unwrap();
         file.write_at(&[0xFF], a.offset + u64::from(a.stored_bytes) - 1).unwrap();
         assert!(holds(&pager.fetch_uncached(&segment, a, PageType::Leaf).unwrap(), b"a"));
-        pager.cache().remove_segment(id);
+        pager.cache().remove_segments(&[id]);
         for error in [
             pager.fetch(&segment, a, PageType::Leaf).unwrap_err(),
             pager.fetch_uncached(&segment, a, PageType::Leaf).unwrap_err(),
@@ -326,10 +352,10 @@ mod schedules {
                 })
             })
             .collect();
-        cache.remove_segment(SegmentId(1));
+        cache.remove_segments(&[SegmentId(1)]);
         cache.evict(0.5);
         load(&pager, 2, 1);
-        cache.remove_segment(SegmentId(2));
+        cache.remove_segments(&[SegmentId(2)]);
         for user in users {
             user.join().unwrap();
         }
@@ -338,7 +364,7 @@ mod schedules {
         assert_eq!(stats.used_bytes, stats.pages * (BYTES as u64 + PAGE_OVERHEAD_BYTES));
         assert!(stats.used_bytes <= room);
         for segment in [1, 2] {
-            cache.remove_segment(SegmentId(segment));
+            cache.remove_segments(&[SegmentId(segment)]);
         }
         assert_eq!((cache.used_bytes(), cache.stats().pages), (0, 0));
     }
@@ -366,13 +392,13 @@ mod schedules {
             })
             .collect();
         cache.evict(0.5);
-        cache.remove_segment(SegmentId(1));
+        cache.remove_segments(&[SegmentId(1)]);
         for user in users {
             user.join().unwrap();
         }
         let stats = cache.stats();
         assert_eq!(stats.hits + stats.misses, 8, "every read is counted once");
-        cache.remove_segment(SegmentId(1));
+        cache.remove_segments(&[SegmentId(1)]);
         assert_eq!((cache.used_bytes(), cache.stats().pages), (0, 0));
         for child in 0..3 {
             let slot = parent.slot(child, || 3).expect("one of three");

@@ -62,6 +62,19 @@ const ROW_SHARE: u64 = 4;
 /// The open data segments that the manifest names.
 pub(super) type Segments = BTreeMap<SegmentId, Arc<Segment>>;
 
+/// The row cache's part of `cache_size`.
+fn row_bytes(config: &LightningDbConfig) -> u64 {
+    let bytes = config.cache_size as u64 / ROW_SHARE;
+    // The smallest caches are for pages alone.
+    if bytes < MIN_ROW_BUDGET_BYTES { 0 } else { bytes }
+}
+
+/// A pager over an empty cache of the rest.
+pub(super) fn new_pager(config: &LightningDbConfig) -> Pager {
+    let bytes = config.cache_size as u64 - row_bytes(config);
+    Pager::new(Arc::new(PageCache::new(bytes)))
+}
+
 #[allow(clippy::too_many_arguments)] // one caller each way; a struct would only rename them
 pub(super) fn assemble(
     vfs: Arc<dyn Vfs>,
@@ -76,20 +89,17 @@ pub(super) fn assemble(
 ) -> Result<(Core, Vec<Arc<KeyspaceStore>>)> {
     let last = recovered.last;
     let expires = expires(state, &recovered.memtables);
-    let cache_bytes = config.cache_size as u64;
-    let row_bytes = cache_bytes / ROW_SHARE;
-    // The smallest caches are for pages alone.
-    let row_bytes = if row_bytes < MIN_ROW_BUDGET_BYTES { 0 } else { row_bytes };
-    let rows = RowCache::new(row_bytes);
-    let cache = Arc::new(PageCache::new(cache_bytes - row_bytes));
-    let pager = Pager::new(Arc::clone(&cache));
+    let rows = RowCache::new(row_bytes(&config));
     let next_segment = recovered
         .next_segment
         .unwrap_or_else(|| Arc::new(AtomicU64::new(state.next_segment.max(1))));
     let blobs = recovered.blobs.unwrap_or_else(|| {
         let next = Arc::clone(&next_segment);
-        Arc::new(BlobStore::new(Arc::clone(&vfs), dir.to_path_buf(), db.clone(), next))
+        let (dir, db, pager) = (dir.to_path_buf(), db.clone(), new_pager(&config));
+        Arc::new(BlobStore::new(Arc::clone(&vfs), dir, db, pager, next))
     });
+    let pager = blobs.pager().clone();
+    let cache = Arc::clone(pager.cache());
     let (log_writer, log_sync) = log.map(Log::split).unzip();
     if let Some(sync) = &log_sync {
         let blobs = Arc::clone(&blobs);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::OpenAs;
-use super::assemble::{Recovered, Segments, assemble, listed_kept};
+use super::assemble::{Recovered, Segments, assemble, listed_kept, new_pager};
 use super::directory::{self, Found};
 use super::kept;
 use super::replay::Replay;
@@ -124,6 +124,7 @@ fn recover(
         Arc::clone(&vfs),
         dir.to_path_buf(),
         db.clone(),
+        new_pager(&config),
         Arc::clone(&next_segment),
     ));
     for id in state.blob_segments.keys() {

@@ -12,12 +12,16 @@
 //!    whoever syncs or names what refers to it must meet the failure. After a failed sync the
 //!    store has [`failed`](BlobStore::failed), and with it the handle.
 //!
+//! 6. Values are in the page cache whole, by the place of their first page; those of more than an eighth of
+//!    a shard of it are not. Merges, and others that pass over everything, leave it as it is.
+//!
 //! The writer sits behind one latch, the table of readable segments behind another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
+use crate::cache::Pager;
 use crate::compress::Codec;
 use crate::crypto::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +29,7 @@ use crate::page::blob::page_count;
 use crate::segment::{BlobPages, Leaving, Segment, SegmentKind, SegmentWriter};
 pub use crate::store::blob_pins::BlobPin;
 use crate::store::blob_pins::Holds;
+use crate::store::value::Value;
 use crate::store::version::Version;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock};
@@ -40,6 +45,7 @@ pub struct BlobStore {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     db: Owner,
+    pager: Pager,
     next_segment: Arc<AtomicU64>,
     active: Mutex<Option<SegmentWriter>>,
     readable: RwLock<BTreeMap<SegmentId, Arc<Segment>>>,
@@ -56,12 +62,19 @@ pub struct BlobStore {
 }
 
 impl BlobStore {
-    /// A store that writes new segments under ids taken from `next_segment`.
-    pub fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, db: Owner, next_segment: Arc<AtomicU64>) -> Self {
+    /// A store that writes new segments under ids taken from `next_segment`, and reads by way of `pager`.
+    pub fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        db: Owner,
+        pager: Pager,
+        next_segment: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             vfs,
             dir,
             db,
+            pager,
             next_segment,
             active: Mutex::new(None),
             readable: RwLock::new(BTreeMap::new()),
@@ -74,6 +87,11 @@ impl BlobStore {
             failed: OnceLock::new(),
             leaving: Arc::default(),
         }
+    }
+
+    /// The way to cached pages, of all segments.
+    pub fn pager(&self) -> &Pager {
+        &self.pager
     }
 
     /// The segments, of all kinds, that are named no more and wait for their last reader to go.
@@ -215,10 +233,8 @@ impl BlobStore {
     pub fn give_up(&self, segments: &BTreeSet<SegmentId>) {
         for id in segments {
             self.sealed.lock().remove(id);
-            if let Some(segment) = self.readable.write().remove(id) {
-                segment.mark_obsolete(&self.leaving);
-            }
         }
+        self.let_go(&segments.iter().copied().collect::<Vec<_>>());
     }
 
     /// Removes the file of a segment that was never taken in; a hint, as the next opening does it again.
@@ -294,9 +310,29 @@ impl BlobStore {
         })
     }
 
-    /// Reads a value.
+    /// Reads a value from its segment, for who passes over much or knows that it goes: nothing is kept.
     pub fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         self.segment(blob.segment)?.read_blob(blob)
+    }
+
+    /// The value: from the cache, or else read, and kept there.
+    pub fn fetch(&self, blob: &BlobRef) -> Result<Value> {
+        if let Some(page) = self.pager.large_value(blob) {
+            return Ok(Value::in_page(page, 0..blob.value_bytes));
+        }
+        let kept = self.pager.keep_large_value(blob, self.read(blob)?);
+        Ok(kept.map_or_else(Value::owned, |page| Value::in_page(page, 0..blob.value_bytes)))
+    }
+
+    /// Takes segments from those that can be read: the file of each goes once nobody reads it.
+    fn let_go(&self, ids: &[SegmentId]) {
+        for id in ids {
+            let segment = self.readable.write().remove(id);
+            if let Some(segment) = segment {
+                segment.mark_obsolete(&self.leaving);
+            }
+        }
+        self.pager.cache().remove_segments(ids);
     }
 
     /// Notes the versions of a keyspace that is being dropped.
@@ -320,16 +356,15 @@ impl BlobStore {
 
     /// Lets go of retired segments that no reader can reach any more.
     pub fn drop_unused(&self) {
-        let mut retired = self.retired.lock();
-        retired.retain(|(id, versions)| {
-            if versions.iter().any(|v| v.strong_count() > 0) {
-                return true;
+        let mut gone = Vec::new();
+        self.retired.lock().retain(|(id, versions)| {
+            let is_read = versions.iter().any(|v| v.strong_count() > 0);
+            if !is_read {
+                gone.push(*id);
             }
-            if let Some(segment) = self.readable.write().remove(id) {
-                segment.mark_obsolete(&self.leaving);
-            }
-            false
+            is_read
         });
+        self.let_go(&gone);
     }
 
     /// Seals what is open, for a clean close.

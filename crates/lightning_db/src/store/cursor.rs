@@ -24,6 +24,7 @@ use crate::store::fold;
 use crate::store::hidden::{Cover, Hidden};
 use crate::store::keyspace::KeyspaceStore;
 use crate::store::source::{RowCursor, Source, VisibleSource};
+use crate::store::value::Value;
 use crate::store::version::{Row, Version};
 use crate::store::window::Window;
 use crate::tree::CursorOptions;
@@ -55,6 +56,8 @@ pub struct MergedCursor {
     key: Vec<u8>,
     failed: Option<(ErrorKind, String)>,
     blobs: Arc<BlobStore>,
+    /// Whether large values that are read stay in the cache.
+    keeps_large: bool,
     /// For keys that were merged into.
     keyspace: Arc<KeyspaceStore>,
     pager: Pager,
@@ -110,6 +113,7 @@ impl MergedCursor {
             key: Vec::new(),
             failed: None,
             blobs,
+            keeps_large: true,
             keyspace: Arc::clone(keyspace),
             pager: pager.clone(),
             at,
@@ -124,6 +128,13 @@ impl MergedCursor {
         if let Some(ranges) = ranges {
             self.hidden.get_or_insert_with(|| Box::new(Hidden::new(at))).add_own(ranges);
         }
+        self
+    }
+
+    /// Leaves the cache as it is where a large value is read: for who passes over much, or knows that it goes.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.keeps_large = false;
         self
     }
 
@@ -160,13 +171,25 @@ impl MergedCursor {
         if let Some(value) = self.inline_value() {
             return Ok(Some(value.to_vec()));
         }
-        self.close_window();
+        Ok(self.distant_value()?.map(Value::into_vec))
+    }
+
+    /// The value it stands on, where that is not in its leaf: of blob pages, or merged.
+    pub fn distant_value(&mut self) -> Result<Option<Value>> {
+        self.guard()?;
         let Some(i) = self.current else { return Ok(None) };
-        let value = match self.sources[i].value() {
-            EntryValue::Inline(v) => return Ok(Some(v.to_vec())),
-            EntryValue::Tombstone => return Ok(None),
-            EntryValue::Blob(blob) => self.blobs.read(&blob),
-            EntryValue::Operands(_) => self.folded(i),
+        let entry = match &self.window {
+            Some(window) => window.value(),
+            None => self.sources[i].value(),
+        };
+        let value = match entry {
+            EntryValue::Inline(_) | EntryValue::Tombstone => return Ok(None),
+            EntryValue::Blob(blob) if self.keeps_large => self.blobs.fetch(&blob),
+            EntryValue::Blob(blob) => self.blobs.read(&blob).map(Value::owned),
+            EntryValue::Operands(_) => {
+                self.close_window();
+                self.folded(i).map(Value::owned)
+            }
         };
         value.map(Some).map_err(|e| self.fail(e))
     }

@@ -263,12 +263,14 @@ impl Environment {
     /// Lets go of the segments of `removed` that none of `kept` uses; their files are removed when
     /// the last reader of them is done.
     pub fn release(&self, removed: &[Arc<PartitionReader>], kept: &[Arc<PartitionReader>]) {
+        let mut gone = Vec::new();
         for segment in removed.iter().flat_map(|p| p.segments()) {
             let id = segment.id();
             if !kept.iter().any(|k| k.meta().segments.iter().any(|s| s.id == id)) {
                 segment.mark_obsolete(self.blobs.leaving());
-                self.cache.remove_segment(id);
+                gone.push(id);
             }
         }
+        self.cache.remove_segments(&gone);
     }
 }

@@ -110,7 +110,7 @@ pub fn get_expiring_at(
 /// The newest value of `key` at or below `at`, expired or not, and when that expires; `at` is a commit whose
 /// entries are in the memtables but which may not be visible yet: so nothing is offered to the row cache.
 /// Merges may meanwhile drop what a commit past `at` has overwritten; whoever asks must learn of such a
-/// commit by itself.
+/// commit by itself. It is about to overwrite the value, or does this for every key: a large one is not kept.
 pub fn get_applied(
     env: &Environment,
     keyspace: &KeyspaceStore,
@@ -122,7 +122,9 @@ pub fn get_applied(
         return Ok(Some((Value::in_row(row), Expiry::NEVER)));
     }
     let now = || env.lifetimes.moment();
-    let found = get(env, keyspace, &keyspace.version(), key, hash, at, now)?;
+    let large = |blob: &BlobRef| Ok(Value::owned(env.blobs.read(blob)?));
+    let (version, key) = (keyspace.version(), (key, hash));
+    let found = find(env, keyspace, &version, key, at, now, |value| value, large)?;
     Ok(found.map(|found| (found.value, found.expiry)))
 }
 
@@ -176,8 +178,8 @@ fn get(
     at: Seq,
     now: impl FnOnce() -> Time,
 ) -> Result<Option<Found<Value>>> {
-    let read = |blob: &BlobRef| Ok(Value::owned(env.blobs.read(blob)?));
-    find(env, keyspace, version, (key, hash), at, now, |value| value, read)
+    let large = |blob: &BlobRef| env.blobs.fetch(blob);
+    find(env, keyspace, version, (key, hash), at, now, |value| value, large)
 }
 
 /// The newest value of a key, given with its hash, at or below `at`, in that version, expired or not: as

@@ -6,6 +6,7 @@
 
 use crate::cache::PageRef;
 use crate::page::leaf::{EntryParts, LeafColumns, LeafView};
+use crate::types::EntryValue;
 
 /// See the module.
 pub struct Window {
@@ -97,6 +98,11 @@ impl Window {
     #[inline]
     pub fn key(&self) -> &[u8] {
         self.parts.key(&self.page.bytes)
+    }
+
+    /// What the entry says of its key.
+    pub fn value(&self) -> EntryValue<'_> {
+        self.parts.value(&self.page.bytes)
     }
 
     /// The value, where it is in the leaf.

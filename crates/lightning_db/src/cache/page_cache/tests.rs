@@ -105,7 +105,7 @@ fn nothing_fits_a_cache_of_nothing() {
         cache.insert(SegmentId(1), offset, page(0));
         assert!(cache.get(SegmentId(1), offset).is_none());
     }
-    cache.remove_segment(SegmentId(1));
+    cache.remove_segments(&[SegmentId(1)]);
     assert_eq!(cache.evict(1.0), 0);
     assert_eq!(cache.stats(), CacheStats { misses: 10, ..CacheStats::default() });
     check(&cache);
@@ -137,7 +137,7 @@ fn a_removed_segment_is_gone_and_others_stay() {
             cache.insert(SegmentId(segment), offset, page(100));
         }
     }
-    cache.remove_segment(SegmentId(2));
+    cache.remove_segments(&[SegmentId(2)]);
     check(&cache);
     for offset in 0..1000 {
         assert!(cache.get(SegmentId(1), offset).is_some());
@@ -247,7 +247,7 @@ fn four_threads_find_only_what_they_should() {
                     let (segment, offset) = (rng.u64(1..5), rng.u64(..3000));
                     let id = SegmentId(segment);
                     match i % 10_000 {
-                        77 => cache.remove_segment(id),
+                        77 => cache.remove_segments(&[id]),
                         777 => _ = cache.evict(0.1),
                         7777 if t == 0 => {
                             let sizes = [0, MIB, 4 * MIB, 9 * MIB, 20 * MIB];
@@ -275,7 +275,7 @@ fn four_threads_find_only_what_they_should() {
     cache.insert(SegmentId(9), 1, page(10));
     assert!(cache.get(SegmentId(9), 1).is_some());
     for segment in 1..=9 {
-        cache.remove_segment(SegmentId(segment));
+        cache.remove_segments(&[SegmentId(segment)]);
     }
     assert_eq!((cache.used_bytes(), cache.stats().pages), (0, 0), "nothing is lost in a shard");
 }
