@@ -249,6 +249,18 @@ impl BlobRef {
     }
 }
 
+/// The first eight bytes of a key, as a number that is ordered as keys are: where it is less, so is the key.
+/// Of a shorter key, zeros behind it.
+#[inline]
+pub fn key_head(key: &[u8]) -> u64 {
+    if let Some(front) = key.first_chunk() {
+        return u64::from_be_bytes(*front);
+    }
+    let mut padded = [0; 8];
+    padded[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(padded)
+}
+
 /// A 64-bit hash of a key, the same in every build: filters and hash tags on disk depend on it.
 /// (Multiply-fold over 8-byte words, after the idea of wyhash.)
 #[inline]
@@ -272,4 +284,27 @@ pub fn hash_key(key: &[u8]) -> u64 {
         h = fold(h ^ u64::from_le_bytes(last) ^ A, B);
     }
     fold(h ^ B, A)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_head;
+
+    #[test]
+    fn heads_are_ordered_as_keys_are() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut key = || -> Vec<u8> {
+            let bytes = [0, 1, 0x7f, 0x80, 0xff];
+            (0..rng.usize(1..11)).map(|_| bytes[rng.usize(..bytes.len())]).collect()
+        };
+        let mut less = 0;
+        for _ in 0..20_000 {
+            let (a, b) = (key(), key());
+            if key_head(&a) < key_head(&b) {
+                assert!(a < b, "{a:?} {b:?}");
+                less += 1;
+            }
+        }
+        assert!(less > 5_000);
+    }
 }

@@ -20,7 +20,9 @@ use super::order::Order;
 use super::table::Memtable;
 
 /// How many keys ahead entries are asked for: they lie in the arena in the order of insertion.
-const PREFETCH_KEYS: usize = 4;
+const PREFETCH_KEYS: usize = 8;
+/// Cache lines of an entry that are asked for.
+const PREFETCH_LINES: usize = 3;
 
 /// A cursor that owns what it needs, and may go to another thread.
 pub struct MemtableCursor {
@@ -126,13 +128,13 @@ impl MemtableCursor {
             let next = Place { rank: place.rank + 1, ..place };
             let ahead = place.rank + PREFETCH_KEYS;
             if ahead < place.order.len() {
-                Place { rank: ahead, ..place }.newest().prefetch(2);
+                Place { rank: ahead, ..place }.newest().prefetch(PREFETCH_LINES);
             }
             Some(Position::newest_at(next))
         } else {
             self.table.index().at_or_after(at.entry(&self.table).key(), true).map(|place| {
                 for rank in 1..place.order.len().min(PREFETCH_KEYS) {
-                    Place { rank, ..place }.newest().prefetch(2);
+                    Place { rank, ..place }.newest().prefetch(PREFETCH_LINES);
                 }
                 Position::newest_at(place)
             })
@@ -156,7 +158,7 @@ impl MemtableCursor {
         let place = at.place(&self.table);
         self.at = if let Some(rank) = place.rank.checked_sub(1) {
             if let Some(ahead) = place.rank.checked_sub(PREFETCH_KEYS) {
-                Place { rank: ahead, ..place }.newest().prefetch(2);
+                Place { rank: ahead, ..place }.newest().prefetch(PREFETCH_LINES);
             }
             Some(Position::oldest_at(Place { rank, ..place }))
         } else {

@@ -21,6 +21,7 @@ use super::order::{Order, SLOTS};
 use crate::prefetch;
 use crate::sync::atomic::Ordering;
 use crate::sync::in_layout::{AtomicPtr, AtomicU64};
+use crate::types::key_head;
 
 /// Bytes of a head that may be spent on what all keys of the node share before a new node gets
 /// heads that begin further right (which costs a look at every key).
@@ -92,13 +93,7 @@ pub(super) enum Item<'a> {
 /// Eight bytes of `key` from `at` on, as a number that orders as they do; zeros where it ends.
 #[inline]
 fn head(key: &[u8], at: usize) -> u64 {
-    let rest = key.get(at..).unwrap_or_default();
-    if let Some(eight) = rest.first_chunk::<8>() {
-        return u64::from_be_bytes(*eight);
-    }
-    let mut padded = [0; 8];
-    padded[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(padded)
+    key_head(key.get(at..).unwrap_or_default())
 }
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {

@@ -3,6 +3,9 @@
 //!
 //! Sources are given newest first; of equal keys they are taken in that order, so that the judge
 //! sees the versions of a key from the newest to the oldest.
+//!
+//! Which source is next is mostly told by eight bytes of each one's key, kept as numbers beside the sources
+//! ([`Heads`]), and brought up to date wherever a source is moved.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +19,7 @@ use crate::store::merge_ranges::MergeRanges;
 use crate::store::retention::{Fate, KeyRetention, Retention};
 use crate::store::row_writer::RowWriter;
 use crate::store::source::Source;
-use crate::types::{Entry, EntryValue, SegmentId, Seq};
+use crate::types::{Entry, EntryValue, SegmentId, Seq, key_head};
 
 /// What a stream of entries does besides being written: moves values out of blob segments that
 /// are being cleaned, and asks now and then whether to give up.
@@ -86,8 +89,10 @@ pub fn merge_until(
     tally: &mut Tally<'_>,
 ) -> Result<()> {
     let mut key = Vec::new();
+    let mut heads = Heads::of(sources);
     loop {
-        let Some(first) = smallest(sources) else { return Ok(()) };
+        let Some(first) = heads.smallest(sources) else { return Ok(()) };
+        let head = heads.heads[first];
         {
             let smallest_key = sources[first].key();
             if upper.is_some_and(|u| smallest_key >= u) {
@@ -105,7 +110,7 @@ pub fn merge_until(
         let newest = if ranges.any() { 0 } else { first };
         for (i, source) in sources.iter_mut().enumerate().skip(newest) {
             let mut deletes = ranges.covering(i, &key).iter().copied().peekable();
-            while source.valid() && source.key() == key {
+            while heads.heads[i] == head && source.valid() && source.key() == key {
                 while let Some(delete) = deletes.next_if(|d| *d > source.seq()) {
                     pending = judge_delete(&mut judge, delete).or(pending);
                 }
@@ -120,6 +125,7 @@ pub fn merge_until(
                     let version = (source.seq(), entry);
                     chain.add(folding, &mut judge, &key, version, &mut (&mut *out, &*tally))?;
                     source.next()?;
+                    heads.note(i, source);
                     tally.tick()?;
                     continue;
                 }
@@ -138,14 +144,15 @@ pub fn merge_until(
                     written = Some(seq);
                 }
                 source.next()?;
+                heads.note(i, source);
                 tally.tick()?;
             }
             for delete in deletes {
                 pending = judge_delete(&mut judge, delete).or(pending);
             }
         }
-        if ranges.any() {
-            pass_dead(sources, ranges, &key)?;
+        if ranges.any() && pass_dead(sources, ranges, &key)? {
+            heads.renew(sources);
         }
         if let Some(mut chain) = chain {
             chain.end_group(folding, &key, &mut (&mut *out, &*tally))?;
@@ -173,8 +180,9 @@ fn judge_delete(judge: &mut KeyRetention<'_>, delete: Seq) -> Option<Seq> {
     }
 }
 
-/// Takes sources past what newer range deletes have made dead from `key` on.
-fn pass_dead(sources: &mut [Source], ranges: &MergeRanges, key: &[u8]) -> Result<()> {
+/// Takes sources past what newer range deletes have made dead from `key` on; tells whether any was moved.
+fn pass_dead(sources: &mut [Source], ranges: &MergeRanges, key: &[u8]) -> Result<bool> {
+    let mut moved = false;
     for newer in 0..sources.len() {
         let Some(end) = ranges.dead_until(newer, key) else { continue };
         for source in &mut sources[newer + 1..] {
@@ -183,10 +191,11 @@ fn pass_dead(sources: &mut [Source], ranges: &MergeRanges, key: &[u8]) -> Result
                     Some(end) => source.seek(end)?,
                     None => source.leave(),
                 }
+                moved = true;
             }
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// The first source, in order, among those that stand at the smallest key.
@@ -198,4 +207,64 @@ pub fn smallest(sources: &[Source]) -> Option<usize> {
         }
     }
     best
+}
+
+/// Eight bytes of the key that each source stands at, behind what all their keys share, as numbers that are
+/// ordered as the keys are; the largest for one that stands nowhere.
+struct Heads {
+    shared: usize,
+    heads: Vec<u64>,
+}
+
+impl Heads {
+    fn of(sources: &[Source]) -> Self {
+        let mut all = Self { shared: shared_bytes(sources), heads: Vec::new() };
+        all.renew(sources);
+        all
+    }
+
+    fn renew(&mut self, sources: &[Source]) {
+        self.heads.clear();
+        self.heads.extend(sources.iter().map(|source| head_of(source, self.shared)));
+    }
+
+    /// After source `i` was moved.
+    #[inline]
+    fn note(&mut self, i: usize, source: &Source) {
+        self.heads[i] = head_of(source, self.shared);
+    }
+
+    /// See [`smallest`].
+    #[inline]
+    fn smallest(&self, sources: &[Source]) -> Option<usize> {
+        let mut best: Option<usize> = None;
+        let mut least = u64::MAX;
+        for (i, &head) in self.heads.iter().enumerate() {
+            // Of equal heads the keys decide, if there are any.
+            if head < least
+                || (head == least
+                    && sources[i].valid()
+                    && best.is_none_or(|b| sources[i].key() < sources[b].key()))
+            {
+                (best, least) = (Some(i), head);
+            }
+        }
+        best
+    }
+}
+
+#[inline]
+fn head_of(source: &Source, shared: usize) -> u64 {
+    if source.valid() { key_head(source.key().get(shared..).unwrap_or_default()) } else { u64::MAX }
+}
+
+/// The length of what all keys begin with that any source has from here on.
+fn shared_bytes(sources: &[Source]) -> usize {
+    let mut all: Option<(&[u8], &[u8])> = None;
+    for source in sources.iter().filter(|source| source.valid()) {
+        let (first, Some(last)) = (source.key(), source.last_key()) else { return 0 };
+        all = Some(all.map_or((first, last), |all| (all.0.min(first), all.1.max(last))));
+    }
+    let Some((first, last)) = all else { return 0 };
+    first.iter().zip(last).take_while(|(a, b)| a == b).count()
 }

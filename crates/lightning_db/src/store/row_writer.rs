@@ -30,7 +30,6 @@ pub struct RowWriter<'a> {
     env: &'a Environment,
     keyspace: &'a KeyspaceStore,
     current: Option<PartitionWriter>,
-    last_key: Vec<u8>,
     done: Vec<Arc<PartitionReader>>,
     new_segments: Vec<Arc<Segment>>,
     /// The partition whose leaves may be kept.
@@ -56,7 +55,6 @@ impl<'a> RowWriter<'a> {
             env,
             keyspace,
             current: None,
-            last_key: Vec::new(),
             done: Vec::new(),
             new_segments: Vec::new(),
             undivided: adopted_from.is_some(),
@@ -121,16 +119,11 @@ impl<'a> RowWriter<'a> {
         let target = if ends_early { self.least } else { full };
         // Stored bytes, by which the policy joins small neighbours too: were the raw leaf at hand
         // counted, two that it joins could be parted again, and joined, for ever.
-        if !self.undivided
-            && self.last_key != key
-            && self.current.as_ref().is_some_and(|w| w.stored_bytes() >= target)
-        {
+        let ends = |w: &PartitionWriter| w.stored_bytes() >= target && !w.ends_with(key);
+        if !self.undivided && self.current.as_ref().is_some_and(ends) {
             self.end_partition()?;
         }
-        self.partition()?.push(key, seq, entry)?;
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key);
-        Ok(())
+        self.partition()?.push(key, seq, entry)
     }
 
     /// Stored bytes so far.

@@ -186,6 +186,12 @@ macro_rules! each {
 }
 
 impl Source {
+    /// A key past which none of its own is, where that is known without reading.
+    pub fn last_key(&self) -> Option<&[u8]> {
+        let Source::Row(row) = self else { return None };
+        row.row.partitions.last().map(|p| p.meta().last_key.as_slice())
+    }
+
     /// Whether it stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {

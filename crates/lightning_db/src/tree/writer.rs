@@ -205,8 +205,9 @@ impl PartitionWriter {
                 return Err(self.refuse(ErrorKind::Corrupt, OUT_OF_ORDER));
             }
         } else {
-            same_key = key == self.leaf.last_key();
-            if key < self.leaf.last_key() || (same_key && seq >= self.last_seq) {
+            let order = key.cmp(self.leaf.last_key());
+            same_key = order.is_eq();
+            if order.is_lt() || (same_key && seq >= self.last_seq) {
                 return Err(self.refuse(ErrorKind::Corrupt, OUT_OF_ORDER));
             }
             let limit = if same_key { MAX_VERSIONS_BYTES } else { self.out.ctx.page_bytes };
@@ -249,6 +250,15 @@ impl PartitionWriter {
         self.last_seq = seq;
         self.leaf.push(key, seq, entry);
         Ok(())
+    }
+
+    /// Whether the entry pushed last, if there is one, is of `key`.
+    pub fn ends_with(&self, key: &[u8]) -> bool {
+        match &self.before {
+            _ if !self.leaf.is_empty() => self.leaf.last_key() == key,
+            Before::Key(last) => last.as_slice() == key,
+            Before::Nothing | Before::Bound(_) => false,
+        }
     }
 
     /// Keeps the leaves of `span`, which lie behind everything added so far, where they are: in
