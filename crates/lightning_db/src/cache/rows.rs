@@ -20,16 +20,19 @@
 //! leaving its tag. Where there is no room a row of the same bucket leaves, one that was not read lately
 //! first. A row that is written keeps its place once, with the new value; written again before anybody
 //! read it, it is forgotten where it lies, and dropped by who next takes a row in there: writers wait for
-//! no row that nobody reads. Bytes of rows that were forgotten count as used until then.
+//! no row that nobody reads. Bytes of rows that were forgotten count as used until then. Where readers come
+//! back for rows that were forgotten, rows are renewed more often first (see `patience`).
 //!
 //! Threads: any. The latch is held for the time of a key's comparison.
 
 mod bucket;
+mod patience;
 
 use std::sync::OnceLock;
 
 use bucket::{Bucket, Inner, Marks, ROWS, new_row, place, row_key};
 pub use bucket::{RowRef, row_value};
+use patience::{Chance, Patience};
 
 use super::row_ranges::RecentRanges;
 use crate::prefetch::LINE_BYTES;
@@ -108,6 +111,7 @@ pub struct RowCache {
     budget: u64,
     table: OnceLock<Table>,
     ranges: RecentRanges,
+    patience: Patience,
     used: AtomicU64,
     /// Where buckets were last looked through for rows that were forgotten.
     hand: AtomicUsize,
@@ -131,6 +135,7 @@ impl RowCache {
             budget,
             table: OnceLock::new(),
             ranges: RecentRanges::default(),
+            patience: Patience::new(),
             used: AtomicU64::new(0),
             hand: AtomicUsize::new(0),
             hits: Default::default(),
@@ -249,7 +254,10 @@ impl RowCache {
                 marks.note_seen(tag);
                 return;
             }
-            while let Some(row) = inner.take_forgotten(*marks) {
+            while let Some((row, lately)) = inner.take_forgotten(marks) {
+                if lately && row_key(&row) == (keyspace, key) {
+                    self.patience.note_missed();
+                }
                 let_go(Some(row));
             }
             let row = new_row(keyspace, key, value);
@@ -283,7 +291,7 @@ impl RowCache {
         let Some(table) = self.table.get() else { return };
         let from = self.hand.fetch_add(BUCKETS, Ordering::Relaxed);
         for bucket in (from..from + BUCKETS).filter_map(|at| table.get(at)) {
-            while let Some(row) = bucket.latched(|inner, marks| inner.take_forgotten(*marks)) {
+            while let Some((row, _)) = bucket.latched(Inner::take_forgotten) {
                 self.used.fetch_sub(charge(&row), Ordering::Relaxed);
             }
         }
@@ -306,7 +314,8 @@ impl RowCache {
         let Some(bucket) = table.get(bucket) else { return };
         if bucket.may_hold(tag) {
             let lines = value_bytes.div_ceil(LINE_BYTES).min(MOST_LINES_EXPECTED);
-            bucket.latched(|inner, marks| inner.prefetch_tagged(*marks, tag, 1 + lines));
+            let written = self.patience.is_any();
+            bucket.latched(|inner, marks| inner.prefetch_tagged(*marks, tag, written, 1 + lines));
         }
     }
 
@@ -347,8 +356,11 @@ impl RowCache {
     }
 
     fn note(&self, keyspace: KeyspaceId, key: &[u8], seq: Seq, value: Option<&[u8]>) {
-        let (bucket, tag) = place(keyspace, hash_key(key));
+        let hash = hash_key(key);
+        let (bucket, tag) = place(keyspace, hash);
         let Some(bucket) = self.table.get().map(|table| table.made(bucket)) else { return };
+        let chance = Chance::of(seq, hash);
+        let spares = self.patience.spares(chance);
         let ranges = self.ranges.newest();
         let value = value.filter(|value| key.len() + value.len() <= MAX_ROW_BYTES);
         // Dropped when the latch is free again.
@@ -358,7 +370,7 @@ impl RowCache {
             }
             inner.last_write = seq;
             if let Some(value) = value
-                && let Some(i) = inner.find_read(*marks, keyspace, key, tag)
+                && let Some(i) = inner.find_to_renew(*marks, keyspace, key, tag, spares)
             {
                 if inner.overwrite(marks, i, value) {
                     return None;
@@ -370,7 +382,13 @@ impl RowCache {
                 }
                 self.used.fetch_sub(wanted, Ordering::Relaxed);
             }
-            Inner::forget_tagged(marks, tag);
+            if chance.ends_lately() {
+                marks.end_lately();
+            }
+            // (What was deleted is not missed.)
+            if marks.forget_tagged(tag, value.is_some()) {
+                self.patience.note_forgotten(chance);
+            }
             None
         });
         if let Some(row) = gone {

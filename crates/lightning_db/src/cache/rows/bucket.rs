@@ -1,7 +1,8 @@
 //! A bucket of the row cache: one cache line with a latch, a few rows, and their marks.
 //!
 //! 1. A row stands beside the tag of its key: a key with another tag has another row, or none. A row whose
-//!    tag is 0 is *forgotten*: nobody finds it, and it is dropped when its bucket next takes a row in.
+//!    tag is 0 is *forgotten*: nobody finds it, and it is dropped when its bucket next takes a row in. For
+//!    some writes to its bucket it counts as forgotten *lately*.
 //! 2. A row is *written* when it took its value from a commit and was not read since.
 //! 3. A bucket is *pending* when its last write, or one before it, left a value here that may not be
 //!    visible yet. It stays so until a read comes after that write.
@@ -91,7 +92,7 @@ pub(super) struct Marks([u8; 8]);
 const SEEN_AT: usize = ROWS;
 const FLAGS_AT: usize = ROWS + SEEN;
 const _: () = assert!(FLAGS_AT == 7);
-/// In a tag's byte: the row is written.
+/// In a tag's byte: the row is written; where the tag is 0, it was forgotten lately.
 const WRITTEN: u8 = 1 << 7;
 /// In the byte of flags.
 const PENDING: u8 = 1 << 7;
@@ -108,6 +109,11 @@ impl Marks {
     #[inline]
     fn tag(self, i: usize) -> u8 {
         self.0[i] & !WRITTEN
+    }
+
+    #[inline]
+    fn is_to_renew(self, i: usize, tag: u8, written: bool) -> bool {
+        self.0[i] == tag || (written && self.tag(i) == tag)
     }
 
     /// A place without a row that can be found.
@@ -136,6 +142,29 @@ impl Marks {
     fn note_written(&mut self, i: usize) {
         self.0[i] |= WRITTEN;
         self.0[FLAGS_AT] |= PENDING;
+    }
+
+    /// Forgets what has this tag: another key's row too, which comes again. The rows are not looked at:
+    /// they lie elsewhere in memory, and a writer need not wait for them. Tells whether there was any.
+    #[inline]
+    pub(super) fn forget_tagged(&mut self, tag: u8, lately: bool) -> bool {
+        let mut any = false;
+        for i in 0..ROWS {
+            if self.tag(i) == tag {
+                self.0[i] = if lately { WRITTEN } else { 0 };
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// What was forgotten was not so of late any more.
+    pub(super) fn end_lately(&mut self) {
+        for i in 0..ROWS {
+            if self.tag(i) == 0 {
+                self.0[i] = 0;
+            }
+        }
     }
 
     pub(super) fn is_pending(self) -> bool {
@@ -220,39 +249,34 @@ impl Inner {
         self.rows[i].take()
     }
 
-    /// Forgets what has this tag: another key's row too, which comes again. The rows are not looked at:
-    /// they lie elsewhere in memory, and a writer need not wait for them.
-    pub(super) fn forget_tagged(marks: &mut Marks, tag: u8) {
-        for i in 0..ROWS {
-            if marks.tag(i) == tag {
-                marks.0[i] = 0;
-            }
-        }
+    /// Takes out one that was forgotten, and tells whether that was lately.
+    pub(super) fn take_forgotten(&mut self, marks: &mut Marks) -> Option<(RowRef, bool)> {
+        let i = (0..ROWS).find(|i| marks.tag(*i) == 0 && self.rows[*i].is_some())?;
+        let lately = marks.0[i] == WRITTEN;
+        Some((self.take(marks, i)?, lately))
     }
 
-    /// Takes out one that was forgotten.
-    pub(super) fn take_forgotten(&mut self, marks: Marks) -> Option<RowRef> {
-        (0..ROWS).filter(|i| marks.tag(*i) == 0).find_map(|i| self.rows[i].take())
-    }
-
-    /// Asks the processor for the rows that have this tag and were read since they were last written.
-    pub(super) fn prefetch_tagged(&self, marks: Marks, tag: u8, lines: usize) {
-        let tagged = (0..ROWS).filter(|i| marks.0[*i] == tag);
+    /// Asks the processor for the rows that have this tag and were read since they were last written; with
+    /// `written`, for others too.
+    pub(super) fn prefetch_tagged(&self, marks: Marks, tag: u8, written: bool, lines: usize) {
+        let tagged = (0..ROWS).filter(|i| marks.is_to_renew(*i, tag, written));
         for row in tagged.filter_map(|i| self.rows[i].as_ref()) {
             prefetch::lines(row.as_ptr().cast(), lines);
         }
     }
 
-    /// The row of a key that a commit writes, if there is one, and it was read since the last such.
-    pub(super) fn find_read(
+    /// The row of a key that a commit writes, if there is one, and it was read since the last such; with
+    /// `written`, also where it was not.
+    pub(super) fn find_to_renew(
         &self,
         marks: Marks,
         keyspace: KeyspaceId,
         key: &[u8],
         tag: u8,
+        written: bool,
     ) -> Option<usize> {
         (0..ROWS).find(|i| {
-            let row = self.rows[*i].as_ref().filter(|_| marks.0[*i] == tag);
+            let row = self.rows[*i].as_ref().filter(|_| marks.is_to_renew(*i, tag, written));
             row.is_some_and(|row| row_key(row) == (keyspace, key))
         })
     }

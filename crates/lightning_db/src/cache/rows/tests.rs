@@ -97,6 +97,45 @@ fn a_row_that_is_read_is_renewed_by_a_write_and_seen_once_that_is_visible() {
     assert_eq!(cache.stats().used_bytes, table);
 }
 
+/// Seen to fail without the notes of what was missed, and of what was forgotten.
+#[test]
+fn rows_are_renewed_for_as_long_as_readers_come_back_for_them() {
+    let cache = cache(1 << 20, 0);
+    let keys: Vec<_> = (0..200_u64).map(u64::to_be_bytes).collect();
+    let mut seq = 0;
+    let mut write_all = |times: usize| {
+        for key in (0..times).flat_map(|_| &keys) {
+            seq += 1;
+            cache.note_write(KEYSPACE, key, Seq(seq), Some(&seq.to_be_bytes()));
+        }
+        seq
+    };
+    // How many are there; the others are taken in.
+    let read_all = |last: u64| {
+        let found = |key: &&[u8; 8]| match get(&cache, *key) {
+            Some(value) => {
+                let from = last - keys.len() as u64;
+                assert!(u64::from_be_bytes(value.try_into().unwrap()) > from, "the newest");
+                true
+            }
+            None => {
+                offer(&cache, *key, last, &last.to_be_bytes());
+                false
+            }
+        };
+        keys.iter().filter(found).count()
+    };
+    read_all(write_all(1));
+    assert_eq!(read_all(write_all(2)), 0, "renewed once, and forgotten");
+    let found: Vec<_> = (0..30).map(|_| read_all(write_all(3))).collect();
+    assert!(found[20..].iter().sum::<usize>() > 1500, "of 2000: {found:?}");
+    // Read so seldom that they are not worth it.
+    for _ in 0..30 {
+        read_all(write_all(100));
+    }
+    assert_eq!(read_all(write_all(2)), 0, "renewed once, and forgotten");
+}
+
 #[test]
 fn a_span_counts_as_a_write_to_buckets_that_nobody_has_used() {
     let cache = cache(1 << 20, 5);
