@@ -5,6 +5,7 @@
 //! | `page_cache` | the cache: shards, latches, counters, its size |
 //! | `car` | one shard's replacement policy and its lists |
 //! | `page` | an opened page; the slots in which a parent finds its children again |
+//! | `seen` | which large values were read of late and not kept |
 //! | `key` | what a page is known by, and its hash |
 //! | `rows` | newest values by key, in front of everything else |
 //! | `row_ranges` | the last range deletes, which that heeds |
@@ -20,6 +21,7 @@ mod page_cache;
 mod pager;
 mod row_ranges;
 mod rows;
+mod seen;
 #[cfg(test)]
 mod traces;
 

@@ -21,6 +21,7 @@ use crate::types::SegmentId;
 use super::car::Car;
 use super::key::Key;
 use super::page::{Page, PageRef, PageSlot};
+use super::seen::Seen;
 
 /// What a cached page is taken to need beside its bytes: its nodes, index entries, reference
 /// counts, and the ghost that it leaves.
@@ -68,6 +69,7 @@ pub struct PageCache {
     active: AtomicUsize,
     capacity: AtomicU64,
     sizing: Mutex<()>,
+    seen: Seen,
     /// Pages found by their parents' slots; striped, so that threads seldom meet.
     slot_hits: [Count; 16],
 }
@@ -93,6 +95,7 @@ impl PageCache {
             active: AtomicUsize::new(1),
             capacity: AtomicU64::new(0),
             sizing: Mutex::new(()),
+            seen: Seen::new(),
             slot_hits: Default::default(),
         };
         cache.set_capacity(capacity_bytes);
@@ -148,6 +151,16 @@ impl PageCache {
                 return;
             }
         }
+    }
+
+    /// Whether a large value that was missed is worth its room: while there is plenty of that, and then
+    /// where it was missed before.
+    pub fn wants_large(&self, segment: SegmentId, offset: u64) -> bool {
+        let key = Key { segment, offset };
+        let active = self.active.load(Ordering::Acquire);
+        let share = self.capacity_bytes() / active as u64;
+        let used = self.shard(key, active).used.load(Ordering::Relaxed);
+        used < share - share / 8 || self.seen.note(key)
     }
 
     /// Drops the pages of segments that nobody should need any more. A reader of an old view may

@@ -108,13 +108,16 @@ impl Pager {
         is_it.then_some(page)
     }
 
-    /// Takes in a large value that was missed and read; gives it back where it is too large for that.
+    /// Takes in a large value that was missed and read; gives it back where it is too large for that, or
+    /// not worth the room.
     pub fn keep_large_value(
         &self,
         blob: &BlobRef,
         value: Vec<u8>,
     ) -> std::result::Result<PageRef, Vec<u8>> {
-        if value.len() as u64 > self.cache.most_page_bytes() {
+        if value.len() as u64 > self.cache.most_page_bytes()
+            || !self.cache.wants_large(blob.segment, blob.offset)
+        {
             return Err(value);
         }
         let page = Arc::new(Page::new(PageType::Blob, value));

@@ -13,7 +13,8 @@
 //!    store has [`failed`](BlobStore::failed), and with it the handle.
 //!
 //! 6. Values are in the page cache whole, by the place of their first page; those of more than an eighth of
-//!    a shard of it are not. Merges, and others that pass over everything, leave it as it is.
+//!    a shard of it are not, and where room is scarce those that are read once. Whoever passes over many, by a
+//!    cursor or a merge, leaves it as it is.
 //!
 //! The writer sits behind one latch, the table of readable segments behind another.
 
@@ -313,6 +314,14 @@ impl BlobStore {
     /// Reads a value from its segment, for who passes over much or knows that it goes: nothing is kept.
     pub fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         self.segment(blob.segment)?.read_blob(blob)
+    }
+
+    /// The value: from the cache, or else read, and not kept there.
+    pub fn find(&self, blob: &BlobRef) -> Result<Value> {
+        match self.pager.large_value(blob) {
+            Some(page) => Ok(Value::in_page(page, 0..blob.value_bytes)),
+            None => self.read(blob).map(Value::owned),
+        }
     }
 
     /// The value: from the cache, or else read, and kept there.

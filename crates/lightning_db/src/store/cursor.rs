@@ -56,8 +56,6 @@ pub struct MergedCursor {
     key: Vec<u8>,
     failed: Option<(ErrorKind, String)>,
     blobs: Arc<BlobStore>,
-    /// Whether large values that are read stay in the cache.
-    keeps_large: bool,
     /// For keys that were merged into.
     keyspace: Arc<KeyspaceStore>,
     pager: Pager,
@@ -113,7 +111,6 @@ impl MergedCursor {
             key: Vec::new(),
             failed: None,
             blobs,
-            keeps_large: true,
             keyspace: Arc::clone(keyspace),
             pager: pager.clone(),
             at,
@@ -128,13 +125,6 @@ impl MergedCursor {
         if let Some(ranges) = ranges {
             self.hidden.get_or_insert_with(|| Box::new(Hidden::new(at))).add_own(ranges);
         }
-        self
-    }
-
-    /// Leaves the cache as it is where a large value is read: for who passes over much, or knows that it goes.
-    #[must_use]
-    pub fn passing(mut self) -> Self {
-        self.keeps_large = false;
         self
     }
 
@@ -184,8 +174,7 @@ impl MergedCursor {
         };
         let value = match entry {
             EntryValue::Inline(_) | EntryValue::Tombstone => return Ok(None),
-            EntryValue::Blob(blob) if self.keeps_large => self.blobs.fetch(&blob),
-            EntryValue::Blob(blob) => self.blobs.read(&blob).map(Value::owned),
+            EntryValue::Blob(blob) => self.blobs.find(&blob),
             EntryValue::Operands(_) => {
                 self.close_window();
                 self.folded(i).map(Value::owned)

@@ -117,8 +117,7 @@ impl Transaction {
                 &env.pager,
                 blobs,
                 env.read_ahead,
-            )
-            .passing();
+            );
             let mut more = rows.seek(&range.start)?;
             while more && let Some(key) = rows.key().filter(|k| is_before(k, range.end.as_deref()))
             {

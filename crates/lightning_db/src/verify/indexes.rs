@@ -85,7 +85,7 @@ fn compare(
     };
     let cursor = |store: &Arc<KeyspaceStore>| {
         let blobs = Arc::clone(&env.blobs);
-        MergedCursor::new(store, at, now, &env.pager, blobs, env.read_ahead).passing()
+        MergedCursor::new(store, at, now, &env.pager, blobs, env.read_ahead)
     };
     let mut rows = cursor(keyspace);
     let (mut more, mut number) = (rows.first()?, 0_u64);

@@ -336,7 +336,7 @@ fn each_row(
     let env = &core.env;
     let blobs = Arc::clone(&env.blobs);
     let mut cursor =
-        MergedCursor::new(store, at, Time::BEFORE_ALL, &env.pager, blobs, env.read_ahead).passing();
+        MergedCursor::new(store, at, Time::BEFORE_ALL, &env.pager, blobs, env.read_ahead);
     let mut more = cursor.seek(range.start)?;
     while more && let Some(key) = cursor.key().filter(|k| range.covers(k)) {
         let key = key.to_vec();
