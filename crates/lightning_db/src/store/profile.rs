@@ -32,7 +32,7 @@ impl Limits {
             },
             Profile::Balanced => Self {
                 tier_width: 4,
-                stack_percent: 35,
+                stack_percent: 30,
                 max_runs: 10,
                 dead_percent: 30,
                 keep_percent: 50,
