@@ -458,6 +458,25 @@ fn polls_never_use_the_disk() {
     }
 }
 
+/// A large value waits for the disk once; then the first poll has it.
+#[test]
+fn a_cached_large_value_is_answered_in_the_first_poll() {
+    let held = Held::new();
+    let db = cold(&held, config(WalSyncMode::Async), few(2, 10));
+    block_on(db.put(b"large", vec![5; 100_000])).expect("writes");
+    held.gate.forbid_this_thread();
+    let first = poll_once(pin!(db.get(b"large")).as_mut());
+    assert!(first.is_pending(), "it is to be read by others");
+    assert_eq!(block_on(db.get(b"large")).expect("reads"), Some(vec![5; 100_000]));
+    match poll_once(pin!(db.get(b"large")).as_mut()) {
+        Poll::Ready(found) => assert_eq!(found.expect("reads"), Some(vec![5; 100_000])),
+        Poll::Pending => panic!("it was in memory"),
+    }
+    assert_eq!(*held.gate.wrong.lock().expect("no panic"), [""; 0], "a poll used the disk");
+    held.gate.allow_all();
+    block_on(db.close()).expect("closes");
+}
+
 /// The last reader of a file that nothing names any more removed it, on the thread that polled. Here it is
 /// a handle of a keyspace that was dropped, a range in it, and a future that was polled there.
 #[test]

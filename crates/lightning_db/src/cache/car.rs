@@ -109,6 +109,11 @@ impl Car {
         Some(page.clone())
     }
 
+    /// Whether the page left, and is remembered.
+    pub fn is_ghost(&self, key: &Key) -> bool {
+        self.index.get(key).is_some_and(|n| self.nodes[*n as usize].page.is_none())
+    }
+
     /// The page, without any trace.
     pub fn peek(&self, key: &Key) -> Option<PageRef> {
         self.nodes[*self.index.get(key)? as usize].page.clone()

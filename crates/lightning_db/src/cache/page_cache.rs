@@ -95,7 +95,7 @@ impl PageCache {
             active: AtomicUsize::new(1),
             capacity: AtomicU64::new(0),
             sizing: Mutex::new(()),
-            seen: Seen::new(),
+            seen: Seen::new(capacity_bytes),
             slot_hits: Default::default(),
         };
         cache.set_capacity(capacity_bytes);
@@ -154,13 +154,14 @@ impl PageCache {
     }
 
     /// Whether a large value that was missed is worth its room: while there is plenty of that, and then
-    /// where it was missed before.
+    /// where it was missed before, or had to leave not long ago.
     pub fn wants_large(&self, segment: SegmentId, offset: u64) -> bool {
         let key = Key { segment, offset };
         let active = self.active.load(Ordering::Acquire);
         let share = self.capacity_bytes() / active as u64;
-        let used = self.shard(key, active).used.load(Ordering::Relaxed);
-        used < share - share / 8 || self.seen.note(key)
+        let shard = self.shard(key, active);
+        let used = shard.used.load(Ordering::Relaxed);
+        used < share - share / 8 || shard.car.read().is_ghost(&key) || self.seen.note(key)
     }
 
     /// Drops the pages of segments that nobody should need any more. A reader of an old view may

@@ -102,10 +102,12 @@ impl Pager {
         if u64::from(blob.value_bytes) > self.cache.most_page_bytes() {
             return None;
         }
-        let page = self.cache.get(blob.segment, blob.offset)?;
-        let is_it =
-            page.ty == PageType::Blob && page.bytes.len() as u64 == u64::from(blob.value_bytes);
-        is_it.then_some(page)
+        self.cache.get(blob.segment, blob.offset).filter(|page| is_value(page, blob))
+    }
+
+    /// As [`large_value`](Self::large_value), without a trace in the cache.
+    pub fn peek_large_value(&self, blob: &BlobRef) -> Option<PageRef> {
+        self.cache.peek(blob.segment, blob.offset).filter(|page| is_value(page, blob))
     }
 
     /// Takes in a large value that was missed and read; gives it back where it is too large for that, or
@@ -155,6 +157,11 @@ impl Pager {
             None => Ok(Arc::new(Page::new(ty, read()?))),
         }
     }
+}
+
+/// Whether a page is a whole value of the reference's length.
+fn is_value(page: &PageRef, blob: &BlobRef) -> bool {
+    page.ty == PageType::Blob && page.bytes.len() as u64 == u64::from(blob.value_bytes)
 }
 
 /// A parent that names a page of another type is as wrong when the page is cached.

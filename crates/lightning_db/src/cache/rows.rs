@@ -249,25 +249,33 @@ impl RowCache {
             if at < inner.last_write || inner.find(*marks, keyspace, key, tag).is_some() {
                 return;
             }
-            let plenty = self.used.load(Ordering::Relaxed) < self.budget - self.budget / 8;
-            if !plenty && !marks.was_seen(tag) {
+            let used = self.used.load(Ordering::Relaxed);
+            let missed = inner.find_forgotten(*marks, keyspace, key);
+            if let Some(i) = missed {
+                self.patience.note_missed(used);
+                let_go(inner.take(marks, i));
+            }
+            let plenty = used < self.budget - self.budget / 8;
+            if !plenty && missed.is_none() && !marks.was_seen(tag) {
                 marks.note_seen(tag);
                 return;
             }
-            while let Some((row, lately)) = inner.take_forgotten(marks) {
-                if lately && row_key(&row) == (keyspace, key) {
-                    self.patience.note_missed();
-                }
+            // Those forgotten lately may be missed too: they stay while there is room.
+            while let Some(row) = inner.take_forgotten(marks, false) {
                 let_go(Some(row));
             }
             let row = new_row(keyspace, key, value);
             let wanted = charge(&row);
             let place = loop {
-                if let Some(free) = marks.free() {
+                if let Some(free) = inner.free(*marks) {
                     if self.used.fetch_add(wanted, Ordering::Relaxed) + wanted <= self.budget {
                         break free;
                     }
                     self.used.fetch_sub(wanted, Ordering::Relaxed);
+                }
+                if let Some(row) = inner.take_forgotten(marks, true) {
+                    let_go(Some(row));
+                    continue;
                 }
                 let Some(i) = marks.unread() else {
                     refused = inner.rows.iter().all(Option::is_none);
@@ -291,7 +299,7 @@ impl RowCache {
         let Some(table) = self.table.get() else { return };
         let from = self.hand.fetch_add(BUCKETS, Ordering::Relaxed);
         for bucket in (from..from + BUCKETS).filter_map(|at| table.get(at)) {
-            while let Some((row, _)) = bucket.latched(Inner::take_forgotten) {
+            while let Some(row) = bucket.latched(|inner, marks| inner.take_forgotten(marks, true)) {
                 self.used.fetch_sub(charge(&row), Ordering::Relaxed);
             }
         }
@@ -369,6 +377,9 @@ impl RowCache {
                 self.catch_up(inner, marks, ranges);
             }
             inner.last_write = seq;
+            if chance.ends_lately() {
+                marks.end_lately();
+            }
             if let Some(value) = value
                 && let Some(i) = inner.find_to_renew(*marks, keyspace, key, tag, spares)
             {
@@ -382,12 +393,9 @@ impl RowCache {
                 }
                 self.used.fetch_sub(wanted, Ordering::Relaxed);
             }
-            if chance.ends_lately() {
-                marks.end_lately();
-            }
-            // (What was deleted is not missed.)
-            if marks.forget_tagged(tag, value.is_some()) {
-                self.patience.note_forgotten(chance);
+            // What was deleted, or takes more than its key to be read, is not missed here.
+            if marks.forget_tagged(tag, value.is_some()) && value.is_some() {
+                self.patience.note_forgotten(|| self.used.load(Ordering::Relaxed));
             }
             None
         });

@@ -316,9 +316,9 @@ impl BlobStore {
         self.segment(blob.segment)?.read_blob(blob)
     }
 
-    /// The value: from the cache, or else read, and not kept there.
+    /// The value: from the cache, or else read; the cache is left as it is.
     pub fn find(&self, blob: &BlobRef) -> Result<Value> {
-        match self.pager.large_value(blob) {
+        match self.pager.peek_large_value(blob) {
             Some(page) => Ok(Value::in_page(page, 0..blob.value_bytes)),
             None => self.read(blob).map(Value::owned),
         }

@@ -116,11 +116,6 @@ impl Marks {
         self.0[i] == tag || (written && self.tag(i) == tag)
     }
 
-    /// A place without a row that can be found.
-    pub(super) fn free(self) -> Option<usize> {
-        (0..ROWS).find(|i| self.tag(*i) == 0)
-    }
-
     pub(super) fn was_seen(self, tag: u8) -> bool {
         self.0[SEEN_AT..FLAGS_AT].contains(&tag)
     }
@@ -249,11 +244,29 @@ impl Inner {
         self.rows[i].take()
     }
 
-    /// Takes out one that was forgotten, and tells whether that was lately.
-    pub(super) fn take_forgotten(&mut self, marks: &mut Marks) -> Option<(RowRef, bool)> {
-        let i = (0..ROWS).find(|i| marks.tag(*i) == 0 && self.rows[*i].is_some())?;
-        let lately = marks.0[i] == WRITTEN;
-        Some((self.take(marks, i)?, lately))
+    /// A place without a row, forgotten ones included.
+    pub(super) fn free(&self, marks: Marks) -> Option<usize> {
+        (0..ROWS).find(|i| marks.tag(*i) == 0 && self.rows[*i].is_none())
+    }
+
+    /// The row of a key, if it was forgotten lately.
+    pub(super) fn find_forgotten(
+        &self,
+        marks: Marks,
+        keyspace: KeyspaceId,
+        key: &[u8],
+    ) -> Option<usize> {
+        (0..ROWS).find(|i| {
+            let row = self.rows[*i].as_ref().filter(|_| marks.0[*i] == WRITTEN);
+            row.is_some_and(|row| row_key(row) == (keyspace, key))
+        })
+    }
+
+    /// Takes out one that was forgotten, not lately unless `lately` says so.
+    pub(super) fn take_forgotten(&mut self, marks: &mut Marks, lately: bool) -> Option<RowRef> {
+        let goes = |mark: u8| mark == 0 || (lately && mark == WRITTEN);
+        let i = (0..ROWS).find(|i| goes(marks.0[*i]) && self.rows[*i].is_some())?;
+        self.take(marks, i)
     }
 
     /// Asks the processor for the rows that have this tag and were read since they were last written; with
