@@ -200,14 +200,17 @@ impl Core {
             && self.all().iter().any(|k| k.version().sealed.len() >= policy::MAX_SEALED)
     }
 
-    /// The log's upkeep: has the next file made, and syncs what was appended, so that whoever fills
-    /// the current file up need not wait for either.
+    /// The log's upkeep: has the next file made and what will be written to read, and syncs what was appended, so
+    /// that whoever commits need not wait for any of these.
     pub fn keep_up_log(&self) -> Result<()> {
-        let (plan, last) = {
+        let (plan, ahead, last) = {
             let mut state = self.section.enter();
             let Some(log) = &mut state.log else { return Ok(()) };
-            (log.plan_next(), log.last())
+            (log.plan_next(), log.plan_ahead(), log.last())
         };
+        if let Some((file, offset, len)) = ahead {
+            file.prefetch(offset, len);
+        }
         if let Some(plan) = plan {
             let made = plan.make();
             if let Some(log) = &mut self.section.enter().log {

@@ -53,14 +53,20 @@ pub(super) fn reserve(file: &File, len: u64) -> IoResult<bool> {
     }
 }
 
+/// Linux takes no more of a longer hint, as a rule (`read_ahead_kb` of the device).
+const HINT_BYTES: usize = 128 * 1024;
+
 /// Tells the system that this range will be read soon. A hint: what it answers is of no use.
 pub(super) fn will_need(file: &File, offset: u64, len: u64) {
-    let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) else {
-        return;
-    };
-    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes no
-    // pointers.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+    for from in (offset..offset.saturating_add(len)).step_by(HINT_BYTES) {
+        let len = (offset + len - from).min(HINT_BYTES as u64);
+        let (Ok(from), Ok(len)) = (libc::off_t::try_from(from), libc::off_t::try_from(len)) else {
+            return;
+        };
+        // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes no
+        // pointers.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), from, len, libc::POSIX_FADV_WILLNEED) };
+    }
 }
 
 /// ext2, ext3 and ext4, which share one.

@@ -205,6 +205,34 @@ fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
     assert_eq!(recover(&log.disk, 1, 0).expect("reads").1, 260);
 }
 
+/// Every byte of a file is asked for before it is written to, once, and nothing behind its end.
+#[test]
+fn files_are_asked_for_ahead() {
+    let mut log = Written::new(8);
+    let (mut asked, mut prepared) = (0..0, 0);
+    for seq in 1..=200 {
+        let before = log.writer.position().0;
+        log.append(seq..=seq);
+        let (id, offset) = log.writer.position();
+        if id != before {
+            // One that was prepared has been asked for as a whole; files are shorter here than what that is.
+            asked = 0..log.writer.plan_ahead().map_or(SEGMENT, |(_, from, _)| from);
+            prepared += u64::from(asked.end == SEGMENT);
+        } else if let Some((file, from, len)) = log.writer.plan_ahead() {
+            assert!(from >= asked.end && from <= offset.max(asked.end) && len > 0);
+            assert_eq!(from + len, file.len().expect("a length"), "to its end");
+            asked = from..from + len;
+        }
+        assert!(log.writer.plan_ahead().is_none(), "asked for twice");
+        if seq % 3 == 0
+            && let Some(plan) = log.writer.plan_next()
+        {
+            log.writer.offer_next(plan.make());
+        }
+    }
+    assert!(prepared > 1);
+}
+
 #[test]
 fn what_is_left_of_an_earlier_use_of_a_file_is_no_record() {
     let mut log = Written::new(6);

@@ -11,7 +11,8 @@
 //!    begun leaves a gap, one that was prepared too late becomes a spare.
 //! 5. In an encrypted database each use of a file is sealed under a key of its own, at nonces that only
 //!    grow: a record's offset.
-//! 6. Nobody need wait in the section for a file to be made, or for much to be synced: see `prepare`.
+//! 6. Nobody need wait in the section for a file to be made, for much to be synced, or for what was in a file
+//!    that is used again to be read: see `prepare` and [`LogWriter::plan_ahead`].
 //!
 //! Callers hold the commit section.
 
@@ -37,6 +38,8 @@ const SPARES: usize = 2;
 /// Bytes after which what was appended is synced behind the calls: rolling waits for what is not
 /// synced yet.
 const UPKEEP_BYTES: u64 = 4 * 1024 * 1024;
+/// So much of a file is asked for before it is written to.
+pub(super) const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The path of a log file.
 pub fn log_path(dir: &Path, id: LogId) -> PathBuf {
@@ -97,6 +100,8 @@ pub struct LogWriter {
     preparing: bool,
     /// Bytes appended since upkeep was last asked for.
     since_upkeep: u64,
+    /// How far the current file was asked for.
+    asked_to: u64,
     buffer: Vec<u8>,
 }
 
@@ -164,6 +169,7 @@ impl Log {
             next: None,
             preparing: false,
             since_upkeep: 0,
+            asked_to: 0,
             buffer: Vec::new(),
         };
         Ok(Self { writer })
@@ -312,6 +318,10 @@ impl LogWriter {
             first_seq,
             chain: self.chain,
         };
+        let asked_to = match &from {
+            Some(From::Prepared(_)) => AHEAD_BYTES.min(capacity),
+            _ => 0,
+        };
         let begun =
             begin(&self.vfs, &self.dir, &self.db, &header, capacity, from).map_err(|e| {
                 if e.with_header {
@@ -327,6 +337,7 @@ impl LogWriter {
         self.file = begun.file;
         self.capacity = begun.capacity;
         self.offset = FILE_HEADER_BYTES as u64;
+        self.asked_to = asked_to;
         self.salt_crc = begun.salt_crc;
         self.sealer = begun.sealer;
         self.chain = begun.chain;
@@ -391,6 +402,19 @@ impl LogWriter {
         let spare = self.take_spare(capacity);
         let id = self.new_id();
         Some(Preparation::new(&self.vfs, &self.dir, id, capacity, spare))
+    }
+
+    /// A piece of the current file, as offset and length, that will be written to soon and was not asked for:
+    /// a page of a file that is used again is read before a part of it is written, and where it is on the disk alone
+    /// the commit would wait for that.
+    pub fn plan_ahead(&mut self) -> Option<(Arc<dyn VfsFile>, u64, u64)> {
+        let from = self.asked_to.max(self.offset);
+        let to = self.offset.saturating_add(AHEAD_BYTES).min(self.capacity);
+        if from >= to {
+            return None;
+        }
+        self.asked_to = to;
+        Some((Arc::clone(&self.file), from, to - from))
     }
 
     /// Takes what became of a plan. A file that comes too late is kept for use again.
