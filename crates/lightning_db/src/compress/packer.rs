@@ -55,7 +55,11 @@ impl Packer {
     /// The length of what was packed behind the end of `out`, which is made longer than needed.
     #[cfg_attr(
         not(any(feature = "lz4", feature = "zstd", feature = "snappy")),
-        allow(unused_variables, clippy::unused_self, clippy::ptr_arg, reason = "packs nothing")
+        allow(unused_variables, clippy::ptr_arg, reason = "packs nothing")
+    )]
+    #[cfg_attr(
+        not(any(feature = "zstd", feature = "snappy")),
+        allow(clippy::unused_self, reason = "LZ4 keeps nothing")
     )]
     fn try_pack(&mut self, packing: Packing, raw: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         match packing.codec {
