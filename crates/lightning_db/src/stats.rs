@@ -99,13 +99,13 @@ pub struct DatabaseStats {
     pub lock_timeouts: u64,
     /// Waits refused because they would have closed a cycle.
     pub deadlocks: u64,
-    /// Gets that found their page in the cache.
+    /// Pages, and large values asked for by gets, that were found in the cache.
     pub cache_hits: u64,
-    /// Gets that did not.
+    /// Those that were not; large values that are too large for the cache are not counted.
     pub cache_misses: u64,
-    /// Pages pushed out of the cache.
+    /// Pages and large values pushed out of the cache.
     pub cache_evictions: u64,
-    /// Bytes of pages in the cache.
+    /// Bytes of pages and large values in the cache.
     pub cache_bytes: u64,
     /// Gets that found their key's newest value among the rows kept, and asked for no page.
     pub row_cache_hits: u64,

@@ -99,9 +99,9 @@ pub struct LightningDbConfig {
     /// Target size of an unpacked tree page: a power of two, 4 KiB to 64 KiB. Default 4 KiB.
     pub page_size: usize,
     /// Bytes kept in memory of what was read; at least 8 pages. Three quarters are for unpacked pages and
-    /// large values, one (where it is 64 KiB or more) for rows: newest values of keys that were read. Of large
-    /// values, those of more than an eighth of a shard (768 KiB at the default) are read from their
-    /// files each time. Default 64 MiB.
+    /// large values, one (where it is 64 KiB or more) for rows: newest values of keys that were read. Large
+    /// values of up to some 768 KiB at the default (an eighth of one of the cache's parts, of which there are up
+    /// to 64) are kept by gets, not by scans; larger ones are read from their files each time. Default 64 MiB.
     pub cache_size: usize,
     /// Memtable size, per keyspace, at which it is sealed and flushed; 64 KiB to 1 TiB. While writers are
     /// faster than flushing, a few sealed ones wait; and as much memory as the largest had stays with the
