@@ -208,7 +208,7 @@ impl Core {
             let Some(log) = &mut state.log else { return Ok(()) };
             (log.plan_next(), log.plan_ahead(), log.last())
         };
-        if let Some((file, offset, len)) = ahead {
+        for (file, offset, len) in ahead {
             file.prefetch(offset, len);
         }
         if let Some(plan) = plan {

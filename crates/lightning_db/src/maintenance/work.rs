@@ -82,6 +82,9 @@ impl Core {
             manifest.as_ref().map(|m| m.state().log_start)
         };
         let Some(known) = known.filter(|k| *k < first) else { return Ok(()) };
+        if let Some(log) = &self.env.log {
+            log.sync_with_files(below)?;
+        }
         let mut leaving = self.env.log_files.list(last);
         leaving.retain(|(file, _)| (known..first).contains(&file.id));
         let plan = self.plan_kept(leaving, self.needed_by_changes());

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `LTNGLOG\0` |
 //! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted; bit 2: written for readers of changes, no part of a log |
+//! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted; bit 2: written for readers of changes, no part of a log; bit 3: goes on from files that were not known to be durable |
 //! | 16 | 16 | database id |
 //! | 32 | 8 | file id |
 //! | 40 | 16 | random salt of this use of the file |
@@ -51,6 +51,7 @@ pub(super) const HEADER_BYTES: usize = PLAIN_HEADER_BYTES + FileSalt::ENCODED_BY
 const FRESH: u32 = 1;
 const ENCRYPTED: u32 = 2;
 const KEPT: u32 = 4;
+const EARLY: u32 = 8;
 /// What the checksum of a header covers.
 const COVERED_BYTES: usize = 76;
 /// Length of a record without its body.
@@ -63,8 +64,11 @@ const MAGIC: &[u8; 8] = b"LTNGLOG\0";
 /// What a file is to the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileRole {
-    /// It goes on from there.
+    /// It goes on from there, and was begun once everything before it was durable.
     GoesOn,
+    /// It goes on from there, and was begun before that was known: where commits before it are missing it does
+    /// not show that they were durable.
+    GoesOnEarly,
     /// It begins a log of its own.
     Fresh,
     /// It is no part of a log: a recovery wrote it for readers of changes.
@@ -105,6 +109,7 @@ impl FileHeader {
         b[8..12].copy_from_slice(&VERSION.to_le_bytes());
         let mut flags = match self.role {
             FileRole::GoesOn => 0,
+            FileRole::GoesOnEarly => EARLY,
             FileRole::Fresh => FRESH,
             FileRole::Kept => KEPT,
         };
@@ -141,8 +146,9 @@ impl FileHeader {
             }
         }
         let header = Self {
-            role: match flags & (FRESH | KEPT) {
+            role: match flags & (FRESH | KEPT | EARLY) {
                 0 => FileRole::GoesOn,
+                EARLY => FileRole::GoesOnEarly,
                 FRESH => FileRole::Fresh,
                 KEPT => FileRole::Kept,
                 _ => return HeaderFound::Invalid,

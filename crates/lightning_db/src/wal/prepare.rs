@@ -1,5 +1,5 @@
 //! The next file of the log, made before it is needed: created and given its space, or taken from the
-//! spare ones, with its name on the device, and its front asked for. It has no header yet and so is no part of the log; left
+//! spare ones, with its name on the device. It has no header yet and so is no part of the log; left
 //! behind by a crash it is passed over as one that was never begun.
 //!
 //! A [`Preparation`] is planned and its outcome handed in inside the commit section; it is carried
@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::writer::{AHEAD_BYTES, log_path};
+use super::writer::log_path;
 use crate::error::{Error, Result};
 use crate::types::LogId;
 use crate::vfs::{Vfs, VfsFile};
@@ -19,6 +19,8 @@ pub struct NextFile {
     pub(super) id: LogId,
     pub(super) capacity: u64,
     pub(super) file: Arc<dyn VfsFile>,
+    /// How far it was asked for.
+    pub(super) asked_to: u64,
 }
 
 /// What is to be made.
@@ -45,10 +47,7 @@ impl Preparation {
     /// Makes the file; where that fails, so will rolling, which says so to whoever commits then.
     pub fn make(self) -> Option<NextFile> {
         match make_file(&self.vfs, &self.dir, self.id, self.capacity, self.spare) {
-            Ok(file) => {
-                file.prefetch(0, AHEAD_BYTES.min(self.capacity));
-                Some(NextFile { id: self.id, capacity: self.capacity, file })
-            }
+            Ok(file) => Some(NextFile { id: self.id, capacity: self.capacity, file, asked_to: 0 }),
             Err(_) => {
                 // It is no part of the log.
                 let _ = self.vfs.remove_file(&log_path(&self.dir, self.id));

@@ -2,11 +2,11 @@
 //!
 //! 1. Records are accepted in order: whole, chained to the one before, numbers consecutive, across
 //!    files.
-//! 2. The first record that is not is the log's end, unless something behind it shows that it was
-//!    durable: a valid record that knew a durable commit at or past it, or the header of a file
-//!    that goes on from there (a file is begun only when the one before is durable). Then it is
-//!    damage, and the database does not open. So it is where the log ends before a commit that the
-//!    manifest vouches for.
+//! 2. The first record that is not is the log's end, unless something behind it, in its file or a later one, shows that it
+//!    was durable: a valid record that knew a durable commit at or past it, or the header of a file
+//!    that was begun when everything before it was durable. Then it is damage, and the database does not open. So it is
+//!    where the log ends before a commit that the manifest vouches for. What lies behind the end is no
+//!    part of the log: files are written one after another, and become durable in any order.
 //! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
@@ -68,6 +68,13 @@ struct File {
     salt_crc: u32,
 }
 
+impl File {
+    /// Whether it is the one after a file whose last record has this checksum, before commit `first`.
+    fn goes_on_from(&self, chain: u32, first: Seq) -> bool {
+        self.header.chain == chain && self.header.first_seq == first
+    }
+}
+
 type Visitor<'a> = dyn FnMut(Seq, &[u8]) -> Result<Visit> + 'a;
 
 impl LogRecovery {
@@ -115,39 +122,35 @@ impl LogRecovery {
             let (at, chain) =
                 read_records(&current, key.as_ref(), &mut expected, &mut found, visit)?;
             found.end = Some((current.path.clone(), at as u64));
-            // The file that goes on from here, past those never begun.
-            let next = loop {
-                let Some(id) = later.next() else { break None };
-                match read_file(&**vfs, dir, db, id, manifest_edit)? {
-                    Some(f) if f.header.role == FileRole::Kept => {}
-                    Some(f) if f.header.role == FileRole::Fresh => check_empty(&f)?,
-                    Some(f) => break Some(f),
-                    None => {}
-                }
-            };
-            check_end(&current, at, expected)?;
-            let Some(next) = next else {
-                if expected <= vouched {
-                    let message = format!(
-                        "the log is damaged here: commit {expected} is missing, though {vouched} \
-                         was durable"
-                    );
-                    return Err(Error::corrupt(&current.path, at as u64, message));
-                }
-                return Ok(found);
-            };
-            if next.header.chain != chain || next.header.first_seq != expected {
-                return Err(Error::corrupt(
-                    &current.path,
-                    at as u64,
-                    format!(
-                        "the log is damaged here: commit {expected} is missing, and segment {} \
-                         goes on after it",
-                        next.header.id
-                    ),
-                ));
+            if knows_durable(&current, at, expected) {
+                let why = format_args!("was durable, as a later record shows");
+                return Err(missing(&current, at, expected, why));
             }
-            current = next;
+            let mut next = next_file(&**vfs, dir, db, &mut later, manifest_edit)?;
+            if let Some(next) = next.take_if(|n| n.goes_on_from(chain, expected)) {
+                current = next;
+                continue;
+            }
+            // The end: no file goes on from here.
+            while let Some(file) = next {
+                let id = file.header.id;
+                let is_gap =
+                    file.header.role == FileRole::GoesOnEarly && file.header.first_seq >= expected;
+                if !is_gap {
+                    let why = format_args!("is missing, and segment {id} goes on after it");
+                    return Err(missing(&current, at, expected, why));
+                }
+                if knows_durable(&file, FILE_HEADER_BYTES, expected) {
+                    let why = format_args!("was durable, as a record of segment {id} shows");
+                    return Err(missing(&current, at, expected, why));
+                }
+                next = next_file(&**vfs, dir, db, &mut later, manifest_edit)?;
+            }
+            if expected <= vouched {
+                let why = format_args!("is missing, though {vouched} was durable");
+                return Err(missing(&current, at, expected, why));
+            }
+            return Ok(found);
         }
     }
 }
@@ -201,28 +204,45 @@ pub(super) fn decrypt(
     Ok(body)
 }
 
-/// An error if anything behind the end of the accepted records shows that the next one was durable.
-fn check_end(file: &File, end: usize, expected: Seq) -> Result<()> {
-    let mut at = end;
+/// The next file that goes on from another, past those never begun and those that are no part of this log.
+fn next_file(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    db: &Owner,
+    ids: &mut impl Iterator<Item = LogId>,
+    manifest_edit: u64,
+) -> Result<Option<File>> {
+    for id in ids {
+        let Some(file) = read_file(vfs, dir, db, id, manifest_edit)? else { continue };
+        match file.header.role {
+            FileRole::Kept => {}
+            FileRole::Fresh => check_empty(&file)?,
+            FileRole::GoesOn | FileRole::GoesOnEarly => return Ok(Some(file)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a record of the file from `from` on shows that commit `expected` was durable.
+fn knows_durable(file: &File, from: usize, expected: Seq) -> bool {
+    let mut at = from;
     while at + RECORD_BYTES <= file.bytes.len() {
         // Reserved space that nothing was written to; no record begins with eight zeros.
-        if u64_at(&file.bytes, at) == 0 {
-            at += 8;
-            continue;
-        }
-        let record = RecordHeader::decode(&file.bytes, file.salt_crc, at);
-        if record.is_some_and(|(r, _, _)| r.durable >= expected) {
-            return Err(Error::corrupt(
-                &file.path,
-                end as u64,
-                format!(
-                    "the log is damaged here: commit {expected} was durable, as a later record shows"
-                ),
-            ));
+        if u64_at(&file.bytes, at) != 0 {
+            let record = RecordHeader::decode(&file.bytes, file.salt_crc, at);
+            if record.is_some_and(|(r, _, _)| r.durable >= expected) {
+                return true;
+            }
         }
         at += 8;
     }
-    Ok(())
+    false
+}
+
+/// Damage where the log seems to end.
+fn missing(file: &File, end: usize, expected: Seq, why: std::fmt::Arguments<'_>) -> Error {
+    let message = format!("the log is damaged here: commit {expected} {why}");
+    Error::corrupt(&file.path, end as u64, message)
 }
 
 /// A log of its own that an unfinished recovery made holds no records.

@@ -7,9 +7,11 @@
 //!    lead the next, and the others sleep on until that one ends.
 //! 3. After a failed write or fsync nothing is tried again and `durable` never moves: the system's
 //!    next fsync would report success for pages that it has dropped.
-//! 4. `appended` is read before the file is: the file may be a later one than that record's, but then
-//!    the earlier one was synced before the later one took its place.
+//! 4. A record is in the current file or in one of those `behind`, which are no longer written to and not known to be durable.
+//!    What is read of these and of `appended` under one hold of the state goes together; an fsync covers the
+//!    files behind, oldest first, and then the current one, and only then are they behind no more.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -36,8 +38,13 @@ pub struct LogSyncStats {
 #[derive(Debug)]
 struct State {
     file: Arc<dyn VfsFile>,
-    /// How far the fsync at hand goes; `None`: there is none.
-    in_flight: Option<Seq>,
+    /// The files before it that may not be durable to their ends, oldest first.
+    behind: VecDeque<Arc<dyn VfsFile>>,
+    /// Files begun after the first, and how many of their headers are durable.
+    begun: u64,
+    begun_durable: u64,
+    /// How far the fsync at hand goes, in commits and in files begun; `None`: there is none.
+    in_flight: Option<(Seq, u64)>,
     /// Fsyncs that ended: of its two turns those who wait sleep in.
     turn: usize,
     poisoned: Option<String>,
@@ -74,7 +81,15 @@ impl LogSync {
         durable: Seq,
         manifest_edit: u64,
     ) -> Self {
-        let state = State { file, in_flight: None, turn: 0, poisoned: None };
+        let state = State {
+            file,
+            behind: VecDeque::new(),
+            begun: 0,
+            begun_durable: 0,
+            in_flight: None,
+            turn: 0,
+            poisoned: None,
+        };
         Self {
             vfs,
             state: Mutex::new(state),
@@ -143,8 +158,19 @@ impl LogSync {
         self.appended.store(seq.0, Ordering::Release);
     }
 
-    pub(super) fn set_file(&self, file: Arc<dyn VfsFile>) {
-        self.state.lock().file = file;
+    /// Takes the file that the log goes on in. `durable`: everything before it is.
+    pub(super) fn set_file(&self, file: Arc<dyn VfsFile>, durable: bool) {
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.file, file);
+        if !durable {
+            state.behind.push_back(before);
+        }
+        state.begun += 1;
+    }
+
+    /// Files before the current one that may not be durable.
+    pub(super) fn files_behind(&self) -> usize {
+        self.state.lock().behind.len()
     }
 
     fn unknown(why: &str) -> Error {
@@ -156,33 +182,46 @@ impl LogSync {
 
     /// Returns once every commit up to `seq`, all of which must have been appended, is durable.
     pub fn sync_to(&self, seq: Seq) -> Result<()> {
-        if self.durable_seq() >= seq {
-            return Ok(());
-        }
+        if self.durable_seq() >= seq { Ok(()) } else { self.sync_until(seq, |_| 0) }
+    }
+
+    /// As [`sync_to`](Self::sync_to), and the header of every file begun so far is durable: a manifest may name
+    /// it as the log's first.
+    pub fn sync_with_files(&self, seq: Seq) -> Result<()> {
+        self.sync_until(seq, |state| state.begun)
+    }
+
+    fn sync_until(&self, seq: Seq, begun: impl FnOnce(&State) -> u64) -> Result<()> {
         let mut state = self.state.lock();
+        let begun = begun(&state);
         loop {
-            if self.durable_seq() >= seq {
+            if self.durable_seq() >= seq && state.begun_durable >= begun {
                 return Ok(());
             }
             if let Some(why) = &state.poisoned {
                 return Err(Self::unknown(why));
             }
             let Some(reaches) = state.in_flight else { break };
-            let turn = if seq <= reaches { state.turn } else { state.turn + 1 };
+            let is_covered = seq <= reaches.0 && begun <= reaches.1;
+            let turn = if is_covered { state.turn } else { state.turn + 1 };
             state = self.done[turn % 2].wait(state);
         }
         let target = Seq(self.appended.load(Ordering::Acquire));
         debug_assert!(target >= seq, "only what was appended can become durable");
-        let file = Arc::clone(&state.file);
-        state.in_flight = Some(target);
+        let (behind, file) = (state.behind.clone(), Arc::clone(&state.file));
+        let begun = state.begun;
+        state.in_flight = Some((target, begun));
         drop(state);
-        let result = self.sync_file(&*file);
+        let result = self.sync_files(behind.iter().chain([&file]));
         let mut state = self.state.lock();
         state.in_flight = None;
         let (this, next) = (state.turn % 2, (state.turn + 1) % 2);
         state.turn += 1;
         match result {
             Ok(()) => {
+                // Others may have come behind meanwhile.
+                state.behind.drain(..behind.len());
+                state.begun_durable = begun;
                 self.durable.fetch_max(target.0, Ordering::AcqRel);
                 drop(state);
                 self.done[next].notify_one();
@@ -199,14 +238,16 @@ impl LogSync {
         }
     }
 
-    fn sync_file(&self, file: &dyn VfsFile) -> Result<()> {
+    fn sync_files<'a>(&self, files: impl Iterator<Item = &'a Arc<dyn VfsFile>>) -> Result<()> {
         let started = self.vfs.monotonic();
         if let Some(hook) = self.before_sync.get() {
             hook()?;
         }
-        file.sync_data().map_err(|e| Error::io(file.path(), "sync", e))?;
+        for file in files {
+            file.sync_data().map_err(|e| Error::io(file.path(), "sync", e))?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
         let nanos = self.vfs.monotonic().saturating_sub(started).as_nanos() as u64;
-        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         Ok(())
     }

@@ -50,9 +50,13 @@ struct Written {
 
 impl Written {
     fn new(seed: u64) -> Self {
+        Self::with_segments(seed, SEGMENT)
+    }
+
+    fn with_segments(seed: u64, segment_bytes: u64) -> Self {
         let disk = disk(seed);
         let files = Arc::default();
-        let options = LogOptions { segment_bytes: SEGMENT, files, for_readers: false };
+        let options = LogOptions { segment_bytes, files, for_readers: false };
         let log =
             Log::create(&as_vfs(&disk), dir(), &Owner::plain(DB), LogId(1), Seq(1), 0, options)
                 .expect("made");
@@ -112,15 +116,123 @@ fn what_was_appended_is_read_back_across_files() {
 
 #[test]
 fn what_was_synced_survives_a_power_cut_and_the_rest_is_a_prefix() {
-    for seed in 0..60 {
+    // Of the images: those whose end lies before files that were begun, and by how many files at most.
+    let (mut before_files, mut most) = (0, 0);
+    for seed in 0..200 {
         let mut log = Written::new(seed);
         let synced = 20 + seed;
         log.append(1..=synced);
         log.sync.sync_to(Seq(synced)).expect("synced");
-        log.append(synced + 1..=synced + 30);
-        let (_, last) =
+        let more = synced + 1 + seed % 170;
+        log.append(synced + 1..=more);
+        let synced = log.sync.durable_seq().0;
+        let (found, last) =
             recover(&log.disk.power_cut(seed), 1, 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert!((synced..=synced + 30).contains(&last), "seed {seed}: {last}");
+        assert!((synced..=more).contains(&last), "seed {seed}: {last}");
+        let end = found.files.last().expect("files").0;
+        let behind = log.ends.values().map(|(file, _)| file).filter(|file| **file > end);
+        let behind = behind.collect::<std::collections::BTreeSet<_>>().len();
+        before_files += usize::from(behind > 0);
+        most = most.max(behind);
+    }
+    assert!(before_files > 50 && most == 3, "{before_files} images, {most} files");
+}
+
+/// A manifest that names a file as the log's first relies on its header.
+#[test]
+fn files_begun_have_durable_headers_once_that_was_asked_for() {
+    let mut lost = 0;
+    for seed in 0..40 {
+        for asked in [false, true] {
+            let mut log = Written::with_segments(seed, 8 * 1024);
+            let mut seq = 0;
+            while log.writer.position().0 < LogId(3) {
+                seq += 1;
+                log.append(seq..=seq);
+                // Nothing more is to be synced for what is in the file before.
+                if log.writer.position().0 == LogId(2) {
+                    log.sync.sync_to(Seq(seq)).expect("synced");
+                }
+            }
+            if asked {
+                let before = log.sync.stats().syncs;
+                log.sync.sync_with_files(Seq(seq - 1)).expect("synced");
+                assert_eq!(log.sync.stats().syncs, before + 1);
+                log.sync.sync_with_files(Seq(seq - 1)).expect("nothing to do");
+                assert_eq!(log.sync.stats().syncs, before + 1);
+            }
+            let image = log.disk.power_cut(seed);
+            let found = LogRecovery::recover(
+                &as_vfs(&image),
+                dir(),
+                &Owner::plain(DB),
+                LogId(3),
+                7,
+                Seq(seq - 1),
+                &mut |_, _| Ok(Visit::Accept),
+            );
+            match found {
+                Ok(_) => {}
+                Err(e) if !asked && e.kind() == ErrorKind::Corrupt => lost += 1,
+                Err(e) => panic!("seed {seed}: {e}"),
+            }
+        }
+    }
+    assert!(lost > 5, "{lost} headers were lost where nobody asked");
+}
+
+/// Where files are begun before the one before them is durable, rot at the end of that one looks torn, until a
+/// record of a later file knows better.
+#[test]
+fn later_files_show_what_was_durable_by_their_records_alone() {
+    let mut log = Written::with_segments(9, 8 * 1024);
+    let mut seq = 0;
+    while log.writer.position().0 == LogId(1) {
+        seq += 1;
+        log.append(seq..=seq);
+    }
+    let path = log_path(dir(), LogId(1));
+    let last_of_first = log.ends[&(seq - 1)].1;
+    log.append(seq + 1..=seq + 3);
+    let rotten = |log: &Written| {
+        let image = log.disk.kill();
+        image.corrupt(&path, |bytes| bytes[last_of_first as usize - 9] ^= 1).expect("there");
+        image
+    };
+    assert_eq!(recover(&log.disk.kill(), 1, 0).expect("reads").1, seq + 3);
+    assert_eq!(recover(&rotten(&log), 1, seq - 2).expect("looks torn").1, seq - 2);
+    damaged(recover(&rotten(&log), 1, seq - 1));
+    // Synced, which no record tells yet.
+    log.sync.sync_to(Seq(seq + 3)).expect("synced");
+    assert_eq!(recover(&rotten(&log), 1, 0).expect("looks torn").1, seq - 2);
+    log.append(seq + 4..=seq + 4);
+    let error = damaged(recover(&rotten(&log), 1, 0));
+    assert_eq!((error.file(), error.offset()), (Some(&*path), Some(log.ends[&(seq - 2)].1)));
+}
+
+/// The files that are not known to be durable become so together, or the log fails.
+#[test]
+fn a_file_that_was_left_unsynced_is_synced_with_the_next() {
+    for fails in [false, true] {
+        let mut log = Written::new(10);
+        let mut seq = 0;
+        while log.writer.position().0 < LogId(3) {
+            seq += 1;
+            log.append(seq..=seq);
+        }
+        assert_eq!((log.sync.durable_seq(), log.sync.files_behind()), (Seq(0), 2));
+        if !fails {
+            log.sync.sync_to(Seq(1)).expect("synced");
+            assert_eq!((log.sync.durable_seq(), log.sync.files_behind()), (Seq(seq), 0));
+            assert_eq!(recover(&log.disk.power_cut(1), 1, seq).expect("reads").1, seq);
+            continue;
+        }
+        // The first of the files alone cannot be synced.
+        log.disk.fail_operation(log.disk.operations(), FaultError::Eio, false);
+        let error = log.sync.sync_to(Seq(1)).expect_err("fails");
+        assert_eq!(error.kind(), ErrorKind::CommitUnknown, "{error}");
+        assert_eq!(log.sync.durable_seq(), Seq(0));
+        assert!(log.sync.poisoned().is_some() && log.sync.sync_to(Seq(seq)).is_err());
     }
 }
 
@@ -205,32 +317,38 @@ fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
     assert_eq!(recover(&log.disk, 1, 0).expect("reads").1, 260);
 }
 
-/// Every byte of a file is asked for before it is written to, once, and nothing behind its end.
+/// Every byte of a file is asked for before it is written to, once, and nothing behind its end; where the next
+/// file is there, its front is too.
 #[test]
 fn files_are_asked_for_ahead() {
-    let mut log = Written::new(8);
-    let (mut asked, mut prepared) = (0..0, 0);
+    let mut log = Written::with_segments(8, 8 * 1024);
+    let mut asked = BTreeMap::new();
+    let mut before_its_turn = 0;
     for seq in 1..=200 {
         let before = log.writer.position().0;
         log.append(seq..=seq);
         let (id, offset) = log.writer.position();
-        if id != before {
-            // One that was prepared has been asked for as a whole; files are shorter here than what that is.
-            asked = 0..log.writer.plan_ahead().map_or(SEGMENT, |(_, from, _)| from);
-            prepared += u64::from(asked.end == SEGMENT);
-        } else if let Some((file, from, len)) = log.writer.plan_ahead() {
-            assert!(from >= asked.end && from <= offset.max(asked.end) && len > 0);
-            assert_eq!(from + len, file.len().expect("a length"), "to its end");
-            asked = from..from + len;
+        let current = log_path(dir(), id);
+        before_its_turn += u64::from(id != before && asked.contains_key(&current));
+        for (file, from, len) in log.writer.plan_ahead() {
+            let to = asked.entry(file.path().to_path_buf()).or_insert(0);
+            let is_current = file.path() == current;
+            assert!(from == *to || (is_current && *to < from && from <= offset), "once: {from}");
+            assert!(len > 0);
+            *to = from + len;
+            // Files are shorter here than what is asked for.
+            assert_eq!(*to, file.len().expect("a length"), "to its end");
         }
-        assert!(log.writer.plan_ahead().is_none(), "asked for twice");
+        // (A file made for one large record is full at once.)
+        assert!(asked.contains_key(&current) || seq % 37 == 0);
+        assert!(log.writer.plan_ahead().is_empty(), "asked for twice");
         if seq % 3 == 0
             && let Some(plan) = log.writer.plan_next()
         {
             log.writer.offer_next(plan.make());
         }
     }
-    assert!(prepared > 1);
+    assert!(before_its_turn > 5, "{before_its_turn} files");
 }
 
 #[test]
@@ -315,7 +433,7 @@ fn after_a_failure_the_log_takes_nothing_and_keeps_what_was_acknowledged() {
     let operations = clean.disk.operations() - begun;
     let mut poisoned = 0;
     for n in 1..=operations {
-        let mut log = Written::new(8);
+        let mut log = Written::with_segments(8, 8 * 1024);
         log.disk.fail_operation(begun + n, FaultError::Eio, false);
         let (durable, failed) = run(&mut log);
         assert!(failed || durable == 60, "operation {n}");

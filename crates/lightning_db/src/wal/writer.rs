@@ -2,8 +2,10 @@
 //!
 //! 1. A record lies in one file. One that does not fit begins a new file, of its own size where it
 //!    is larger than a segment.
-//! 2. A new file is begun only when everything in the old one is durable; its header is durable
-//!    before its first record. What fails before the header is written leaves the log as it was.
+//! 2. A new file is begun without waiting for what is in the one before: its header says whether that was durable.
+//!    Its own header becomes durable with its first records: before a manifest names it as the log's first it is
+//!    to be synced ([`LogSync::sync_with_files`]). Of the files before it only a few may wait to
+//!    become durable. What fails before the header is written leaves the log as it was.
 //! 3. A write that fails poisons the log, as does a sync: how much is there is not known. That goes
 //!    for a header too: where it survives, the log goes on in its file, so that a record which then
 //!    went to the old one would be read as a hole.
@@ -35,11 +37,13 @@ use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// Old files kept for use again.
 const SPARES: usize = 2;
-/// Bytes after which what was appended is synced behind the calls: rolling waits for what is not
-/// synced yet.
+/// Bytes after which what was appended is synced behind the calls.
 const UPKEEP_BYTES: u64 = 4 * 1024 * 1024;
-/// So much of a file is asked for before it is written to.
-pub(super) const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
+/// Files before the current one that may not be durable yet: whoever begins another waits for them, as the
+/// device does not keep up.
+const MOST_BEHIND: usize = 2;
+/// So much of the log's files is asked for before it is written to.
+const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The path of a log file.
 pub fn log_path(dir: &Path, id: LogId) -> PathBuf {
@@ -145,6 +149,12 @@ impl Log {
         };
         let epoch = header.key_salt.map(|s| s.epoch);
         let begun = begin(vfs, dir, db, &header, capacity, None).map_err(|e| e.error)?;
+        begun.file.sync_data().map_err(|e| {
+            let path = log_path(dir, id);
+            // No record can be in it, so nothing depends on whether this goes well.
+            let _ = vfs.remove_file(&path);
+            Error::io(&path, "sync", e)
+        })?;
         let last = Seq(first_seq.0.saturating_sub(1));
         let sync = LogSync::new(Arc::clone(vfs), Arc::clone(&begun.file), last, manifest_edit);
         options.files.add(LogFile::new(id, first_seq, capacity));
@@ -214,7 +224,6 @@ fn begin(
         with_header = true;
         write_all_at(&*file, &bytes, 0)?;
         write_all_at(&*file, &bytes, SECOND_COPY as u64)?;
-        file.sync_data().map_err(|e| Error::io(&path, "sync", e))?;
         let salt_crc = crc32c::crc32c(&header.salt);
         Ok(Begun { file, capacity, salt_crc, sealer, chain: crc })
     })();
@@ -288,12 +297,18 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Goes on in a new file, once everything in the old one is durable.
+    /// Goes on in a new file.
     fn roll(&mut self, first_seq: Seq, space: u64) -> Result<()> {
-        self.sync.sync_to(self.last)?;
+        if self.sync.files_behind() >= MOST_BEHIND {
+            self.sync.sync_to(self.last)?;
+        }
+        // Nothing is appended meanwhile, so this stays true once it is.
+        let durable = self.sync.durable_seq() >= self.last;
         let needed = FILE_HEADER_BYTES as u64 + space;
+        let mut asked_to = 0;
         let (id, capacity, from) = match self.next.take() {
             Some(next) if next.capacity >= needed => {
+                asked_to = next.asked_to;
                 (next.id, next.capacity, Some(From::Prepared(next.file)))
             }
             other => {
@@ -308,8 +323,12 @@ impl LogWriter {
             Some(From::Spare(id)) => Some(*id),
             _ => None,
         };
+        let role = match self.role {
+            FileRole::GoesOn if !durable => FileRole::GoesOnEarly,
+            role => role,
+        };
         let header = FileHeader {
-            role: self.role,
+            role,
             db: self.db.id(),
             id,
             salt: random_salt(&*self.vfs, &self.dir)?,
@@ -317,10 +336,6 @@ impl LogWriter {
             manifest_edit: self.sync.manifest_edit(),
             first_seq,
             chain: self.chain,
-        };
-        let asked_to = match &from {
-            Some(From::Prepared(_)) => AHEAD_BYTES.min(capacity),
-            _ => 0,
         };
         let begun =
             begin(&self.vfs, &self.dir, &self.db, &header, capacity, from).map_err(|e| {
@@ -333,7 +348,7 @@ impl LogWriter {
                 }
                 e.error
             })?;
-        self.sync.set_file(Arc::clone(&begun.file));
+        self.sync.set_file(Arc::clone(&begun.file), durable);
         self.file = begun.file;
         self.capacity = begun.capacity;
         self.offset = FILE_HEADER_BYTES as u64;
@@ -404,17 +419,25 @@ impl LogWriter {
         Some(Preparation::new(&self.vfs, &self.dir, id, capacity, spare))
     }
 
-    /// A piece of the current file, as offset and length, that will be written to soon and was not asked for:
-    /// a page of a file that is used again is read before a part of it is written, and where it is on the disk alone
-    /// the commit would wait for that.
-    pub fn plan_ahead(&mut self) -> Option<(Arc<dyn VfsFile>, u64, u64)> {
-        let from = self.asked_to.max(self.offset);
-        let to = self.offset.saturating_add(AHEAD_BYTES).min(self.capacity);
-        if from >= to {
-            return None;
+    /// Pieces of the current file and of the next, each as offset and length, that will be written to soon and were
+    /// not asked for: a page of a file that is used again is read before a part of it is written, and where
+    /// it is on the disk alone the commit would wait for that.
+    pub fn plan_ahead(&mut self) -> Vec<(Arc<dyn VfsFile>, u64, u64)> {
+        let mut pieces = Vec::new();
+        let mut ask = |file: &Arc<dyn VfsFile>, asked_to: &mut u64, from: u64, to: u64| {
+            let from = from.max(*asked_to);
+            if from < to {
+                pieces.push((Arc::clone(file), from, to - from));
+                *asked_to = to;
+            }
+        };
+        let to = self.offset.saturating_add(AHEAD_BYTES);
+        ask(&self.file, &mut self.asked_to, self.offset, to.min(self.capacity));
+        if let Some(next) = &mut self.next {
+            let to = to.saturating_sub(self.capacity).min(next.capacity);
+            ask(&next.file, &mut next.asked_to, 0, to);
         }
-        self.asked_to = to;
-        Some((Arc::clone(&self.file), from, to - from))
+        pieces
     }
 
     /// Takes what became of a plan. A file that comes too late is kept for use again.
@@ -429,7 +452,7 @@ impl LogWriter {
         }
     }
 
-    /// The first file that must stay when everything up to `below` is in runs.
+    /// The first file that must stay when everything up to `below` is in runs. Its header may not be durable yet.
     pub fn first_needed(&self, below: Seq) -> LogId {
         let current = self.live.back().expect("the current file is live").id;
         self.live.iter().find(|f| f.last > below).map_or(current, |f| f.id)
