@@ -49,18 +49,36 @@ impl FileSalt {
 
     /// Epoch (4), salt (32), zeros (24), checksum of the 60 bytes before (4).
     pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
+        self.encode_with(0)
+    }
+
+    /// As [`encode`](Self::encode), with a checksum that goes on from that of the header before it.
+    pub fn encode_behind(&self, header: u32) -> [u8; Self::ENCODED_BYTES] {
+        self.encode_with(crc32c::crc32c(&header.to_le_bytes()))
+    }
+
+    fn encode_with(&self, before: u32) -> [u8; Self::ENCODED_BYTES] {
         let mut out = [0; Self::ENCODED_BYTES];
         out[..4].copy_from_slice(&self.epoch.to_le_bytes());
         out[4..36].copy_from_slice(&self.salt);
-        let crc = crc32c::crc32c(&out[..60]);
+        let crc = crc32c::crc32c_append(before, &out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
     /// Reverse of [`encode`](Self::encode), if the checksum holds.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::decode_with(bytes, 0)
+    }
+
+    /// Reverse of [`encode_behind`](Self::encode_behind), if the checksum holds.
+    pub fn decode_behind(bytes: &[u8], header: u32) -> Option<Self> {
+        Self::decode_with(bytes, crc32c::crc32c(&header.to_le_bytes()))
+    }
+
+    fn decode_with(bytes: &[u8], before: u32) -> Option<Self> {
         let b: &[u8; Self::ENCODED_BYTES] = bytes.first_chunk()?;
-        let whole = crate::codec::u32_at(b, 60) == crc32c::crc32c(&b[..60]);
+        let whole = crate::codec::u32_at(b, 60) == crc32c::crc32c_append(before, &b[..60]);
         let salt = *b[4..].first_chunk()?;
         (whole && b[36..60] == [0; 24]).then_some(Self { epoch: crate::codec::u32_at(b, 0), salt })
     }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `explore` | how a model is run, counted and run again |
 //! | `commits` | visibility, durability and order of commits; conflicts; failed syncs |
+//! | `log` | files of the log begun beside fsyncs of several of them |
 //! | `locks` | transactions that validate and lock, beside single writes |
 //! | `rows` | the row cache beside commits and reads |
 //! | `memtable` | nodes split under readers |
@@ -20,6 +21,7 @@ mod blobs;
 mod commits;
 pub(crate) mod explore;
 mod locks;
+mod log;
 mod memtable;
 mod rows;
 mod versions;

@@ -6,7 +6,7 @@
 //! | offset | bytes | meaning |
 //! |---|---|---|
 //! | 0 | 8 | magic `LTNGLOG\0` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2; 1, which is read too, has no bit 3, and the last checksum is of the 60 bytes alone |
 //! | 12 | 4 | bit 0: begins a log of its own, else it goes on from the file before; bit 1: encrypted; bit 2: written for readers of changes, no part of a log; bit 3: goes on from files that were not known to be durable |
 //! | 16 | 16 | database id |
 //! | 32 | 8 | file id |
@@ -15,7 +15,7 @@
 //! | 64 | 8 | number of its first commit |
 //! | 72 | 4 | checksum field of the last record of the file before |
 //! | 76 | 4 | CRC-32C of bytes 0 to 76 |
-//! | 80 | 64 | where it is encrypted: epoch (4), salt of the file's key (32), zeros (24), their CRC-32C (4) |
+//! | 80 | 64 | where it is encrypted: epoch (4), salt of the file's key (32), zeros (24), CRC-32C of the header's checksum and these 60 bytes (4) |
 //!
 //! Records follow, each at a multiple of 8, filled up with zeros to the next:
 //!
@@ -57,7 +57,9 @@ const COVERED_BYTES: usize = 76;
 /// Length of a record without its body.
 pub(super) const RECORD_BYTES: usize = 32;
 /// The format version of log files.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// The oldest that is read: what is opened for writing goes on in files of the newest.
+const OLDEST: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"LTNGLOG\0";
 
@@ -125,7 +127,8 @@ impl FileHeader {
         b[72..76].copy_from_slice(&self.chain.to_le_bytes());
         let crc = crc32c::crc32c(&b[..76]);
         b[76..].copy_from_slice(&crc.to_le_bytes());
-        b.extend(self.key_salt.iter().flat_map(FileSalt::encode));
+        // A header that was torn between the two never passes for whole: another use of the file has another checksum.
+        b.extend(self.key_salt.iter().flat_map(|salt| salt.encode_behind(crc)));
         (b, crc)
     }
 
@@ -134,13 +137,18 @@ impl FileHeader {
         if b[..8] != *MAGIC || crc32c::crc32c(&b[..76]) != crc {
             return HeaderFound::Invalid;
         }
-        if u32_at(b, 8) != VERSION {
-            return HeaderFound::OtherVersion(u32_at(b, 8));
+        let version = u32_at(b, 8);
+        if !(OLDEST..=VERSION).contains(&version) {
+            return HeaderFound::OtherVersion(version);
         }
         let flags = u32_at(b, 12);
         let mut key_salt = None;
         if flags & ENCRYPTED != 0 {
-            key_salt = FileSalt::decode(&b[PLAIN_HEADER_BYTES..]);
+            let rest = &b[PLAIN_HEADER_BYTES..];
+            key_salt = match version {
+                OLDEST => FileSalt::decode(rest),
+                _ => FileSalt::decode_behind(rest, crc),
+            };
             if key_salt.is_none() {
                 return HeaderFound::Invalid;
             }
@@ -260,6 +268,12 @@ pub fn repair(file: &mut [u8]) {
     }
     let crc = crc32c::crc32c(&file[..76]);
     file[76..80].copy_from_slice(&crc.to_le_bytes());
+    if u32_at(file, 12) & ENCRYPTED != 0
+        && let Some(salt) = FileSalt::decode(&file[PLAIN_HEADER_BYTES..])
+    {
+        let salt = salt.encode_behind(crc);
+        file[PLAIN_HEADER_BYTES..HEADER_BYTES].copy_from_slice(&salt);
+    }
     let salt_crc = crc32c::crc32c(&file[40..56]);
     let (mut at, mut chain) = (FILE_HEADER_BYTES, crc);
     while at + RECORD_BYTES <= file.len() && u64_at(file, at) != 0 {

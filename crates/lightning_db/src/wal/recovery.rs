@@ -7,7 +7,7 @@
 //!    that was begun when everything before it was durable. Then it is damage, and the database does not open. So it is
 //!    where the log ends before a commit that the manifest vouches for. What lies behind the end is no
 //!    part of the log: files are written one after another, and become durable in any order.
-//! 3. A file whose header is not of its own name was never begun, and holds nothing. A file that
+//! 3. A file whose header is not of its own name was never begun, or not durably, and counts as not there. A file that
 //!    begins a log of its own after the first was made by a recovery that did not finish, and
 //!    holds nothing either.
 //!    A file that a recovery wrote for readers of changes is no part of the log, wherever it lies.

@@ -1,7 +1,7 @@
 //! Durability of the log: one fsync for all who wait.
 //!
-//! 1. `durable` only grows, and only after an fsync that began after the records up to it were
-//!    appended. The hook (large values) runs before each fsync.
+//! 1. `durable` only grows, and only after fsyncs, of each file with records up to it, that began after these were
+//!    appended. The hook (large values) runs before them.
 //! 2. One leader at a time; the others wait and take their answer from its result. Those whose records
 //!    the fsync at hand covers are all woken by its end; of those who came too late for it one is, to
 //!    lead the next, and the others sleep on until that one ends.
@@ -168,9 +168,12 @@ impl LogSync {
         state.begun += 1;
     }
 
-    /// Files before the current one that may not be durable.
-    pub(super) fn files_behind(&self) -> usize {
-        self.state.lock().behind.len()
+    /// Files before the current one that may not be durable, and whether everything is that was appended up to
+    /// `last`, the headers of all files with it: also of one that has no record yet, on which the next is chained.
+    pub(super) fn behind(&self, last: Seq) -> (usize, bool) {
+        let state = self.state.lock();
+        let is_durable = self.durable_seq() >= last && state.begun_durable == state.begun;
+        (state.behind.len(), is_durable)
     }
 
     fn unknown(why: &str) -> Error {

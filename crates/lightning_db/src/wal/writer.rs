@@ -299,11 +299,14 @@ impl LogWriter {
 
     /// Goes on in a new file.
     fn roll(&mut self, first_seq: Seq, space: u64) -> Result<()> {
-        if self.sync.files_behind() >= MOST_BEHIND {
-            self.sync.sync_to(self.last)?;
+        if let Some(e) = self.sync.poisoned() {
+            return Err(e);
+        }
+        if self.sync.behind(self.last).0 >= MOST_BEHIND {
+            self.sync.sync_with_files(self.last)?;
         }
         // Nothing is appended meanwhile, so this stays true once it is.
-        let durable = self.sync.durable_seq() >= self.last;
+        let (_, durable) = self.sync.behind(self.last);
         let needed = FILE_HEADER_BYTES as u64 + space;
         let mut asked_to = 0;
         let (id, capacity, from) = match self.next.take() {
