@@ -38,7 +38,7 @@ const TEXT: &str = include_str!("../../../FORMAT.md");
 const DB: DatabaseId = DatabaseId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The examples that a test below decodes.
-const TESTED: [&str; 23] = [
+const TESTED: [&str; 24] = [
     "varint",
     "hash",
     "CURRENT",
@@ -47,6 +47,7 @@ const TESTED: [&str; 23] = [
     "edit with lifetimes",
     "history",
     "kept log",
+    "log header",
     "segment",
     "page",
     "LZ4 page",

@@ -9,134 +9,148 @@ use lightning_db::{
     WriteOptions,
 };
 
-const KEYS: u64 = 40;
 const ROUNDS: u64 = 3_000;
 
 fn number(value: &[u8]) -> u64 {
     u64::from_be_bytes(value[..8].try_into().expect("eight bytes"))
 }
 
-fn counters() -> Vec<AtomicU64> {
-    (0..KEYS).map(|_| AtomicU64::new(0)).collect()
+fn counters(keys: u64) -> Vec<AtomicU64> {
+    (0..keys).map(|_| AtomicU64::new(0)).collect()
 }
 
+/// Few keys, whose rows are written all the time; and ten thousand, of whose rows the cache holds a part: they are
+/// pushed out, forgotten and taken in again meanwhile.
 #[test]
 fn hot_keys_are_never_stale() {
-    for wal_sync_mode in [WalSyncMode::Async, WalSyncMode::Sync] {
-        let config = LightningDbConfig {
-            wal_sync_mode,
-            write_buffer_size: 64 * 1024,
-            cache_size: 512 * 1024,
-            background_threads: 1,
-            ..LightningDbConfig::default()
-        };
-        let db = Database::open_in_memory(config).expect("opens");
-        for key in 0..KEYS {
-            db.put(key.to_be_bytes(), 0_u64.to_be_bytes()).expect("writes");
-        }
-        // Of each key: the last value whose write began, and the last acknowledged.
-        let (begun, acknowledged) = (counters(), counters());
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..2)
-                .map(|writer| {
-                    let (db, begun, acknowledged) = (&db, &begun, &acknowledged);
-                    scope.spawn(move || {
-                        let mut rng = fastrand::Rng::with_seed(writer);
-                        for _ in 0..ROUNDS {
-                            // Each writer has keys of its own; now and then two in one commit.
-                            let mut keys = vec![rng.u64(0..KEYS / 2) * 2 + writer];
-                            if rng.u8(..4) == 0 {
-                                keys.push((keys[0] + 2) % KEYS);
-                            }
-                            let mut batch = WriteBatch::new();
-                            let next: Vec<u64> = keys
-                                .iter()
-                                .map(|k| begun[*k as usize].fetch_add(1, Ordering::SeqCst) + 1)
-                                .collect();
-                            for (key, n) in keys.iter().zip(&next) {
-                                batch.put(key.to_be_bytes(), n.to_be_bytes());
-                            }
-                            db.write(batch, WriteOptions::default()).expect("writes");
-                            for (key, n) in keys.iter().zip(&next) {
-                                acknowledged[*key as usize].store(*n, Ordering::SeqCst);
-                            }
-                            // What is read most is not in memtables for long.
-                            if rng.u8(..64) == 0 {
-                                db.flush().expect("flushes");
-                            }
-                        }
-                    })
-                })
-                .collect();
-            for reader in 0..2 {
-                let (db, begun, acknowledged, done) = (&db, &begun, &acknowledged, &done);
+    let cases = [
+        (WalSyncMode::Async, 40, 512 * 1024, 0),
+        (WalSyncMode::Sync, 40, 512 * 1024, 0),
+        (WalSyncMode::Async, 10_000, 1024 * 1024, 100),
+    ];
+    for (wal_sync_mode, keys, cache_size, padding) in cases {
+        race(wal_sync_mode, keys, cache_size, padding);
+    }
+}
+
+/// Writers against readers. Values are a number and so many bytes more.
+fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize) {
+    let valued = |n: u64| [&n.to_be_bytes()[..], &vec![7; padding][..]].concat();
+    let config = LightningDbConfig {
+        wal_sync_mode,
+        write_buffer_size: 64 * 1024,
+        cache_size,
+        background_threads: 1,
+        ..LightningDbConfig::default()
+    };
+    let db = Database::open_in_memory(config).expect("opens");
+    for key in 0..all {
+        db.put(key.to_be_bytes(), valued(0)).expect("writes");
+    }
+    // Of each key: the last value whose write began, and the last acknowledged.
+    let (begun, acknowledged) = (counters(all), counters(all));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2)
+            .map(|writer| {
+                let (db, begun, acknowledged) = (&db, &begun, &acknowledged);
                 scope.spawn(move || {
-                    let mut rng = fastrand::Rng::with_seed(100 + reader);
-                    let mut newest = vec![0; KEYS as usize];
-                    while !done.load(Ordering::Relaxed) {
-                        let key = rng.u64(0..KEYS);
-                        let least = acknowledged[key as usize].load(Ordering::SeqCst);
-                        let found = match rng.u8(..4) {
-                            0 => db.get(key.to_be_bytes()).expect("reads").map(|v| number(&v)),
-                            1 => {
-                                let tx = db.transaction().expect("begins");
-                                let first = tx.get(key.to_be_bytes()).expect("reads");
-                                let again = tx.get(key.to_be_bytes()).expect("reads");
-                                assert_eq!(first, again, "a transaction's moment moved");
-                                first.map(|v| number(&v))
-                            }
-                            2 => {
-                                let options = TransactionOptions::at(IsolationLevel::ReadCommitted);
-                                let tx = db.transaction_with(options).expect("begins");
-                                let first = tx.get(key.to_be_bytes()).expect("reads");
-                                first.map(|v| number(&v))
-                            }
-                            _ => {
-                                let value = db.get_pinned(key.to_be_bytes()).expect("reads");
-                                value.map(|v| number(&v))
-                            }
-                        };
-                        let found = found.expect("is there");
-                        let most = begun[key as usize].load(Ordering::SeqCst);
-                        assert!(found >= least, "key {key}: {found}, {least} was acknowledged");
-                        assert!(found <= most, "key {key}: {found}, {most} was begun");
-                        assert!(found >= newest[key as usize], "key {key}: back to {found}");
-                        newest[key as usize] = found;
+                    let mut rng = fastrand::Rng::with_seed(writer);
+                    for _ in 0..ROUNDS {
+                        // Each writer has keys of its own; now and then two in one commit.
+                        let mut keys = vec![rng.u64(0..all / 2) * 2 + writer];
+                        if rng.u8(..4) == 0 {
+                            keys.push((keys[0] + 2) % all);
+                        }
+                        let mut batch = WriteBatch::new();
+                        let next: Vec<u64> = keys
+                            .iter()
+                            .map(|k| begun[*k as usize].fetch_add(1, Ordering::SeqCst) + 1)
+                            .collect();
+                        for (key, n) in keys.iter().zip(&next) {
+                            batch.put(key.to_be_bytes(), valued(*n));
+                        }
+                        db.write(batch, WriteOptions::default()).expect("writes");
+                        for (key, n) in keys.iter().zip(&next) {
+                            acknowledged[*key as usize].store(*n, Ordering::SeqCst);
+                        }
+                        // What is read most is not in memtables for long.
+                        if rng.u8(..64) == 0 {
+                            db.flush().expect("flushes");
+                        }
                     }
-                });
-            }
-            // A snapshot's reads agree with its scan, whatever is cached meanwhile.
-            scope.spawn(|| {
+                })
+            })
+            .collect();
+        for reader in 0..2 {
+            let (db, begun, acknowledged, done) = (&db, &begun, &acknowledged, &done);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(100 + reader);
+                let mut newest = vec![0; all as usize];
                 while !done.load(Ordering::Relaxed) {
-                    let snapshot = db.snapshot().expect("a snapshot");
-                    let scanned: Vec<_> = snapshot
-                        .range(None, None)
-                        .expect("a range")
-                        .map(|pair| pair.expect("reads"))
-                        .collect();
-                    for (key, value) in scanned {
-                        let found = snapshot.get(&key).expect("reads");
-                        assert!(found.as_deref() == Some(&value[..]), "the snapshot moved");
-                    }
+                    let key = rng.u64(0..all);
+                    let least = acknowledged[key as usize].load(Ordering::SeqCst);
+                    let found = match rng.u8(..4) {
+                        0 => db.get(key.to_be_bytes()).expect("reads").map(|v| number(&v)),
+                        1 => {
+                            let tx = db.transaction().expect("begins");
+                            let first = tx.get(key.to_be_bytes()).expect("reads");
+                            let again = tx.get(key.to_be_bytes()).expect("reads");
+                            assert_eq!(first, again, "a transaction's moment moved");
+                            first.map(|v| number(&v))
+                        }
+                        2 => {
+                            let options = TransactionOptions::at(IsolationLevel::ReadCommitted);
+                            let tx = db.transaction_with(options).expect("begins");
+                            let first = tx.get(key.to_be_bytes()).expect("reads");
+                            first.map(|v| number(&v))
+                        }
+                        _ => {
+                            let value = db.get_pinned(key.to_be_bytes()).expect("reads");
+                            value.map(|v| number(&v))
+                        }
+                    };
+                    let found = found.expect("is there");
+                    let most = begun[key as usize].load(Ordering::SeqCst);
+                    assert!(found >= least, "key {key}: {found}, {least} was acknowledged");
+                    assert!(found <= most, "key {key}: {found}, {most} was begun");
+                    assert!(found >= newest[key as usize], "key {key}: back to {found}");
+                    newest[key as usize] = found;
                 }
             });
-            for writer in writers {
-                writer.join().expect("no panic");
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-        // At rest everything is answered by rows, and is the newest.
-        for _ in 0..3 {
-            for key in 0..KEYS {
-                let found = db.get(key.to_be_bytes()).expect("reads").expect("is there");
-                assert_eq!(number(&found), begun[key as usize].load(Ordering::SeqCst));
-            }
         }
-        let stats = db.stats();
-        println!("{wal_sync_mode:?}: {} gets answered by rows", stats.row_cache_hits);
-        assert!(stats.row_cache_hits > KEYS, "the test did not reach the row cache");
+        // A snapshot's reads agree with its scan, whatever is cached meanwhile.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let snapshot = db.snapshot().expect("a snapshot");
+                let scanned: Vec<_> = snapshot
+                    .range(None, None)
+                    .expect("a range")
+                    .map(|pair| pair.expect("reads"))
+                    .collect();
+                for (key, value) in scanned {
+                    let found = snapshot.get(&key).expect("reads");
+                    assert!(found.as_deref() == Some(&value[..]), "the snapshot moved");
+                }
+            }
+        });
+        for writer in writers {
+            writer.join().expect("no panic");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    // At rest everything is answered by rows, and is the newest.
+    for _ in 0..3 {
+        for key in 0..all {
+            let found = db.get(key.to_be_bytes()).expect("reads").expect("is there");
+            assert_eq!(number(&found), begun[key as usize].load(Ordering::SeqCst));
+        }
     }
+    let stats = db.stats();
+    println!("{wal_sync_mode:?}: {} gets answered by rows", stats.row_cache_hits);
+    assert!(stats.row_cache_hits > 1000, "the test did not reach the row cache");
+    let user_bytes = all * (16 + padding as u64);
+    assert!(all < 1000 || stats.row_cache_bytes < user_bytes / 2, "rows of all keys fit");
 }
 
 /// An ingest noted its keys in every bucket of the row cache as its last write, past range deletes that

@@ -52,7 +52,7 @@ impl FileSalt {
         self.encode_with(0)
     }
 
-    /// As [`encode`](Self::encode), with a checksum that goes on from that of the header before it.
+    /// As [`encode`](Self::encode), with a checksum of the checksum of the header before it and of these bytes.
     pub fn encode_behind(&self, header: u32) -> [u8; Self::ENCODED_BYTES] {
         self.encode_with(crc32c::crc32c(&header.to_le_bytes()))
     }

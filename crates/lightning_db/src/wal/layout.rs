@@ -58,8 +58,8 @@ const COVERED_BYTES: usize = 76;
 pub(super) const RECORD_BYTES: usize = 32;
 /// The format version of log files.
 pub(super) const VERSION: u32 = 2;
-/// The oldest that is read: what is opened for writing goes on in files of the newest.
-const OLDEST: u32 = 1;
+/// The oldest that is read, as in the golden databases: what is opened for writing goes on in files of the newest.
+pub(super) const OLDEST: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"LTNGLOG\0";
 
@@ -268,10 +268,12 @@ pub fn repair(file: &mut [u8]) {
     }
     let crc = crc32c::crc32c(&file[..76]);
     file[76..80].copy_from_slice(&crc.to_le_bytes());
-    if u32_at(file, 12) & ENCRYPTED != 0
-        && let Some(salt) = FileSalt::decode(&file[PLAIN_HEADER_BYTES..])
-    {
-        let salt = salt.encode_behind(crc);
+    if u32_at(file, 12) & ENCRYPTED != 0 {
+        let rest = &file[PLAIN_HEADER_BYTES..HEADER_BYTES];
+        let salt = *rest[4..].first_chunk().expect("a salt");
+        let salt = FileSalt { epoch: u32_at(rest, 0), salt };
+        let is_old = u32_at(file, 8) == OLDEST;
+        let salt = if is_old { salt.encode() } else { salt.encode_behind(crc) };
         file[PLAIN_HEADER_BYTES..HEADER_BYTES].copy_from_slice(&salt);
     }
     let salt_crc = crc32c::crc32c(&file[40..56]);

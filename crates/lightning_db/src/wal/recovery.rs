@@ -4,7 +4,7 @@
 //!    files.
 //! 2. The first record that is not is the log's end, unless something behind it, in its file or a later one, shows that it
 //!    was durable: a valid record that knew a durable commit at or past it, or the header of a file
-//!    that was begun when everything before it was durable. Then it is damage, and the database does not open. So it is
+//!    that was begun when everything before it was durable, or after fewer commits. Then it is damage, and the database does not open. So it is
 //!    where the log ends before a commit that the manifest vouches for. What lies behind the end is no
 //!    part of the log: files are written one after another, and become durable in any order.
 //! 3. A file whose header is not of its own name was never begun, or not durably, and counts as not there. A file that
@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use super::layout::bound;
 use super::layout::{
-    FILE_HEADER_BYTES, FileHeader, FileRole, HeaderFound, RECORD_BYTES, RecordHeader, VERSION,
+    FILE_HEADER_BYTES, FileHeader, FileRole, HeaderFound, OLDEST, RECORD_BYTES, RecordHeader,
+    VERSION,
 };
 use super::writer::log_path;
 use crate::codec::u64_at;
@@ -137,7 +138,8 @@ impl LogRecovery {
                 let is_gap =
                     file.header.role == FileRole::GoesOnEarly && file.header.first_seq >= expected;
                 if !is_gap {
-                    let why = format_args!("is missing, and segment {id} goes on after it");
+                    let why =
+                        format_args!("is missing or another one, by the header of segment {id}");
                     return Err(missing(&current, at, expected, why));
                 }
                 if knows_durable(&file, FILE_HEADER_BYTES, expected) {
@@ -281,7 +283,9 @@ fn read_file(
         HeaderFound::OtherVersion(v) => {
             return Err(Error::new(
                 ErrorKind::UnsupportedFormat,
-                format!("the log is of format version {v}; this build knows version {VERSION}"),
+                format!(
+                    "the log is of format version {v}; this build knows versions {OLDEST} to {VERSION}"
+                ),
             )
             .in_file(&path));
         }

@@ -5,8 +5,8 @@
 //! 2. One leader at a time; the others wait and take their answer from its result. Those whose records
 //!    the fsync at hand covers are all woken by its end; of those who came too late for it one is, to
 //!    lead the next, and the others sleep on until that one ends.
-//! 3. After a failed write or fsync nothing is tried again and `durable` never moves: the system's
-//!    next fsync would report success for pages that it has dropped.
+//! 3. After a failed write or fsync no fsync is begun: the system's next one would report success for pages
+//!    that it has dropped.
 //! 4. A record is in the current file or in one of those `behind`, which are no longer written to and not known to be durable.
 //!    What is read of these and of `appended` under one hold of the state goes together; an fsync covers the
 //!    files behind, oldest first, and then the current one, and only then are they behind no more.
@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::Seq;
 use crate::vfs::{Vfs, VfsFile};
 
@@ -168,12 +168,17 @@ impl LogSync {
         state.begun += 1;
     }
 
-    /// Files before the current one that may not be durable, and whether everything is that was appended up to
-    /// `last`, the headers of all files with it: also of one that has no record yet, on which the next is chained.
-    pub(super) fn behind(&self, last: Seq) -> (usize, bool) {
+    /// Whether everything is durable that was appended up to `last`, the last record, the headers of all files with it:
+    /// also of one that has no record yet, on which the next is chained.
+    pub(super) fn is_all_durable(&self, last: Seq) -> bool {
         let state = self.state.lock();
-        let is_durable = self.durable_seq() >= last && state.begun_durable == state.begun;
-        (state.behind.len(), is_durable)
+        self.durable_seq() >= last && state.begun_durable == state.begun
+    }
+
+    /// Files before the current one that may not be durable.
+    #[cfg(test)]
+    pub(super) fn files_behind(&self) -> usize {
+        self.state.lock().behind.len()
     }
 
     fn unknown(why: &str) -> Error {
@@ -194,6 +199,21 @@ impl LogSync {
         self.sync_until(seq, |state| state.begun)
     }
 
+    /// Returns once fewer than `most` files before the current one wait to become durable.
+    pub(super) fn wait_for_behind(&self, most: usize) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.behind.len() >= most {
+            if let Some(why) = &state.poisoned {
+                return Err(Self::unknown(why));
+            }
+            if state.in_flight.is_none() {
+                return self.lead(state);
+            }
+            state = self.done[state.turn % 2].wait(state);
+        }
+        Ok(())
+    }
+
     fn sync_until(&self, seq: Seq, begun: impl FnOnce(&State) -> u64) -> Result<()> {
         let mut state = self.state.lock();
         let begun = begun(&state);
@@ -209,8 +229,14 @@ impl LogSync {
             let turn = if is_covered { state.turn } else { state.turn + 1 };
             state = self.done[turn % 2].wait(state);
         }
+        self.lead(state)?;
+        debug_assert!(self.durable_seq() >= seq, "only what was appended can become durable");
+        Ok(())
+    }
+
+    /// Makes everything that was appended durable, where nobody else does.
+    fn lead(&self, mut state: MutexGuard<'_, State>) -> Result<()> {
         let target = Seq(self.appended.load(Ordering::Acquire));
-        debug_assert!(target >= seq, "only what was appended can become durable");
         let (behind, file) = (state.behind.clone(), Arc::clone(&state.file));
         let begun = state.begun;
         state.in_flight = Some((target, begun));

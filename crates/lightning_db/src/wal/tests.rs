@@ -255,8 +255,10 @@ fn a_torn_header_is_none() {
             file[2048..2048 + second.len()].copy_from_slice(second);
             FileHeader::decode(&file)
         };
-        for cut in 0..=new.1.len() {
-            let torn = [&new.1[..cut], &old.1[cut..]].concat();
+        let cuts = (0..=new.1.len()).flat_map(|cut| [(cut, true), (cut, false)]);
+        for (cut, front) in cuts {
+            let (a, b) = if front { (&new.1, &old.1) } else { (&old.1, &new.1) };
+            let torn = [&a[..cut], &b[cut..]].concat();
             for found in [file(&torn, &old.1), file(&torn, &new.1)] {
                 let HeaderFound::Valid(found, _) = found else { panic!("one copy is whole") };
                 assert!(found == old.0 || found == new.0, "cut at {cut}: {found:?}");
@@ -298,6 +300,63 @@ fn later_files_show_what_was_durable_by_their_records_alone() {
     assert_eq!((error.file(), error.offset()), (Some(&*path), Some(log.ends[&(seq - 2)].1)));
 }
 
+/// Of a file that does not go on from the last commit before it: begun early, it may have lost what was before it; otherwise, or
+/// where it was begun after fewer commits, something is damaged.
+#[test]
+fn a_gap_before_a_file_begun_early_is_an_end_and_any_other_is_damage() {
+    let mut log = Written::with_segments(12, 8 * 1024);
+    let mut seq = 0;
+    while log.writer.position().0 == LogId(1) {
+        seq += 1;
+        log.append(seq..=seq);
+    }
+    let image = log.disk.kill();
+    let path = log_path(dir(), LogId(2));
+    let HeaderFound::Valid(header, _) = FileHeader::decode(&image.read_file(&path).expect("there"))
+    else {
+        panic!("no header");
+    };
+    assert_eq!((header.role, header.first_seq), (FileRole::GoesOnEarly, Seq(seq)));
+    let with = |role, first: u64, chain| {
+        let image = image.fork();
+        let (bytes, _) = FileHeader { role, first_seq: Seq(first), chain, ..header }.encode();
+        let damage = |file: &mut Vec<u8>| {
+            for at in [0, 2048] {
+                file[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+        };
+        image.corrupt(&path, damage).expect("there");
+        recover(&image, 1, 0)
+    };
+    let (early, late) = (FileRole::GoesOnEarly, FileRole::GoesOn);
+    assert_eq!(with(early, seq + 1, header.chain).expect("an end").1, seq - 1);
+    assert_eq!(with(early, seq, header.chain ^ 1).expect("an end").1, seq - 1);
+    damaged(with(early, seq - 1, header.chain));
+    damaged(with(late, seq + 1, header.chain));
+    damaged(with(late, seq, header.chain ^ 1));
+}
+
+/// The header of FORMAT.md.
+#[test]
+fn the_example_of_a_header() {
+    let key_salt = FileSalt { epoch: 2, salt: std::array::from_fn(|i| 0xc0 + i as u8) };
+    let header = FileHeader {
+        role: FileRole::GoesOnEarly,
+        db: DatabaseId(std::array::from_fn(|i| i as u8)),
+        id: LogId(9),
+        salt: std::array::from_fn(|i| 0x10 + i as u8),
+        key_salt: Some(key_salt),
+        manifest_edit: 3,
+        first_seq: Seq(40),
+        chain: u32::from_le_bytes([0xa1, 0xb2, 0xc3, 0xd4]),
+    };
+    let (bytes, crc) = header.encode();
+    crate::format_tests::assert_is("log header", &bytes);
+    let mut file = vec![0; FILE_HEADER_BYTES];
+    file[..bytes.len()].copy_from_slice(&bytes);
+    assert_eq!(FileHeader::decode(&file), HeaderFound::Valid(header, crc));
+}
+
 /// The files that are not known to be durable become so together, or the log fails.
 #[test]
 fn a_file_that_was_left_unsynced_is_synced_with_the_next() {
@@ -308,10 +367,12 @@ fn a_file_that_was_left_unsynced_is_synced_with_the_next() {
             seq += 1;
             log.append(seq..=seq);
         }
-        assert_eq!((log.sync.durable_seq(), log.sync.behind(Seq(seq))), (Seq(0), (2, false)));
+        assert_eq!((log.sync.durable_seq(), log.sync.files_behind()), (Seq(0), 2));
+        assert!(!log.sync.is_all_durable(Seq(seq)));
         if !fails {
             log.sync.sync_to(Seq(1)).expect("synced");
-            assert_eq!((log.sync.durable_seq(), log.sync.behind(Seq(seq))), (Seq(seq), (0, true)));
+            assert_eq!((log.sync.durable_seq(), log.sync.files_behind()), (Seq(seq), 0));
+            assert!(log.sync.is_all_durable(Seq(seq)));
             assert_eq!(recover(&log.disk.power_cut(1), 1, seq).expect("reads").1, seq);
             continue;
         }
@@ -387,7 +448,11 @@ fn rot_in_the_last_group_is_damage_once_the_manifest_vouches_for_it() {
 #[test]
 fn a_file_missing_in_the_middle_is_damage_and_one_never_begun_is_not() {
     let mut log = Written::new(5);
-    log.append(1..=150);
+    for seq in 1..=150 {
+        // So that each file is begun when everything before it is durable.
+        log.append(seq..=seq);
+        log.sync.sync_to(Seq(seq)).expect("synced");
+    }
     let files = recover(&log.disk, 1, 0).expect("reads").0.files;
     for (id, ..) in &files[1..files.len() - 1] {
         let image = log.disk.kill();
@@ -447,6 +512,10 @@ fn what_is_left_of_an_earlier_use_of_a_file_is_no_record() {
     for round in 0..40_u64 {
         let (from, to) = (round * 30 + 1, round * 30 + 30);
         log.append(from..=to);
+        // Files that are used again, not all of it durable.
+        let image = log.disk.power_cut(round);
+        let (_, last) = recover(&image, first.0, from - 1).expect("reads");
+        assert!(last.max(from - 1) <= to, "round {round}: {last}");
         log.sync.sync_to(Seq(to)).expect("synced");
         let before = log.disk.files().len();
         if let Some(plan) = log.writer.plan_next() {
@@ -454,6 +523,7 @@ fn what_is_left_of_an_earlier_use_of_a_file_is_no_record() {
             reused += usize::from(log.disk.files().len() == before);
         }
         first = log.writer.first_needed(Seq(to));
+        log.sync.sync_with_files(Seq(to)).expect("synced");
         for path in log.writer.retire(first, |_| false) {
             log.disk.remove_file(&path).expect("removed");
         }

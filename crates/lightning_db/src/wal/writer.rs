@@ -3,8 +3,8 @@
 //! 1. A record lies in one file. One that does not fit begins a new file, of its own size where it
 //!    is larger than a segment.
 //! 2. A new file is begun without waiting for what is in the one before: its header says whether that was durable.
-//!    Its own header becomes durable with its first records: before a manifest names it as the log's first it is
-//!    to be synced ([`LogSync::sync_with_files`]). Of the files before it only a few may wait to
+//!    Its own header becomes durable with its first records; who names it in a manifest as the log's first sees to that
+//!    before ([`LogSync::sync_with_files`]). Of the files before it only a few may wait to
 //!    become durable. What fails before the header is written leaves the log as it was.
 //! 3. A write that fails poisons the log, as does a sync: how much is there is not known. That goes
 //!    for a header too: where it survives, the log goes on in its file, so that a record which then
@@ -39,8 +39,8 @@ use crate::vfs::{Vfs, VfsFile, write_all_at};
 const SPARES: usize = 2;
 /// Bytes after which what was appended is synced behind the calls.
 const UPKEEP_BYTES: u64 = 4 * 1024 * 1024;
-/// Files before the current one that may not be durable yet: whoever begins another waits for them, as the
-/// device does not keep up.
+/// So many files before the current one may wait to become durable when another is begun: whoever begins it waits until they
+/// are fewer, as the device does not keep up.
 const MOST_BEHIND: usize = 2;
 /// So much of the log's files is asked for before it is written to.
 const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
@@ -302,11 +302,11 @@ impl LogWriter {
         if let Some(e) = self.sync.poisoned() {
             return Err(e);
         }
-        if self.sync.behind(self.last).0 >= MOST_BEHIND {
-            self.sync.sync_with_files(self.last)?;
-        }
+        self.sync.wait_for_behind(MOST_BEHIND)?;
         // Nothing is appended meanwhile, so this stays true once it is.
-        let (_, durable) = self.sync.behind(self.last);
+        let durable = self.sync.is_all_durable(self.last);
+        let salt = random_salt(&*self.vfs, &self.dir)?;
+        let key_salt = self.db.draw_salt(&*self.vfs, &self.dir)?;
         let needed = FILE_HEADER_BYTES as u64 + space;
         let mut asked_to = 0;
         let (id, capacity, from) = match self.next.take() {
@@ -334,8 +334,8 @@ impl LogWriter {
             role,
             db: self.db.id(),
             id,
-            salt: random_salt(&*self.vfs, &self.dir)?,
-            key_salt: self.db.draw_salt(&*self.vfs, &self.dir)?,
+            salt,
+            key_salt,
             manifest_edit: self.sync.manifest_edit(),
             first_seq,
             chain: self.chain,
