@@ -51,6 +51,9 @@ pub struct Args {
     /// Draws the figures into this file.
     #[arg(long)]
     pub svg: Option<PathBuf>,
+    /// Writes all figures into this file as JSON, whatever is printed.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

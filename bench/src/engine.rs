@@ -51,6 +51,8 @@ pub struct Facts {
     pub survives_kill: bool,
     /// Whether a write can wait for the device.
     pub syncs: bool,
+    /// Whether a write that did survives a power cut.
+    pub syncs_device: bool,
 }
 
 /// What most engines are.
@@ -66,6 +68,7 @@ pub const PLAIN: Facts = Facts {
     reopens: true,
     survives_kill: true,
     syncs: true,
+    syncs_device: true,
 };
 
 /// A key-value engine.

@@ -89,9 +89,13 @@ fn measure_all(args: &Args) -> Result<Report> {
         "repeat": args.repeat,
         "processors": std::thread::available_parallelism().map_or(0, usize::from),
     });
+    let all = format!("{:#}\n", report.json(about));
     match args.format {
         Format::Text => print!("{}", report.text()),
-        Format::Json => println!("{:#}", report.json(about)),
+        Format::Json => print!("{all}"),
+    }
+    if let Some(file) = &args.json {
+        std::fs::write(file, all)?;
     }
     if let Some(file) = &args.svg {
         std::fs::write(file, svg::picture(&report))?;

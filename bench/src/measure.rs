@@ -23,12 +23,25 @@ pub struct Plan {
 pub struct Measured {
     pub items: u64,
     pub elapsed: Duration,
+    /// Processor time of the threads that called, where the system tells it.
+    pub processor: Option<Duration>,
 }
 
 impl Measured {
     pub fn per_second(&self) -> f64 {
         self.items as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
+
+    /// Nanoseconds of processor time for each item.
+    pub fn processor_nanos(&self) -> Option<f64> {
+        Some(self.processor?.as_nanos() as f64 / self.items.max(1) as f64)
+    }
+}
+
+/// The processor time that this thread has had so far.
+fn processor_time() -> Option<Duration> {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(told.split(' ').next()?.parse().ok()?))
 }
 
 /// What one call did.
@@ -61,14 +74,32 @@ where
         let parts: Vec<_> = handles.into_iter().map(|h| h.join()).collect();
         (parts, started.elapsed())
     });
-    let mut items = 0;
+    let (mut items, mut processor) = (0, Some(Duration::ZERO));
     for part in parts {
-        items += part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (did, took) = part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        items += did;
+        processor = processor.zip(took).map(|(sum, took)| sum + took);
     }
-    Ok(Measured { items, elapsed })
+    Ok(Measured { items, elapsed, processor })
 }
 
-fn run(plan: Plan, rng: &mut Rng, call: &mut impl FnMut(&mut Rng) -> Result<Step>) -> Result<u64> {
+/// The items of one thread, and the processor time they took.
+fn run(
+    plan: Plan,
+    rng: &mut Rng,
+    call: &mut impl FnMut(&mut Rng) -> Result<Step>,
+) -> Result<(u64, Option<Duration>)> {
+    let before = processor_time();
+    let items = count(plan, rng, call)?;
+    let took = processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
+    Ok((items, took))
+}
+
+fn count(
+    plan: Plan,
+    rng: &mut Rng,
+    call: &mut impl FnMut(&mut Rng) -> Result<Step>,
+) -> Result<u64> {
     let mut items = 0;
     let started = Instant::now();
     loop {

@@ -86,7 +86,10 @@ impl Report {
         if let Some(bare) = median(self.bare_syncs.clone()) {
             lines.push(format!("a bare loop of write and fdatasync: {}/s", short(bare)));
         }
-        lines.push("~ no snapshots: plain gets, which are no peer's figure".to_owned());
+        lines.push(
+            "~ less than the row asks (no snapshots; no sync of the device): no peer's figure"
+                .to_owned(),
+        );
         lines.push(String::new());
         for engine in &self.engines {
             lines.push(format!("{}: {}", engine.facts.name, engine.facts.about));
@@ -103,7 +106,13 @@ impl Report {
 
     fn head(&self) -> Vec<String> {
         let names = self.engines.iter().map(|e| e.facts.name.to_owned());
-        let last = ["best peer", "ours / best", "aim", "ours / ram-tree", "ours / ram-hash"];
+        let last = [
+            "best peer",
+            "ours / best (bold: reached)",
+            "aim",
+            "ours / ram-tree",
+            "ours / ram-hash",
+        ];
         std::iter::once("row".to_owned()).chain(names).chain(last.map(str::to_owned)).collect()
     }
 
@@ -123,8 +132,13 @@ impl Report {
         let ratio =
             |by| self.ratio(row, merged, by).map_or_else(String::new, |r| format!("{r:.2}"));
         line.push(best.map_or_else(String::new, |(name, _)| name.to_owned()));
-        line.push(ratio(best.map(|(_, figure)| figure)));
-        line.push(format!("{}", row.aim));
+        let ours = self.median(row, OURS, merged);
+        let reached = ours.zip(best).filter(|_| !merged);
+        line.push(match reached.map(|(ours, (_, best))| row.is_reached(ours, ours / best)) {
+            Some(true) => format!("**{}**", ratio(best.map(|(_, figure)| figure))),
+            _ => ratio(best.map(|(_, figure)| figure)),
+        });
+        line.push(if merged { String::new() } else { row.aim_shown() });
         for ram in ["ram-tree", "ram-hash"] {
             line.push(ratio(self.median(row, ram, false)));
         }
@@ -163,7 +177,7 @@ impl Report {
                 "figures": figures.collect::<serde_json::Map<_, _>>(),
                 "best_peer": best.map(|(name, _)| name),
                 "ours_by_best_peer": self.ratio(row, false, best.map(|(_, figure)| figure)),
-                "aim": row.aim,
+                "aim": row.aim_shown(),
                 "ours_by_ram_tree": self.ratio(row, false, self.median(row, "ram-tree", false)),
                 "ours_by_ram_hash": self.ratio(row, false, self.median(row, "ram-hash", false)),
             })

@@ -105,6 +105,7 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
                 let threads = order.threads.unwrap_or(row.threads);
                 let ground = ground(order, &engine, &at, &inserted);
                 let (measured, overwritten) = ground.overwrite(threads).map_err(named)?;
+                tell(Told::State(overwritten.course(sights.settled)));
                 sights.overwritten = Some(overwritten);
                 settled(&engine, measured).map_err(named)?
             }
@@ -120,11 +121,18 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
             }
             _ => {
                 let before = device_bytes_read();
-                let (figure, items) = one(order, &engine, &at, &inserted, row).map_err(named)?;
+                let (figure, measured) = one(order, &engine, &at, &inserted, row).map_err(named)?;
                 if let (Work::Get(Choice::Uniform), Ok(before), Ok(after)) =
                     (row.work, before, device_bytes_read())
                 {
-                    sights.gets.get_or_insert((after - before, items));
+                    sights.gets.get_or_insert((after - before, measured.items));
+                }
+                match row.work {
+                    Work::Get(Choice::Uniform) if row.threads == 1 => {
+                        sights.get_alone = measured.processor_nanos();
+                    }
+                    Work::GetBeside => sights.get_beside = measured.processor_nanos(),
+                    _ => {}
                 }
                 figure
             }
@@ -157,15 +165,14 @@ fn ground<'a, E>(
     }
 }
 
-/// Runs one row on an open engine, and lets it settle where there is something to merge. Tells the
-/// items as well.
+/// Runs one row on an open engine, and lets it settle where there is something to merge.
 fn one<E: Engine>(
     order: &Order<'_>,
     engine: &E,
     settings: &Settings,
     inserted: &AtomicU64,
     row: &Row,
-) -> Result<(Figure, u64)> {
+) -> Result<(Figure, Measured)> {
     let ground = ground(order, engine, settings, inserted);
     let measured = ground.run(row)?;
     let figure = if row.leaves_merging() && !E::FACTS.ram {
@@ -179,7 +186,7 @@ fn one<E: Engine>(
         Work::Delete => ground.restore(measured.items.min(order.keys))?,
         _ => {}
     }
-    Ok((figure, measured.items))
+    Ok((figure, measured))
 }
 
 /// Lets the engine settle after what was measured, and counts that as well.

@@ -28,7 +28,13 @@ impl Engine for Sled {
         promises: &[
             ("read", "no snapshots"),
             ("write", "a killed process may lose what was written in the last half second"),
+            (
+                "sync",
+                "its flush asks the system to write (sync_file_range) and syncs neither the file nor the \
+                 device: a power cut may take what was acknowledged",
+            ),
         ],
+        syncs_device: false,
         snapshots: false,
         survives_kill: false,
         ..PLAIN

@@ -71,7 +71,7 @@ pub fn reopen<E: Engine>(
     time: Duration,
 ) -> Result<(E, Measured)> {
     let (mut measured, mut rng) =
-        (Measured { items: 0, elapsed: Duration::ZERO }, Rng::with_seed(7));
+        (Measured { items: 0, elapsed: Duration::ZERO, processor: None }, Rng::with_seed(7));
     let begun = Instant::now();
     while measured.items < LEAST_REOPENS || begun.elapsed() < time {
         engine.close()?;

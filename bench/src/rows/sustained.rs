@@ -33,6 +33,9 @@ pub struct Sights {
     pub settled: u64,
     /// Bytes read from the device, and uniform gets.
     pub gets: Option<(u64, u64)>,
+    /// Nanoseconds of processor time that a uniform get takes, alone and beside a writer.
+    pub get_alone: Option<f64>,
+    pub get_beside: Option<f64>,
     pub overwritten: Option<Overwritten>,
 }
 
@@ -45,6 +48,19 @@ pub struct Overwritten {
     device_bytes: u64,
     peak_tables: u64,
     peak_all: u64,
+    /// What the files took, logs aside, at each look.
+    tables: Vec<u64>,
+}
+
+impl Overwritten {
+    /// The most that the files took, logs aside, in each twentieth of the time, by what they took when merged.
+    pub fn course(&self, settled: u64) -> String {
+        let part = self.tables.len().div_ceil(20).max(1);
+        let most = |looks: &[u64]| looks.iter().max().copied().unwrap_or(0);
+        let parts = self.tables.chunks(part).map(most);
+        let shown = parts.map(|bytes| format!("{:.2}", bytes as f64 / settled.max(1) as f64));
+        format!("space while overwriting, by twentieths: {}", shown.collect::<Vec<_>>().join(" "))
+    }
 }
 
 impl Sights {
@@ -60,6 +76,9 @@ impl Sights {
             Seen::PeakDisk => overwritten.map(|o| o.peak_all as f64 / 1e6),
             Seen::SpaceAmplification => overwritten.map(|o| quotient(o.peak_tables, self.settled)),
             Seen::ReadByGet => self.gets.map(|(bytes, gets)| quotient(bytes, gets)),
+            Seen::BesideProcessor => {
+                self.get_beside.zip(self.get_alone).map(|(beside, alone)| beside / alone)
+            }
             Seen::Resident => Some(kernel_count("/proc/self/status", "VmHWM")? as f64 / 1e3),
         })
     }
@@ -70,22 +89,22 @@ impl<E: Engine> Ground<'_, E> {
     pub fn overwrite(&self, threads: usize) -> Result<(Measured, Overwritten)> {
         let plan = Plan { threads, time: self.time, calls_a_look: 16 };
         let calls = Mutex::new(new_histogram()?);
-        let (over, peak_tables, peak_all) =
-            (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-        let look = || -> Result<()> {
+        let (over, peak_all) = (AtomicBool::new(false), AtomicU64::new(0));
+        let look = || -> Result<u64> {
             let (tables, logs) = self.engine.bytes(self.settings)?;
-            peak_tables.fetch_max(tables, Ordering::Relaxed);
             peak_all.fetch_max(tables + logs, Ordering::Relaxed);
-            Ok(())
+            Ok(tables)
         };
         let before = device_bytes_written()?;
-        let measured = std::thread::scope(|scope| {
-            let looks = scope.spawn(|| -> Result<()> {
+        let (measured, tables) = std::thread::scope(|scope| {
+            let looks = scope.spawn(|| -> Result<Vec<u64>> {
+                let mut tables = Vec::new();
                 while !over.load(Ordering::Relaxed) {
-                    look()?;
+                    tables.push(look()?);
                     std::thread::park_timeout(BETWEEN_LOOKS);
                 }
-                look()
+                tables.push(look()?);
+                Ok(tables)
             });
             let measured = measure(plan, |_| {
                 let mut values = Values::new(self.settings.value_bytes);
@@ -102,8 +121,8 @@ impl<E: Engine> Ground<'_, E> {
             });
             over.store(true, Ordering::Relaxed);
             looks.thread().unpark();
-            looks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            measured
+            let tables = looks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok::<_, Error>((measured?, tables))
         })?;
         let device_bytes = device_bytes_written()?.saturating_sub(before);
         self.check_all()?;
@@ -112,8 +131,9 @@ impl<E: Engine> Ground<'_, E> {
             calls: calls.into_inner().unwrap_or_else(PoisonError::into_inner),
             user_bytes,
             device_bytes,
-            peak_tables: peak_tables.into_inner(),
+            peak_tables: tables.iter().max().copied().unwrap_or(0),
             peak_all: peak_all.into_inner(),
+            tables,
         };
         Ok((measured, overwritten))
     }

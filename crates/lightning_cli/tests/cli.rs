@@ -355,12 +355,11 @@ fn completions_name_the_commands() {
 #[test]
 fn a_small_benchmark_runs_and_leaves_nothing_behind() {
     let shop = Shop::new();
-    let args =
-        "--format json bench --keys 2000 --seconds 1 --dir . --rows load,get-missing,seek-10";
+    let args = "--format json bench --keys 2000 --seconds 1 --dir . --rows load,get-missing,seek-10,get-beside";
     let said = shop.ok(&args.split(' ').collect::<Vec<_>>());
     let lines: Vec<serde_json::Value> =
         said.lines().map(|l| serde_json::from_str(l).expect("a row as JSON")).collect();
-    assert_eq!(lines.len(), 4, "{said}");
+    assert_eq!(lines.len(), 5, "{said}");
     for row in &lines[1..] {
         assert!(row["per_second"].as_f64().is_some_and(|n| n > 0.0), "{row}");
         assert!(row["p50_ns"].as_u64() <= row["max_ns"].as_u64(), "{row}");

@@ -4,7 +4,7 @@
 //! for which the database is opened again. Reads use the calls that copy nothing (`get_pinned`,
 //! `cursor`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -35,14 +35,23 @@ enum Work {
     Get(Choice),
     GetMissing,
     GetSnapshot,
-    Scan { backward: bool },
+    GetCopy,
+    /// Gets, while another thread puts.
+    GetBeside,
+    Scan {
+        backward: bool,
+    },
+    ScanCopy,
     Seek(u64),
     Put,
     PutAscending,
     Delete,
     Transfer(Transfers),
     LargeCommits,
-    Ycsb { reads: u32, other: Other },
+    Ycsb {
+        reads: u32,
+        other: Other,
+    },
 }
 
 /// Which keys are asked for.
@@ -85,12 +94,15 @@ pub const ROWS: &[Row] = &[
     row("get-hot-2", 2, "the same, 2 threads", Work::Get(Choice::Hot)),
     row("get-missing", 1, "get missing", Work::GetMissing),
     row("get-snapshot", 1, "get inside one snapshot", Work::GetSnapshot),
+    row("get-copy", 1, "get (copy) uniform, 1 thread", Work::GetCopy),
     row("scan-forward", 1, "scan all, forward (items)", Work::Scan { backward: false }),
     row("scan-backward", 1, "scan all, backward (items)", Work::Scan { backward: true }),
+    row("range-copy", 1, "range (copy) of all, forward (items)", Work::ScanCopy),
     row("seek-10", 1, "seek + 10", Work::Seek(10)),
     row("seek-100", 1, "seek + 100", Work::Seek(100)),
     row("put-async", 1, "put async, random existing keys, 1 thread", Work::Put),
     row("put-async-2", 2, "put async, 2 threads", Work::Put),
+    row("get-beside", 1, "get uniform, 1 thread, beside 1 that puts", Work::GetBeside),
     row("put-ascending", 1, "put async, ascending keys", Work::PutAscending),
     row("transfer", 1, "transfer: read 2, write 2, one transaction", TRANSFER),
     row("transfer-4", 4, "transfer, 4 threads", TRANSFER),
@@ -117,6 +129,7 @@ pub const ROWS: &[Row] = &[
     row("delete", 1, "delete", Work::Delete),
     Row { synced: true, ..row("put-sync", 1, "put sync, 1 thread", Work::Put) },
     Row { synced: true, ..row("put-sync-8", 8, "put sync, 8 threads", Work::Put) },
+    Row { synced: true, ..row("put-sync-64", 64, "put sync, 64 threads", Work::Put) },
 ];
 
 /// What every row needs to know.
@@ -155,6 +168,20 @@ impl Ground<'_> {
                     }
                 })
             }
+            Work::GetCopy => measure(reads, |_| {
+                |rng: &mut Rng| touch(self.db.get(key(rng.u64(..self.keys)))?.as_deref())
+            }),
+            Work::GetBeside => self.get_beside(reads),
+            Work::ScanCopy => measure(Plan { threads: 1, ..plan }, |_| {
+                |_: &mut Rng| {
+                    let mut items = 0;
+                    for pair in self.db.range(None, None)? {
+                        std::hint::black_box(pair?);
+                        items += 1;
+                    }
+                    Ok(Step::Did(items))
+                }
+            }),
             Work::Scan { backward } => {
                 measure(Plan { threads: 1, ..plan }, |_| move |_: &mut Rng| self.scan(backward))
             }
@@ -242,6 +269,23 @@ impl Ground<'_> {
         // Warmed: a tenth of the time uncounted.
         measure(Plan { time: plan.time / 10, ..plan }, |_| one)?;
         measure(plan, |_| one)
+    }
+
+    fn get_beside(&self, plan: Plan) -> Result<Measured> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| -> Result<()> {
+                let (mut values, mut rng) = (Values::new(self.value_bytes), Rng::with_seed(0x22));
+                while !over.load(Ordering::Relaxed) {
+                    self.db.put(key(rng.u64(..self.keys)), values.next(&mut rng))?;
+                }
+                Ok(())
+            });
+            let measured = self.get(plan, Choice::Uniform);
+            over.store(true, Ordering::Relaxed);
+            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            measured
+        })
     }
 
     fn seek(&self, from: &[u8], items: u64) -> Result<()> {
