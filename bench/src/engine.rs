@@ -133,6 +133,11 @@ pub trait Engine: Sized + Send + Sync {
     /// Merges until there is nothing left to merge.
     fn settle(&self) -> Result<()>;
 
+    /// Gives back what the files have and do not need, where that is a call of its own.
+    fn shrink(self) -> Result<Self> {
+        Ok(self)
+    }
+
     /// Bytes on disk, logs aside, and bytes of logs.
     fn bytes(&self, settings: &Settings) -> Result<(u64, u64)> {
         disk(&settings.dir, &Self::is_log)

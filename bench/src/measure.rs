@@ -19,17 +19,26 @@ pub struct Plan {
 }
 
 /// What was counted, and in what time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     pub items: u64,
     pub elapsed: Duration,
     /// Processor time of the threads that called, where the system tells it.
     pub processor: Option<Duration>,
+    /// Items done before, to warm up.
+    pub uncounted: u64,
+    /// From then until nothing was left to merge, where that was waited for.
+    pub settling: Option<Duration>,
 }
 
 impl Measured {
     pub fn per_second(&self) -> f64 {
         self.items as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// The same with the time until nothing was left to merge.
+    pub fn merged_per_second(&self) -> Option<f64> {
+        Some(Self { elapsed: self.elapsed + self.settling?, ..*self }.per_second())
     }
 
     /// Nanoseconds of processor time for each item.
@@ -80,7 +89,7 @@ where
         items += did;
         processor = processor.zip(took).map(|(sum, took)| sum + took);
     }
-    Ok(Measured { items, elapsed, processor })
+    Ok(Measured { items, elapsed, processor, uncounted: 0, settling: None })
 }
 
 /// The items of one thread, and the processor time they took.

@@ -134,7 +134,8 @@ impl Report {
         line.push(best.map_or_else(String::new, |(name, _)| name.to_owned()));
         let ours = self.median(row, OURS, merged);
         let reached = ours.zip(best).filter(|_| !merged);
-        line.push(match reached.map(|(ours, (_, best))| row.is_reached(ours, ours / best)) {
+        let bare = median(self.bare_syncs.clone());
+        line.push(match reached.map(|(ours, (_, best))| row.is_reached(ours, ours / best, bare)) {
             Some(true) => format!("**{}**", ratio(best.map(|(_, figure)| figure))),
             _ => ratio(best.map(|(_, figure)| figure)),
         });

@@ -2,9 +2,10 @@
 //!
 //! 1. The order is that of `ROWS`; loading is always done, since the other rows need the keys.
 //! 2. After everything that leaves something to merge, the engine settles, and the time of that is
-//!    the difference between the two figures of a write row.
-//! 3. Before the first read row every key is read once, where the cache has room for all: opening again
-//!    has emptied the caches.
+//!    the difference between the two figures of a write row. After loading it gives back what its files do
+//!    not need besides, and is opened anew: some remove replaced files only then.
+//! 3. Before the first read row every key is read, until that has become no faster, where the cache has room for all:
+//!    opening again has emptied the caches.
 //! 4. Rows with a sync each come last, on the database opened anew.
 
 use std::path::Path;
@@ -81,7 +82,7 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
                 let (opened, measured) =
                     load::reopen(engine, &at, order.keys, order.time).map_err(named)?;
                 engine = opened;
-                Figure { plain: measured.per_second(), merged: None }
+                Figure::of(measured)
             }
             Work::Disk => {
                 let (tables, logs) = engine.bytes(&at)?;
@@ -92,10 +93,10 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
                 let beside = settings("ascending", false)?;
                 let empty = E::open(&beside)?;
                 let none = AtomicU64::new(0);
-                let (figure, _) = one(order, &empty, &beside, &none, row).map_err(named)?;
+                let measured = ground(order, &empty, &beside, &none).run(row).map_err(named)?;
                 empty.close()?;
                 std::fs::remove_dir_all(&beside.dir)?;
-                figure
+                Figure::of(measured)
             }
             Work::Seen(seen) => match sights.figure(seen).map_err(named)? {
                 Some(plain) => Figure { plain, merged: None },
@@ -107,7 +108,7 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
                 let (measured, overwritten) = ground.overwrite(threads).map_err(named)?;
                 tell(Told::State(overwritten.course(sights.settled)));
                 sights.overwritten = Some(overwritten);
-                settled(&engine, measured).map_err(named)?
+                Figure::of(measured)
             }
             Work::Recover => {
                 let (killed, copy) = (settings("killed", false)?, settings("copy", false)?);
@@ -121,11 +122,14 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
             }
             _ => {
                 let before = device_bytes_read();
-                let (figure, measured) = one(order, &engine, &at, &inserted, row).map_err(named)?;
+                let ground = ground(order, &engine, &at, &inserted);
+                let measured = ground.run(row).map_err(named)?;
                 if let (Work::Get(Choice::Uniform), Ok(before), Ok(after)) =
                     (row.work, before, device_bytes_read())
                 {
-                    sights.gets.get_or_insert((after - before, measured.items));
+                    sights
+                        .gets
+                        .get_or_insert((after - before, measured.items + measured.uncounted));
                 }
                 match row.work {
                     Work::Get(Choice::Uniform) if row.threads == 1 => {
@@ -134,10 +138,15 @@ pub fn run<E: Engine>(order: &Order<'_>, tell: Tell<'_>) -> Result<()> {
                     Work::GetBeside => sights.get_beside = measured.processor_nanos(),
                     _ => {}
                 }
-                figure
+                Figure::of(measured)
             }
         };
         if row.work == Work::Load {
+            if E::FACTS.reopens {
+                engine = engine.shrink()?;
+                engine.close()?;
+                engine = E::open(&at)?;
+            }
             sights.settled = engine.bytes(&at)?.0;
             tell(Told::State(engine.state()?));
         }
@@ -165,36 +174,10 @@ fn ground<'a, E>(
     }
 }
 
-/// Runs one row on an open engine, and lets it settle where there is something to merge.
-fn one<E: Engine>(
-    order: &Order<'_>,
-    engine: &E,
-    settings: &Settings,
-    inserted: &AtomicU64,
-    row: &Row,
-) -> Result<(Figure, Measured)> {
-    let ground = ground(order, engine, settings, inserted);
-    let measured = ground.run(row)?;
-    let figure = if row.leaves_merging() && !E::FACTS.ram {
-        let figure = settled(engine, measured)?;
-        Figure { merged: figure.merged.filter(|_| row.counts_merging()), ..figure }
-    } else {
-        Figure { plain: measured.per_second(), merged: None }
-    };
-    match row.work {
-        Work::Load => ground.check_all()?,
-        Work::Delete => ground.restore(measured.items.min(order.keys))?,
-        _ => {}
+impl Figure {
+    fn of(measured: Measured) -> Self {
+        Self { plain: measured.per_second(), merged: measured.merged_per_second() }
     }
-    Ok((figure, measured))
-}
-
-/// Lets the engine settle after what was measured, and counts that as well.
-fn settled<E: Engine>(engine: &E, measured: Measured) -> Result<Figure> {
-    let started = Instant::now();
-    engine.settle()?;
-    let whole = Measured { elapsed: measured.elapsed + started.elapsed(), ..measured };
-    Ok(Figure { plain: measured.per_second(), merged: Some(whole.per_second()) })
 }
 
 /// How many times a second 100 bytes can be appended to a file and waited for: what a log can do.

@@ -139,6 +139,11 @@ impl Engine for Canopydb {
         Ok(self.0.checkpoint()?)
     }
 
+    fn shrink(self) -> Result<Self> {
+        self.0.compact()?;
+        Ok(self)
+    }
+
     fn is_log(path: &Path) -> bool {
         path.file_name().is_some_and(|n| n.to_string_lossy().to_lowercase().starts_with("wal"))
     }

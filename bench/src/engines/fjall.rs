@@ -1,6 +1,7 @@
 //! fjall, opened with optimistic transactions. Gets share the bytes of the block or the memtable.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fjall::{
     Guard, KeyspaceCreateOptions, OptimisticTxDatabase, OptimisticTxKeyspace, PersistMode, Readable,
@@ -122,8 +123,13 @@ impl Engine for Fjall {
     }
 
     fn settle(&self) -> Result<()> {
-        self.items.inner().rotate_memtable_and_wait()?;
-        Ok(self.items.inner().major_compact()?)
+        let items = self.items.inner();
+        items.rotate_memtable_and_wait()?;
+        // It does not wait for a memtable that was already full, and on its way to a table.
+        while items.sealed_memtable_count() > 0 || self.db.inner().outstanding_flushes() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(items.major_compact()?)
     }
 
     fn is_log(path: &Path) -> bool {

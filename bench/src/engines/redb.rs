@@ -41,11 +41,14 @@ impl Engine for Redb {
     };
 
     fn open(settings: &Settings) -> Result<Self> {
-        let mut builder = Database::builder();
-        let db = builder.set_cache_size(settings.cache).create(settings.dir.join("redb"))?;
-        let tx = db.begin_write()?;
-        tx.open_table(TABLE)?;
-        tx.commit()?;
+        let path = settings.dir.join("redb");
+        let fresh = !path.exists();
+        let db = Database::builder().set_cache_size(settings.cache).create(path)?;
+        if fresh {
+            let tx = db.begin_write()?;
+            tx.open_table(TABLE)?;
+            tx.commit()?;
+        }
         let durability = if settings.synced { Durability::Immediate } else { Durability::None };
         Ok(Self { db, durability })
     }
@@ -135,8 +138,14 @@ impl Engine for Redb {
         Ok(self.db.begin_write()?.commit()?)
     }
 
+    /// There is nothing to merge; what is not durable yet becomes so.
     fn settle(&self) -> Result<()> {
-        Ok(())
+        self.sync()
+    }
+
+    fn shrink(mut self) -> Result<Self> {
+        while self.db.compact()? {}
+        Ok(self)
     }
 
     fn state(&self) -> Result<String> {

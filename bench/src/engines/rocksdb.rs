@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, ErrorKind, FlushOptions, OptimisticTransactionDB,
-    OptimisticTransactionOptions, Options, WaitForCompactOptions, WriteBatchWithTransaction,
-    WriteOptions,
+    OptimisticTransactionOptions, Options, ReadOptions, WaitForCompactOptions,
+    WriteBatchWithTransaction, WriteOptions,
 };
 
 use crate::engine::{Engine, Facts, PLAIN, Result, Settings, lost};
@@ -13,17 +13,12 @@ use crate::workload::Key;
 
 const BLOOM_BITS: f64 = 10.0;
 
+/// Options are made once: the calls without would make them anew each time.
 pub struct Rocksdb {
     db: OptimisticTransactionDB,
-    synced: bool,
-}
-
-impl Rocksdb {
-    fn options(&self) -> WriteOptions {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.synced);
-        options
-    }
+    read: ReadOptions,
+    write: WriteOptions,
+    transactions: OptimisticTransactionOptions,
 }
 
 impl Engine for Rocksdb {
@@ -43,7 +38,10 @@ impl Engine for Rocksdb {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_block_based_table_factory(&blocks);
         let db = OptimisticTransactionDB::open(&options, &settings.dir)?;
-        Ok(Self { db, synced: settings.synced })
+        let mut write = WriteOptions::default();
+        write.set_sync(settings.synced);
+        let transactions = OptimisticTransactionOptions::default();
+        Ok(Self { db, read: ReadOptions::default(), write, transactions })
     }
 
     fn load(&self, batch: &[(Key, Vec<u8>)]) -> Result<()> {
@@ -51,11 +49,11 @@ impl Engine for Rocksdb {
         for (key, value) in batch {
             writes.put(key, value);
         }
-        Ok(self.db.write_opt(writes, &self.options())?)
+        Ok(self.db.write_opt(writes, &self.write)?)
     }
 
     fn get<R>(&self, key: &Key, see: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
-        Ok(self.db.get_pinned(key)?.map(|value| see(&value)))
+        Ok(self.db.get_pinned_opt(key, &self.read)?.map(|value| see(&value)))
     }
 
     fn get_in_snapshot(
@@ -64,8 +62,10 @@ impl Engine for Rocksdb {
         mut see: impl FnMut(&Key, Option<&[u8]>),
     ) -> Result<()> {
         let snapshot = self.db.snapshot();
+        let mut read = ReadOptions::default();
+        read.set_snapshot(&snapshot);
         for key in keys {
-            see(&key, snapshot.get_pinned(key)?.as_deref());
+            see(&key, self.db.get_pinned_opt(key, &read)?.as_deref());
         }
         Ok(())
     }
@@ -96,11 +96,11 @@ impl Engine for Rocksdb {
     }
 
     fn put(&self, key: &Key, value: &[u8]) -> Result<()> {
-        Ok(self.db.put_opt(key, value, &self.options())?)
+        Ok(self.db.put_opt(key, value, &self.write)?)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
-        Ok(self.db.delete_opt(key, &self.options())?)
+        Ok(self.db.delete_opt(key, &self.write)?)
     }
 
     fn update<const N: usize>(
@@ -109,8 +109,7 @@ impl Engine for Rocksdb {
         mut change: impl FnMut(&mut [Vec<u8>; N]),
     ) -> Result<()> {
         loop {
-            let tx =
-                self.db.transaction_opt(&self.options(), &OptimisticTransactionOptions::default());
+            let tx = self.db.transaction_opt(&self.write, &self.transactions);
             let mut values = [const { Vec::new() }; N];
             for (key, value) in keys.iter().zip(&mut values) {
                 *value = tx.get_for_update(key, true)?.ok_or_else(lost)?;

@@ -11,6 +11,8 @@ use crate::measure::{Measured, Plan, Step, measure};
 use crate::workload::{Values, belongs, key};
 
 const BATCH: u64 = 1000;
+/// All keys are got at most so often before the first read row.
+const MOST_WARMING: usize = 8;
 /// The database is opened again at least so often.
 const LEAST_REOPENS: u64 = 3;
 
@@ -18,7 +20,7 @@ impl<E: Engine> Ground<'_, E> {
     /// Stores every key once, then syncs.
     pub fn load(&self) -> Result<Measured> {
         let whole = Plan { threads: 1, time: Duration::MAX, calls_a_look: 1 };
-        measure(whole, |_| {
+        let measured = measure(whole, |_| {
             let (mut next, mut synced) = (0, false);
             let mut values = Values::new(self.settings.value_bytes);
             let mut batch = Vec::new();
@@ -39,17 +41,31 @@ impl<E: Engine> Ground<'_, E> {
                 next = end;
                 Ok(Step::Did(items))
             }
-        })
+        })?;
+        let measured = self.settle(measured)?;
+        self.check_all()?;
+        Ok(measured)
     }
 }
 
 impl<E: Engine> Ground<'_, E> {
-    /// Gets every key once, in random order, uncounted.
+    /// Gets every key, in random order, uncounted: until that has become no faster, since some engines take in only
+    /// a part of what is read.
     pub fn warm(&self) -> Result<()> {
-        (0..self.keys).try_for_each(|i| self.get_one(&key(i)).map(|_| ()))
+        let mut least = Duration::MAX;
+        for _ in 0..MOST_WARMING {
+            let started = Instant::now();
+            (0..self.keys).try_for_each(|i| self.get_one(&key(i)).map(|_| ()))?;
+            let took = started.elapsed();
+            if took > least.mul_f64(0.95) {
+                break;
+            }
+            least = took;
+        }
+        Ok(())
     }
 
-    /// Stores the first so many keys again, uncounted.
+    /// Stores the first so many keys again, uncounted, and merges them.
     pub fn restore(&self, deleted: u64) -> Result<()> {
         let (mut values, mut rng) =
             (Values::new(self.settings.value_bytes), Rng::with_seed(deleted));
@@ -59,6 +75,7 @@ impl<E: Engine> Ground<'_, E> {
                 some.map(|i| (key(i), values.next(&key(i), &mut rng).to_vec())).collect();
             self.engine.load(&batch)?;
         }
+        self.engine.settle()?;
         self.check_all()
     }
 }
@@ -70,8 +87,7 @@ pub fn reopen<E: Engine>(
     keys: u64,
     time: Duration,
 ) -> Result<(E, Measured)> {
-    let (mut measured, mut rng) =
-        (Measured { items: 0, elapsed: Duration::ZERO, processor: None }, Rng::with_seed(7));
+    let (mut measured, mut rng) = (Measured::default(), Rng::with_seed(7));
     let begun = Instant::now();
     while measured.items < LEAST_REOPENS || begun.elapsed() < time {
         engine.close()?;

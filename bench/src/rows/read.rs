@@ -87,6 +87,6 @@ fn warmed<F>(plan: Plan, make: impl Fn(u64) -> F + Sync) -> Result<Measured>
 where
     F: FnMut(&mut Rng) -> Result<Step>,
 {
-    measure(Plan { time: plan.time / 10, ..plan }, &make)?;
-    measure(plan, make)
+    let warming = measure(Plan { time: plan.time / 10, ..plan }, &make)?;
+    Ok(Measured { uncounted: warming.items, ..measure(plan, make)? })
 }

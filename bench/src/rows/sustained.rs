@@ -125,6 +125,7 @@ impl<E: Engine> Ground<'_, E> {
             Ok::<_, Error>((measured?, tables))
         })?;
         let device_bytes = device_bytes_written()?.saturating_sub(before);
+        let measured = self.settle(measured)?;
         self.check_all()?;
         let user_bytes = measured.items * (size_of::<Key>() + self.settings.value_bytes) as u64;
         let overwritten = Overwritten {

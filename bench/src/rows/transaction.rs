@@ -22,6 +22,7 @@ impl<E: Engine> Ground<'_, E> {
                 Ok(Step::Did(1))
             }
         })?;
+        let measured = self.settle(measured)?;
         if self.tally()? != before {
             return Err("wrong answer: transfers did not keep the sum".into());
         }

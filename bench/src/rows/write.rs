@@ -14,8 +14,8 @@ use crate::workload::{Values, ascending_key, key};
 const INSERTED: u64 = 1 << 61;
 
 impl<E: Engine> Ground<'_, E> {
-    /// Random existing keys get new values.
-    pub(super) fn put(&self, plan: Plan) -> Result<Measured> {
+    /// Random existing keys get new values; then the engine may merge them, or not.
+    pub(super) fn put(&self, plan: Plan, merges: bool) -> Result<Measured> {
         let measured = measure(plan, |_| {
             let mut values = Values::new(self.settings.value_bytes);
             move |rng: &mut Rng| {
@@ -24,6 +24,7 @@ impl<E: Engine> Ground<'_, E> {
                 Ok(Step::Did(1))
             }
         })?;
+        let measured = if merges { self.settle(measured)? } else { measured };
         self.check_all()?;
         Ok(measured)
     }
@@ -46,6 +47,8 @@ impl<E: Engine> Ground<'_, E> {
             writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             measured
         })?;
+        // What merging costs there says nothing of gets.
+        let measured = Measured { settling: None, ..self.settle(measured)? };
         self.check_all()?;
         Ok(measured)
     }
@@ -62,11 +65,12 @@ impl<E: Engine> Ground<'_, E> {
                 Ok(Step::Did(1))
             }
         })?;
+        let measured = self.settle(measured)?;
         check_count(self.tally()?.entries, measured.items)?;
         Ok(measured)
     }
 
-    /// Key by key, until none is left.
+    /// Key by key, until none is left; they are put back afterwards.
     pub(super) fn delete(&self, plan: Plan) -> Result<Measured> {
         let measured = measure(plan, |_| {
             let mut next = 0;
@@ -79,10 +83,12 @@ impl<E: Engine> Ground<'_, E> {
                 Ok(Step::Did(1))
             }
         })?;
+        let measured = self.settle(measured)?;
         check_count(self.tally()?.entries, self.expected() - measured.items)?;
         if self.engine.get(&key(0), |_| ())?.is_some() {
             return Err(unexpected());
         }
+        self.restore(measured.items.min(self.keys))?;
         Ok(measured)
     }
 
@@ -116,6 +122,7 @@ impl<E: Engine> Ground<'_, E> {
                 Ok(Step::Did(1))
             }
         })?;
+        let measured = self.settle(measured)?;
         self.inserted.fetch_add(inserted.into_inner(), Ordering::Relaxed);
         let tally = self.tally()?;
         check_count(tally.entries, self.expected())?;
