@@ -64,6 +64,10 @@ fn allocations_of_each_operation() {
     at_most("get, in a row", allocations(1000, get), 1.1);
     let missing = |n: u64| assert!(!db.contains_key(key(ENTRIES + n)).expect("reads"));
     at_most("contains_key, missing", allocations(1000, missing), 0.0);
+    let snapshot = db.snapshot().expect("a snapshot");
+    let get = |n: u64| assert!(snapshot.get_pinned(key(n + 1)).expect("reads").is_some());
+    at_most("get_pinned of a snapshot, in a row", allocations(1000, get), 0.1);
+    drop(snapshot);
 
     let mut cursor = db.cursor().expect("a cursor");
     assert!(cursor.seek_to_first().expect("seeks"));
@@ -95,6 +99,18 @@ fn allocations_of_each_operation() {
         tx.commit().expect("commits");
     };
     at_most("transaction of two reads and two writes", allocations(1000, transfer), 21.1);
+    let delete = |n: u64| assert!(db.delete(key(n + 1)).is_ok());
+    at_most("delete", allocations(1000, delete), 0.01);
+
+    // Over a memtable, and over a run besides.
+    let seek = |n: u64| {
+        let mut cursor = db.cursor().expect("a cursor");
+        assert!(cursor.seek(&key(n + 7000)).expect("seeks"));
+    };
+    at_most("cursor made and placed over a memtable", allocations(1000, seek), 4.0);
+    db.flush().expect("flushes");
+    db.put(key(9000), [9; 100]).expect("writes");
+    at_most("cursor made and placed over a memtable and a run", allocations(1000, seek), 6.5);
 }
 
 #[test]

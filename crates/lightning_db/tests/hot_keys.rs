@@ -1,6 +1,6 @@
 //! Hot keys, answered by the row cache, while they are written: an acknowledged write is never missed
 //! by a read that begins after it, reads never go back, and snapshots and transactions see their own
-//! moment.
+//! moment. Values change in length, and some writes are deletes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,10 +9,35 @@ use lightning_db::{
     WriteOptions,
 };
 
-const ROUNDS: u64 = 3_000;
+/// Commits of each writer.
+fn rounds() -> u64 {
+    std::env::var("LIGHTNING_HOT_KEYS_COMMITS").map_or(3_000, |n| n.parse().expect("a number"))
+}
 
-fn number(value: &[u8]) -> u64 {
-    u64::from_be_bytes(value[..8].try_into().expect("eight bytes"))
+/// Whether the write of this number is a delete.
+fn deletes(n: u64) -> bool {
+    n % 7 == 3
+}
+
+/// A key: half the time one of the first sixteenth, so that rows are come back for before they are pushed out.
+fn draw(rng: &mut fastrand::Rng, keys: u64) -> u64 {
+    let bound = if rng.bool() { (keys / 16).max(1) } else { keys };
+    rng.u64(0..bound)
+}
+
+/// What a write puts: a number, and so many bytes more, which differ from number to number.
+fn valued(n: u64, padding: usize) -> Vec<u8> {
+    [&n.to_be_bytes()[..], &vec![n as u8; padding + (n % 4) as usize * 5][..]].concat()
+}
+
+/// The number of what was read: of a value its own, and of none the first from `least` on that is a delete's.
+fn number(value: Option<&[u8]>, least: u64, padding: usize) -> u64 {
+    let Some(value) = value else {
+        return (least..least + 7).find(|n| deletes(*n)).expect("one in seven");
+    };
+    let n = u64::from_be_bytes(value[..8].try_into().expect("eight bytes"));
+    assert!(!deletes(n) && value == valued(n, padding), "a value that was never put");
+    n
 }
 
 fn counters(keys: u64) -> Vec<AtomicU64> {
@@ -33,9 +58,8 @@ fn hot_keys_are_never_stale() {
     }
 }
 
-/// Writers against readers. Values are a number and so many bytes more.
+/// Writers against readers.
 fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize) {
-    let valued = |n: u64| [&n.to_be_bytes()[..], &vec![7; padding][..]].concat();
     let config = LightningDbConfig {
         wal_sync_mode,
         write_buffer_size: 64 * 1024,
@@ -45,7 +69,7 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
     };
     let db = Database::open_in_memory(config).expect("opens");
     for key in 0..all {
-        db.put(key.to_be_bytes(), valued(0)).expect("writes");
+        db.put(key.to_be_bytes(), valued(0, padding)).expect("writes");
     }
     // Of each key: the last value whose write began, and the last acknowledged.
     let (begun, acknowledged) = (counters(all), counters(all));
@@ -56,9 +80,9 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
                 let (db, begun, acknowledged) = (&db, &begun, &acknowledged);
                 scope.spawn(move || {
                     let mut rng = fastrand::Rng::with_seed(writer);
-                    for _ in 0..ROUNDS {
+                    for _ in 0..rounds() {
                         // Each writer has keys of its own; now and then two in one commit.
-                        let mut keys = vec![rng.u64(0..all / 2) * 2 + writer];
+                        let mut keys = vec![draw(&mut rng, all / 2) * 2 + writer];
                         if rng.u8(..4) == 0 {
                             keys.push((keys[0] + 2) % all);
                         }
@@ -68,7 +92,11 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
                             .map(|k| begun[*k as usize].fetch_add(1, Ordering::SeqCst) + 1)
                             .collect();
                         for (key, n) in keys.iter().zip(&next) {
-                            batch.put(key.to_be_bytes(), valued(*n));
+                            if deletes(*n) {
+                                batch.delete(key.to_be_bytes());
+                            } else {
+                                batch.put(key.to_be_bytes(), valued(*n, padding));
+                            }
                         }
                         db.write(batch, WriteOptions::default()).expect("writes");
                         for (key, n) in keys.iter().zip(&next) {
@@ -88,33 +116,34 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
                 let mut rng = fastrand::Rng::with_seed(100 + reader);
                 let mut newest = vec![0; all as usize];
                 while !done.load(Ordering::Relaxed) {
-                    let key = rng.u64(0..all);
+                    let key = draw(&mut rng, all);
                     let least = acknowledged[key as usize].load(Ordering::SeqCst);
+                    let least = least.max(newest[key as usize]);
+                    let number = |value: Option<&[u8]>| number(value, least, padding);
+                    let key = key.to_be_bytes();
                     let found = match rng.u8(..4) {
-                        0 => db.get(key.to_be_bytes()).expect("reads").map(|v| number(&v)),
+                        0 => number(db.get(key).expect("reads").as_deref()),
                         1 => {
                             let tx = db.transaction().expect("begins");
-                            let first = tx.get(key.to_be_bytes()).expect("reads");
-                            let again = tx.get(key.to_be_bytes()).expect("reads");
+                            let first = tx.get(key).expect("reads");
+                            let again = tx.get(key).expect("reads");
                             assert_eq!(first, again, "a transaction's moment moved");
-                            first.map(|v| number(&v))
+                            number(first.as_deref())
                         }
                         2 => {
                             let options = TransactionOptions::at(IsolationLevel::ReadCommitted);
                             let tx = db.transaction_with(options).expect("begins");
-                            let first = tx.get(key.to_be_bytes()).expect("reads");
-                            first.map(|v| number(&v))
+                            number(tx.get(key).expect("reads").as_deref())
                         }
-                        _ => {
-                            let value = db.get_pinned(key.to_be_bytes()).expect("reads");
-                            value.map(|v| number(&v))
-                        }
+                        _ => number(db.get_pinned(key).expect("reads").as_deref()),
                     };
-                    let found = found.expect("is there");
+                    let key = u64::from_be_bytes(key);
                     let most = begun[key as usize].load(Ordering::SeqCst);
-                    assert!(found >= least, "key {key}: {found}, {least} was acknowledged");
+                    assert!(
+                        found >= least,
+                        "key {key}: {found} after {least} was read or acknowledged"
+                    );
                     assert!(found <= most, "key {key}: {found}, {most} was begun");
-                    assert!(found >= newest[key as usize], "key {key}: back to {found}");
                     newest[key as usize] = found;
                 }
             });
@@ -128,10 +157,14 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
                     .expect("a range")
                     .map(|pair| pair.expect("reads"))
                     .collect();
-                for (key, value) in scanned {
-                    let found = snapshot.get(&key).expect("reads");
-                    assert!(found.as_deref() == Some(&value[..]), "the snapshot moved");
+                let mut scanned = scanned.into_iter().peekable();
+                for key in 0..all {
+                    let key = key.to_be_bytes();
+                    let there = scanned.next_if(|(k, _)| k[..] == key).map(|(_, value)| value);
+                    let found = snapshot.get(key).expect("reads");
+                    assert!(found == there, "the snapshot moved");
                 }
+                assert!(scanned.next().is_none(), "a key that nobody wrote");
             }
         });
         for writer in writers {
@@ -139,16 +172,21 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
         }
         done.store(true, Ordering::Relaxed);
     });
-    // At rest everything is answered by rows, and is the newest.
+    let stats = db.stats();
+    assert!(stats.row_cache_hits > 1000, "the test did not reach the row cache");
+    // At rest everything is the newest.
     for _ in 0..3 {
         for key in 0..all {
-            let found = db.get(key.to_be_bytes()).expect("reads").expect("is there");
-            assert_eq!(number(&found), begun[key as usize].load(Ordering::SeqCst));
+            let found = db.get(key.to_be_bytes()).expect("reads");
+            let newest = begun[key as usize].load(Ordering::SeqCst);
+            assert_eq!(number(found.as_deref(), newest, padding), newest);
         }
     }
+    let (hits, commits) = (stats.row_cache_hits, 2 * rounds());
+    println!(
+        "tried: {commits} commits to {all} hot keys ({wal_sync_mode:?}), {hits} reads answered by rows meanwhile"
+    );
     let stats = db.stats();
-    println!("{wal_sync_mode:?}: {} gets answered by rows", stats.row_cache_hits);
-    assert!(stats.row_cache_hits > 1000, "the test did not reach the row cache");
     let user_bytes = all * (16 + padding as u64);
     assert!(all < 1000 || stats.row_cache_bytes < user_bytes / 2, "rows of all keys fit");
 }

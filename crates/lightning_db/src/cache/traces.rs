@@ -310,14 +310,16 @@ fn it_adapts_from_recency_to_frequency() {
         ("recency, then frequency", both, 0.02),
         ("frequency, then recency", back, 0.02),
     ] {
-        let [car, lru, ..] = ratios(name, pages, &trace);
+        let [car, lru, s3, sieve] = ratios(name, pages, &trace);
         assert!(car >= lru + gain, "{name}: {car} against {lru}");
+        assert!(car >= s3.max(sieve) - 0.06, "{name}");
     }
 }
 
 #[test]
 fn a_loop_larger_than_the_cache_is_no_worse_than_under_lru() {
     let trace: Vec<u64> = (0..ACCESSES as u64).map(|i| i % 1200).collect();
+    // S3-FIFO hits 0.70 here, the three others never: see ADR 21.
     let [car, lru, ..] = ratios("loop of 1200", 1000, &trace);
     assert!(car >= lru);
     let mut rng = fastrand::Rng::with_seed(14);
@@ -333,8 +335,9 @@ fn a_loop_larger_than_the_cache_is_no_worse_than_under_lru() {
             }
         })
         .collect();
-    let [car, lru, ..] = ratios("zipf 0.9 and a loop, by turns", 1000, &trace);
+    let [car, lru, s3, sieve] = ratios("zipf 0.9 and a loop, by turns", 1000, &trace);
     assert!(car >= lru - 0.02);
+    assert!(car >= s3.max(sieve) - 0.06);
 }
 
 /// The hot tenth of the pages moves on ten times.
@@ -346,7 +349,8 @@ fn it_follows_a_hot_set_that_moves() {
         .map(|i| (zipf.draw(&mut rng) + (i * 10 / ACCESSES) as u64 * 777) % PAGES)
         .collect();
     for pages in [400, 2000] {
-        let [car, lru, ..] = ratios("zipf 1.0, moving", pages, &trace);
+        let [car, lru, s3, sieve] = ratios("zipf 1.0, moving", pages, &trace);
         assert!(car >= lru - 0.02);
+        assert!(car >= s3.max(sieve) - 0.06);
     }
 }

@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 
 /// Of every chunk, and so of nodes: a cache line.
 pub(super) const CHUNK_ALIGN: usize = 64;
-/// The bytes of a full chunk.
-pub(super) const FULL_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+/// The bytes of a full chunk. (Small where schedules are explored, so that a model comes to one.)
+pub(super) const FULL_CHUNK_BYTES: usize = if cfg!(shuttle) { 16 * 1024 } else { 2 * 1024 * 1024 };
 
 /// Uninitialised memory.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The publication protocol of `node` and `index` in small, under every schedule: a leaf's slots
-//! published by its order word, and a full leaf replaced by two below an inner node.
+//! published by its order word, a full leaf replaced by two below an inner node, a newer version
+//! laid upon a slot, and the root: first none, then a leaf, then a node above it.
 //!
 //! The model keeps the stores, the loads and their orderings; keys are numbers, order words are
 //! counts (those of a node only grow, as the real ones do), nodes are never more than three.
@@ -107,4 +108,60 @@ fn publication_is_complete() {
 #[should_panic(expected = "was published")]
 fn publication_needs_the_second_look() {
     published_keys_are_found(false);
+}
+
+/// A pointer that readers follow, and what it leads to, each written before the pointer is stored:
+/// a slot with the versions of its key (`Node::set_entry`), or the root with the nodes that were it
+/// (`Index::insert`, `Index::split`).
+#[derive(Default)]
+struct Pointer {
+    /// 0: null.
+    to: AtomicUsize,
+    targets: [UnsafeCell<usize>; 2],
+    published: AtomicUsize,
+}
+
+impl Pointer {
+    fn lead_to(&self, n: usize, order: Ordering) {
+        self.targets[n - 1].with_mut(|target| {
+            // SAFETY: no reader comes here before the pointer leads here; the model checks that.
+            unsafe { *target = 10 * n }
+        });
+        self.to.store(n, order);
+        self.published.store(n, Ordering::Release);
+    }
+}
+
+fn what_a_pointer_leads_to_is_whole(order: Ordering) {
+    let model = loom::model::Builder::new();
+    crate::sync::counted(model, "pointers", move || {
+        let pointer = Arc::new(Pointer::default());
+        let writer = loom::thread::spawn({
+            let pointer = Arc::clone(&pointer);
+            move || (1..=2).for_each(|n| pointer.lead_to(n, order))
+        });
+        let mut before = 0;
+        for _ in 0..2 {
+            let least = pointer.published.load(Ordering::Acquire);
+            let n = pointer.to.load(Ordering::Acquire);
+            assert!(n >= least.max(before), "what was published is found");
+            before = n;
+            if n > 0 {
+                // SAFETY: what the pointer leads to is never written again; the model checks that.
+                assert_eq!(pointer.targets[n - 1].with(|target| unsafe { *target }), 10 * n);
+            }
+        }
+        writer.join().expect("the writer does not panic");
+    });
+}
+
+#[test]
+fn versions_and_roots_are_published_whole() {
+    what_a_pointer_leads_to_is_whole(Ordering::Release);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn versions_and_roots_need_a_release() {
+    what_a_pointer_leads_to_is_whole(Ordering::Relaxed);
 }

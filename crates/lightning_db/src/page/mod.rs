@@ -19,6 +19,8 @@ pub mod filter;
 pub mod inner;
 pub mod leaf;
 #[cfg(test)]
+mod leaf_speed_tests;
+#[cfg(test)]
 mod mutation;
 
 pub use envelope::PageType;

@@ -8,7 +8,7 @@
 //! | `log` | files of the log begun beside fsyncs of several of them |
 //! | `locks` | transactions that validate and lock, beside single writes |
 //! | `rows` | the row cache beside commits and reads |
-//! | `memtable` | nodes split under readers |
+//! | `memtable` | nodes split under readers; memory handed on to the next memtable |
 //! | `versions` | readers while flushes and merges publish new versions |
 //! | `views` | the registry of views against merges that raise the floor |
 //! | `blobs` | two jobs that name the same blob segment; cleaning beside them |

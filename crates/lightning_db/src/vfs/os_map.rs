@@ -233,24 +233,43 @@ mod tests {
         }
     }
 
+    /// Beside a thread that syncs, so that pages leave the mapping while others are copied to.
     #[test]
     fn copies_from_many_threads_come_out_whole() {
+        const ROUNDS: u64 = 8192;
         let dir = tempfile::tempdir().unwrap();
-        let Some(log) = mapped(dir.path(), 64 * 1024) else {
+        let Some(log) = mapped(dir.path(), ROUNDS * 256) else {
             return;
         };
-        std::thread::scope(|scope| {
-            for thread in 0..4u8 {
-                let log = &log;
-                scope.spawn(move || {
-                    for round in 0..256u64 {
-                        let own = round * 256 + u64::from(thread) * 16;
-                        log.write_at(&[thread + 1; 16], own).unwrap();
-                        log.write_at(&[thread + 1; 64], round * 256 + 64).unwrap();
-                    }
-                });
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let syncs = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4u8)
+                .map(|thread| {
+                    let log = &log;
+                    scope.spawn(move || {
+                        for round in 0..ROUNDS {
+                            let own = round * 256 + u64::from(thread) * 16;
+                            log.write_at(&[thread + 1; 16], own).unwrap();
+                            log.write_at(&[thread + 1; 64], round * 256 + 64).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let syncer = scope.spawn(|| {
+                let mut syncs = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    log.sync_data().unwrap();
+                    syncs += 1;
+                }
+                syncs
+            });
+            for writer in writers {
+                writer.join().unwrap();
             }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            syncer.join().unwrap()
         });
+        assert!(syncs > 0 && log.map.lock().fresh.start > 0, "nothing left the mapping");
         let bytes = std::fs::read(log.path()).unwrap();
         for block in bytes.chunks(256) {
             for thread in 0..4 {
