@@ -95,6 +95,34 @@ PROGRAMS = {
     assert_eq!(tree.get(b"key")?.as_deref(), Some(&b"value"[..]));
 """,
     ),
+    "surrealkv": (
+        'surrealkv = "1.2.0"\ntokio = { version = "1", features = ["rt-multi-thread", "time"] }',
+        """
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let tree = surrealkv::TreeBuilder::new().with_path(dir).build()?;
+        let mut tx = tree.begin()?;
+        tx.set(b"key", b"value")?;
+        tx.commit().await?;
+        let tx = tree.begin_with_mode(surrealkv::Mode::ReadOnly)?;
+        assert_eq!(tx.get(b"key")?.as_deref(), Some(&b"value"[..]));
+        drop(tx);
+        tree.close().await?;
+        Ok::<_, surrealkv::Error>(())
+    })?;
+""",
+    ),
+    "bf-tree": (
+        'bf-tree = "0.5.7"',
+        """
+    use bf_tree::{BfTree, Config, LeafInsertResult, LeafReadResult};
+    let tree = BfTree::with_config(Config::new(dir.join("index"), 1 << 26), None).map_err(|e| format!("{e:?}"))?;
+    assert_eq!(tree.insert(b"key", b"value"), LeafInsertResult::Success);
+    let mut buffer = [0; 128];
+    assert_eq!(tree.read(b"key", &mut buffer), LeafReadResult::Found(5));
+    assert_eq!(&buffer[..5], b"value");
+""",
+    ),
 }
 
 
