@@ -1,10 +1,16 @@
 //! sled 0.34. Gets share the bytes of the node.
 
+use std::io::ErrorKind::WouldBlock;
+use std::time::{Duration, Instant};
+
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree, abort};
 use sled::{Batch, Config, Db};
 
 use crate::engine::{Engine, Error, Facts, PLAIN, Result, Settings, lost};
 use crate::workload::Key;
+
+/// How long its lock may be held after it was closed.
+const LONGEST_CLOSING: Duration = Duration::from_secs(10);
 
 pub struct Sled {
     db: Db,
@@ -42,7 +48,17 @@ impl Engine for Sled {
 
     fn open(settings: &Settings) -> Result<Self> {
         let config = Config::new().path(&settings.dir).cache_capacity(settings.cache as u64);
-        Ok(Self { db: config.open()?, synced: settings.synced })
+        let given_up = Instant::now() + LONGEST_CLOSING;
+        let db = loop {
+            match config.open() {
+                // Threads of the one that was closed a moment ago still hold its lock.
+                Err(sled::Error::Io(e)) if e.kind() == WouldBlock && Instant::now() < given_up => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => break opened?,
+            }
+        };
+        Ok(Self { db, synced: settings.synced })
     }
 
     fn close(self) -> Result<()> {
