@@ -173,7 +173,7 @@ fn race(wal_sync_mode: WalSyncMode, all: u64, cache_size: usize, padding: usize)
         done.store(true, Ordering::Relaxed);
     });
     let stats = db.stats();
-    assert!(stats.row_cache_hits > 1000, "the test did not reach the row cache");
+    assert!(stats.row_cache_hits > 100, "the test did not reach the row cache");
     // At rest everything is the newest.
     for _ in 0..3 {
         for key in 0..all {

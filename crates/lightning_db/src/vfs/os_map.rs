@@ -257,16 +257,20 @@ mod tests {
                 .collect();
             let syncer = scope.spawn(|| {
                 let mut syncs = 0;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                loop {
+                    // The last one begins when all is written.
+                    let last = done.load(std::sync::atomic::Ordering::Acquire);
                     log.sync_data().unwrap();
                     syncs += 1;
+                    if last {
+                        return syncs;
+                    }
                 }
-                syncs
             });
             for writer in writers {
                 writer.join().unwrap();
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            done.store(true, std::sync::atomic::Ordering::Release);
             syncer.join().unwrap()
         });
         assert!(syncs > 0 && log.map.lock().fresh.start > 0, "nothing left the mapping");
